@@ -1,0 +1,74 @@
+"""Rewind a Keras model to its start, bit for bit, and watch that it holds.
+
+Importing this package loads neither Keras nor a backend: each public name is
+resolved when it is first used, so that a program can still choose
+`KERAS_BACKEND` and the like. Start with `ReproducibleModel` and `reset()`.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_repro.callbacks import ChecksumCallback as ChecksumCallback
+    from keras_repro.callbacks import DriftError as DriftError
+    from keras_repro.callbacks import DriftWarning as DriftWarning
+    from keras_repro.checksums import compute_checksum as compute_checksum
+    from keras_repro.comparison import compare_runs as compare_runs
+    from keras_repro.environment import (
+        capture_environment as capture_environment,
+    )
+    from keras_repro.models import ReproducibleModel as ReproducibleModel
+    from keras_repro.models import make_reproducible as make_reproducible
+    from keras_repro.runs import load_run as load_run
+    from keras_repro.seeding import isolate_rng as isolate_rng
+    from keras_repro.seeding import seed_everything as seed_everything
+
+try:
+    __version__ = version("keras-repro")
+except PackageNotFoundError:  # A checkout that was never installed.
+    __version__ = "0.0.0+unknown"
+
+# Where each public name lives.
+_HOMES = {
+    "ChecksumCallback": "callbacks",
+    "DriftError": "callbacks",
+    "DriftWarning": "callbacks",
+    "ReproducibleModel": "models",
+    "capture_environment": "environment",
+    "compare_runs": "comparison",
+    "compute_checksum": "checksums",
+    "isolate_rng": "seeding",
+    "load_run": "runs",
+    "make_reproducible": "models",
+    "seed_everything": "seeding",
+}
+
+__all__ = [
+    "ChecksumCallback",
+    "DriftError",
+    "DriftWarning",
+    "ReproducibleModel",
+    "__version__",
+    "capture_environment",
+    "compare_runs",
+    "compute_checksum",
+    "isolate_rng",
+    "load_run",
+    "make_reproducible",
+    "seed_everything",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name, and what it needs, when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

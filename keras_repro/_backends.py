@@ -1,0 +1,598 @@
+"""Every line that differs between TensorFlow, JAX and PyTorch.
+
+One class per backend behind one protocol, and the few private attributes of
+Keras and TensorFlow that have no public equivalent. Each of them is guarded
+here, with the versions it was checked with and what happens without it, so
+that no other module needs to know which backend runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+Order = Callable[[], npt.NDArray[np.int64]]
+
+
+# --- Keras' own private state -------------------------------------------
+
+
+def _global_state() -> Any:
+    """Keras' thread-local attributes (`keras.src`, Keras 3.12 to 3.15)."""
+    from keras.src.backend.common import global_state
+
+    return global_state
+
+
+def get_global_seed() -> int | None:
+    """The seed that `keras.utils.set_random_seed` was given, or `None`."""
+    from keras.src.utils import rng_utils
+
+    # Keras 3.12 to 3.15; without it a seed set through Keras is not seen and
+    # the model draws a seed of its own.
+    getter = getattr(rng_utils, "get_random_seed", None)
+    seed = getter() if getter is not None else None
+    return None if seed is None else int(seed) % 2**32
+
+
+def get_global_generator() -> Any:
+    """Keras' global seed generator, or `None` while nothing has used it."""
+    return _global_state().get_global_attribute("global_seed_generator")
+
+
+def set_global_generator(generator: Any) -> None:
+    """Put a `SeedGenerator` (or `None`) in the place of the global one."""
+    _global_state().set_global_attribute("global_seed_generator", generator)
+
+
+def functional_class() -> Any:
+    """The class of Functional models, which Keras does not export."""
+    from keras.src.models.functional import Functional
+
+    return Functional
+
+
+def functional_from_config(cls: type, config: Any, custom_objects: Any) -> Any:
+    """Revive a Functional model of a class (Keras 3.12 to 3.15)."""
+    from keras.src.models import functional
+
+    return functional.functional_from_config(
+        cls, config, custom_objects=custom_objects
+    )
+
+
+def symbolic_build(model: Any, batch: Any) -> None:
+    """Build layers, metrics and loss from the shapes of one batch.
+
+    `Trainer._symbolic_build` is what `fit` itself calls on JAX and PyTorch
+    (Keras 3.12 to 3.15). Without it TensorFlow would build inside the first
+    step, where the start can no longer be read.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+def optimized_variables(optimizer: Any) -> list[Any]:
+    """The variables that a built optimizer updates (Keras 3.12 to 3.15)."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(inner._trainable_variables)
+
+
+def train_validation_split(
+    arrays: tuple[Any, Any, Any], validation_split: float
+) -> tuple[Any, Any]:
+    """Split arrays as `fit(validation_split=...)` does (Keras 3.12 to 3.15)."""
+    from keras.src.trainers.data_adapters import array_slicing
+
+    split: tuple[Any, Any] = array_slicing.train_validation_split(
+        arrays, validation_split=validation_split
+    )
+    return split
+
+
+def are_arrays(data: Any) -> bool:
+    """Whether `fit` would treat the data as arrays (Keras 3.12 to 3.15)."""
+    from keras.src.trainers.data_adapters import array_data_adapter
+
+    return bool(array_data_adapter.can_convert_arrays(data))
+
+
+def is_tf_dataset(data: Any) -> bool:
+    """Whether `fit` would treat the data as a `tf.data` pipeline."""
+    return any(
+        parent.__name__.startswith("Distributed")
+        or parent.__name__ == "DatasetV2"
+        for parent in type(data).__mro__
+        if parent.__module__.startswith("tensorflow.python.")
+    )
+
+
+def is_torch_loader(data: Any) -> bool:
+    """Whether the data is a `torch.utils.data.DataLoader`."""
+    return any(
+        parent.__name__ == "DataLoader"
+        and parent.__module__.startswith("torch.utils.data")
+        for parent in type(data).__mro__
+    )
+
+
+def make_ordered_adapter(
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    *,
+    batch_size: int | None,
+    steps: int | None,
+    class_weight: dict[int, float] | None,
+    order: Callable[[int, int], npt.NDArray[np.int64]],
+) -> Any:
+    """Make a data adapter that feeds arrays in an order of our own.
+
+    `fit` takes a `DataAdapter` as it is (Keras 3.12 to 3.15). Keras' own
+    array adapter does the checking, the weights and the slicing; only the
+    permutation is replaced.
+
+    Args:
+        x: Inputs, as `fit` takes them.
+        y: Targets.
+        sample_weight: Weights of the samples.
+        batch_size: Samples a batch; Keras' rule where `None`.
+        steps: `steps_per_epoch`.
+        class_weight: Weights of the classes.
+        order: Called with the number of samples and the batch size each time
+            a pass over the data begins; gives the indices, shape
+            `(num_samples,)`.
+    """
+    from keras.src.trainers.data_adapters import array_data_adapter
+
+    class OrderedArrayAdapter(array_data_adapter.ArrayDataAdapter):  # type: ignore[misc]
+        def _next_order(self) -> npt.NDArray[np.int64]:
+            return order(self._num_samples, self._batch_size)
+
+        def _get_iterator(self, slice_and_convert: Any, inputs: Any) -> Any:
+            # The base class gets NumPy and JAX iterators from this one.
+            return self._batches(
+                lambda leaf, indices: slice_and_convert(leaf, indices=indices),
+                inputs,
+            )
+
+        def _batches(self, take: Any, inputs: Any) -> Iterator[Any]:
+            indices = self._next_order()
+            for start in range(0, self._num_samples, self._batch_size):
+                chosen = indices[start : start + self._batch_size]
+                yield keras.tree.map_structure(
+                    lambda leaf, chosen=chosen: (
+                        None if leaf is None else take(leaf, chosen)
+                    ),
+                    inputs,
+                )
+
+        def get_torch_dataloader(self) -> Any:
+            return _TorchBatches(self)
+
+        def get_tf_dataset(self) -> Any:
+            return _ordered_tf_dataset(self)
+
+    return OrderedArrayAdapter(
+        x,
+        y,
+        sample_weight=sample_weight,
+        batch_size=batch_size,
+        steps=steps,
+        shuffle=False,
+        class_weight=class_weight,
+    )
+
+
+class _TorchBatches:
+    """An iterable of batches as torch tensors, one pass per `iter`."""
+
+    def __init__(self, adapter: Any) -> None:
+        from keras.src.trainers.data_adapters import array_slicing
+
+        self._adapter = adapter
+        self._inputs = array_slicing.convert_to_sliceable(
+            adapter._inputs, target_backend="torch"
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        def take(leaf: Any, indices: npt.NDArray[np.int64]) -> Any:
+            rows = leaf.convert_to_torch_compatible(leaf[indices])
+            return keras.ops.convert_to_tensor(rows)
+
+        return iter(self._adapter._batches(take, self._inputs))
+
+    def __len__(self) -> int:
+        return int(self._adapter.num_batches)
+
+
+def _ordered_tf_dataset(adapter: Any) -> Any:
+    """The pipeline of Keras' array adapter, with the order of the adapter."""
+    import tensorflow as tf
+    from keras.src.trainers.data_adapters import array_slicing
+
+    inputs = keras.tree.lists_to_tuples(
+        array_slicing.convert_to_sliceable(
+            adapter._inputs, target_backend="tensorflow"
+        )
+    )
+    size, batch = adapter._num_samples, adapter._batch_size
+
+    def pass_order(_: Any) -> Any:
+        indices = tf.numpy_function(adapter._next_order, [], tf.int64)
+        return tf.ensure_shape(indices, [size])
+
+    def to_batches(indices: Any) -> Any:
+        full = size // batch * batch
+        batches = tf.data.Dataset.from_tensor_slices(
+            tf.reshape(indices[:full], [-1, batch])
+        )
+        if full < size:
+            rest = tf.data.Dataset.from_tensors(indices[full:])
+            batches = batches.concatenate(rest)
+        return batches
+
+    def gather(indices: Any, data: Any) -> Any:
+        def take(leaf: Any) -> Any:
+            if isinstance(leaf, array_slicing.TensorflowSparseWrapper):
+                return array_slicing.slice_tensorflow_sparse_wrapper(
+                    leaf, indices
+                )
+            if isinstance(leaf, (list, tuple, dict)):
+                return None
+            return tf.gather(leaf, indices) if tf.is_tensor(leaf) else leaf
+
+        return keras.tree.traverse(take, data)
+
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.experimental_external_state_policy = (
+        tf.data.experimental.ExternalStatePolicy.IGNORE
+    )
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    orders = tf.data.Dataset.range(1).map(pass_order).flat_map(to_batches)
+    data = tf.data.Dataset.from_tensors(inputs).repeat()
+    pairs = tf.data.Dataset.zip((orders, data))
+    return (
+        pairs.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+        .with_options(options)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+# --- generators of the backends ------------------------------------------
+
+
+class TensorFlowGenerator:
+    """TensorFlow's eager seed: the seed and the stream of op seeds.
+
+    Both live in the private context (TensorFlow 2.16 to 2.21). Without them
+    TensorFlow's raw random ops would not be kept apart from the program's.
+    """
+
+    name = "tensorflow"
+
+    @staticmethod
+    def _context() -> Any:
+        from tensorflow.python.eager import context
+
+        return context.context()
+
+    def capture(self) -> Any:
+        context = self._context()
+        return context._seed, context._rng.getstate()
+
+    def restore(self, state: Any) -> None:
+        context = self._context()
+        seed, stream = state
+        context._seed = seed
+        context._rng = random.Random()
+        context._rng.setstate(_as_tuple(stream))
+
+    def seed(self, seed: int) -> None:
+        context = self._context()
+        context._seed = seed
+        context._rng = random.Random(seed)
+
+
+
+class TorchGenerator:
+    """Torch's global generators, on the CPU and on every CUDA device."""
+
+    name = "torch"
+
+    def capture(self) -> Any:
+        import torch
+
+        cuda = (
+            [np.asarray(s) for s in torch.cuda.get_rng_state_all()]
+            if torch.cuda.is_available() and torch.cuda.is_initialized()
+            else []
+        )
+        return torch.get_rng_state().numpy().copy(), cuda
+
+    def restore(self, state: Any) -> None:
+        import torch
+
+        cpu, cuda = state
+        torch.set_rng_state(torch.from_numpy(np.array(cpu, np.uint8)))
+        for index, device_state in enumerate(cuda):
+            torch.cuda.set_rng_state(
+                torch.from_numpy(np.array(device_state, np.uint8)), index
+            )
+
+    def seed(self, seed: int) -> None:
+        import torch
+
+        torch.manual_seed(seed)
+
+
+def rewind_kernels() -> None:
+    """Take TensorFlow's stateful kernels back, also in traced functions."""
+    TensorFlowGenerator._context().clear_kernel_cache()
+
+
+_STATEFUL_RANDOM_OPS = frozenset(
+    {
+        "Multinomial",
+        "ParameterizedTruncatedNormal",
+        "RandomGamma",
+        "RandomPoisson",
+        "RandomPoissonV2",
+        "RandomShuffle",
+        "RandomStandardNormal",
+        "RandomUniform",
+        "RandomUniformInt",
+        "TruncatedNormal",
+    }
+)
+
+
+def traced_functions() -> frozenset[str]:
+    """Names of the functions that TensorFlow has traced so far.
+
+    From the private context (TensorFlow 2.16 to 2.21); without it stateful
+    random ops inside traced functions are not noticed, nor rewound.
+    """
+    if "tensorflow" not in sys.modules:
+        return frozenset()
+    names = getattr(TensorFlowGenerator._context(), "list_function_names", None)
+    return frozenset() if names is None else frozenset(names())
+
+
+def have_stateful_random_ops(names: frozenset[str]) -> bool:
+    """Whether one of these traced functions draws from stateful kernels."""
+    if not names:
+        return False
+    context = TensorFlowGenerator._context()
+    return any(
+        node.op in _STATEFUL_RANDOM_OPS
+        for name in names
+        for node in context.get_function_def(name).node_def
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    """Lists back to the tuples that `random.setstate` insists on."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_as_tuple(item) for item in value)
+    return value
+
+
+def active_generators() -> list[Any]:
+    """The backend generators that this process has loaded."""
+    found: list[Any] = []
+    if "tensorflow" in sys.modules:
+        found.append(TensorFlowGenerator())
+    if "torch" in sys.modules:
+        found.append(TorchGenerator())
+    return found
+
+
+# --- one class per backend -----------------------------------------------
+
+
+class Backend:
+    """What the rest of the package asks of a backend."""
+
+    name = "numpy"
+
+    def assign(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        """Write values in place; the host array is never aliased."""
+        variable.assign(value)
+
+    def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        """Write one number into every element."""
+        self.assign(variable, np.full(variable.shape, value, value.dtype))
+
+    def clear_pending(self, model: Any) -> None:
+        """Forget a half-done step, so that variables can be assigned."""
+
+    def finish_assign(self, model: Any) -> None:
+        """Refresh what layers derive from their variables."""
+        for layer in model._flatten_layers(include_self=False):
+            if isinstance(layer, keras.layers.Normalization) and layer.built:
+                layer.finalize_state()
+
+    def enable_determinism(self) -> str | None:
+        """Turn deterministic kernels on; a string says what came too late."""
+        return None
+
+    def is_deterministic(self) -> bool | None:
+        """Whether deterministic kernels are on; `None` if it is unknown."""
+        return None
+
+
+class TensorFlowBackend(Backend):
+    """TensorFlow: variables are assigned by an op."""
+
+    name = "tensorflow"
+
+    def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        import tensorflow as tf
+
+        variable.assign(tf.fill(variable.shape, tf.constant(value)))
+
+    def enable_determinism(self) -> str | None:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+        return None
+
+    def is_deterministic(self) -> bool | None:
+        from tensorflow.python.framework import config
+
+        # TensorFlow 2.16 to 2.21 has no public question for this.
+        probe = getattr(config, "is_op_determinism_enabled", None)
+        return None if probe is None else bool(probe())
+
+
+class JaxBackend(Backend):
+    """JAX: values are immutable, and a step donates its buffers."""
+
+    name = "jax"
+    flags = (
+        "--xla_gpu_deterministic_ops=true",
+        "--xla_gpu_exclude_nondeterministic_ops=true",
+    )
+
+    def assign(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        import jax.numpy as jnp
+
+        # A donated buffer may not be the memory of the host copy.
+        variable.assign(jnp.array(value, copy=True))
+
+    def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        import jax.numpy as jnp
+
+        variable.assign(jnp.full(variable.shape, value, value.dtype))
+
+    def clear_pending(self, model: Any) -> None:
+        # Keras 3.12 to 3.15. Left in place after an error, the next read
+        # through a callback would write deleted buffers over the variables.
+        model._jax_state = None
+        model._jax_state_synced = True
+
+    def enable_determinism(self) -> str | None:
+        import jax
+        from jax._src import xla_bridge
+
+        flags = os.environ.get("XLA_FLAGS", "")
+        if any(flag in flags for flag in self.flags):
+            return None
+        # jax 0.4 to 0.10; without the probe the flag is set and hoped for.
+        probe = getattr(xla_bridge, "backends_are_initialized", None)
+        started = bool(probe()) if probe is not None else False
+        if not started:
+            os.environ["XLA_FLAGS"] = f"{flags} {self.flags[0]}".strip()
+            return None
+        if jax.default_backend() == "cpu":
+            return None
+        return (
+            "JAX has started, so it no longer reads XLA_FLAGS. Start the "
+            f"program with XLA_FLAGS={self.flags[0]} in its environment."
+        )
+
+    def is_deterministic(self) -> bool | None:
+        import jax
+
+        flags = os.environ.get("XLA_FLAGS", "")
+        has_flag = any(flag in flags for flag in self.flags)
+        return has_flag or jax.default_backend() == "cpu"
+
+
+class TorchBackend(Backend):
+    """PyTorch: variables are parameters, copied into."""
+
+    name = "torch"
+
+    def assign(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        import torch
+
+        if value.dtype.kind in "biuf" and value.dtype.isnative:
+            target = variable.value
+            with torch.no_grad():
+                host = torch.from_numpy(np.ascontiguousarray(value))
+                target.copy_(host.reshape(target.shape))
+        else:
+            variable.assign(value)
+
+    def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        import torch
+
+        with torch.no_grad():
+            variable.value.fill_(value.item())
+
+    def enable_determinism(self) -> str | None:
+        import torch
+
+        setting = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(mode=True)
+        torch.backends.cudnn.benchmark = False
+        late = torch.cuda.is_available() and torch.cuda.is_initialized()
+        if late and setting not in (":4096:8", ":16:8"):
+            return (
+                "CUDA has started, so CUBLAS_WORKSPACE_CONFIG comes too late. "
+                "Start the program with CUBLAS_WORKSPACE_CONFIG=:4096:8 in "
+                "its environment."
+            )
+        return None
+
+    def is_deterministic(self) -> bool | None:
+        import torch
+
+        return bool(torch.are_deterministic_algorithms_enabled())
+
+
+_BACKENDS: dict[str, type[Backend]] = {
+    "tensorflow": TensorFlowBackend,
+    "jax": JaxBackend,
+    "torch": TorchBackend,
+}
+
+
+def get_backend() -> Backend:
+    """The backend that Keras runs on in this process."""
+    return _BACKENDS.get(keras.backend.backend(), Backend)()
+
+
+def copy_generator_state(generator: Any) -> tuple[str, Any] | None:
+    """State of a generator object that somebody keeps, or `None`.
+
+    Knows `random.Random`, NumPy's `Generator` and `RandomState`,
+    `torch.Generator` and Keras' `SeedGenerator`.
+    """
+    if isinstance(generator, random.Random):
+        return "python", generator.getstate()
+    if isinstance(generator, np.random.Generator):
+        return "numpy", copy.deepcopy(generator.bit_generator.state)
+    if isinstance(generator, np.random.RandomState):
+        return "numpy_legacy", generator.get_state()
+    if isinstance(generator, keras.random.SeedGenerator):
+        return "keras", np.array(generator.state)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(generator, torch.Generator):
+        return "torch", generator.get_state().clone()
+    return None
+
+
+def put_generator_state(generator: Any, state: tuple[str, Any]) -> None:
+    """Write what `copy_generator_state` gave back into the same object."""
+    kind, value = state
+    if kind == "python":
+        generator.setstate(value)
+    elif kind == "numpy":
+        generator.bit_generator.state = copy.deepcopy(value)
+    elif kind == "keras":
+        get_backend().assign(generator.state, value)
+    else:
+        generator.set_state(value)

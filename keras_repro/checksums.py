@@ -1,0 +1,351 @@
+"""Arrays to canonical bytes to a checksum.
+
+A checksum is a string such as `kr1:0123...`: the version of this recipe, then
+the 128-bit XXH3 of the dtype's name, the shape and the values as little-endian
+bytes in C order. It never depends on names, on memory layout or on the
+process. It finds accidents, not forgery: XXH3 is not a cryptographic hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import marshal
+import sys
+from collections.abc import Iterable, Mapping
+from types import CodeType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+PREFIX = "kr1:"
+
+_PROCESS_KEYS = {
+    "build_config",
+    "build_input_shape",
+    "module",
+    "shared_object_id",
+}
+_EXTENDED = {np.longdouble, np.clongdouble}
+_NUMBERS = (bool, int, float, complex)
+
+
+def checksum_array(array: npt.ArrayLike) -> str:
+    """Compute the checksum of one array.
+
+    Args:
+        array: Anything that NumPy reads as an array of numbers, booleans,
+            dates or fixed-width strings, of any shape.
+
+    Returns:
+        `kr1:` and 32 hexadecimal digits.
+
+    Raises:
+        TypeError: If the values have no bytes of their own (Python objects),
+            or bytes that depend on the machine (`longdouble`).
+
+    Scope:
+        Bits are compared, so `-0.0` and `0.0` differ, and so do NaN payloads.
+        The memory order and the byte order do not matter.
+
+    Example:
+        >>> checksum_array(np.zeros(2)) == checksum_array(np.zeros((2, 1)))
+        False
+    """
+    values = np.asarray(array)
+    _check_dtype(values.dtype)
+    values = _to_little_endian(values)
+    shape = ",".join(str(size) for size in values.shape)
+    digest = xxhash.xxh3_128(
+        f"array\0{values.dtype.name}\0{shape}\0".encode("ascii")
+    )
+    if values.nbytes:
+        flat = np.ascontiguousarray(values).reshape(-1)
+        digest.update(flat.view(np.uint8).data)
+    return PREFIX + digest.hexdigest()
+
+
+def combine_checksums(checksums: Iterable[str]) -> str:
+    """Combine checksums into one; their order and number count.
+
+    Args:
+        checksums: Checksums, or any other strings without line breaks.
+
+    Returns:
+        A checksum.
+
+    Example:
+        >>> combine_checksums(["a", "b"]) == combine_checksums(["b", "a"])
+        False
+    """
+    return _combine("combined", checksums)
+
+
+def checksum_arrays(nested: Any) -> str:
+    """Compute the checksum of nested dicts, lists and tuples of arrays.
+
+    The order of a dict's entries does not matter, and a list equals a tuple.
+    The names of a DataFrame's columns do not count, their order does.
+
+    Args:
+        nested: Arrays, tensors, pandas objects, numbers or `None`, nested in
+            any way.
+
+    Returns:
+        A checksum.
+
+    Raises:
+        TypeError: As `checksum_array`.
+    """
+    if nested is None:
+        return _combine("none", ())
+    if isinstance(nested, Mapping):
+        keys = sorted(nested, key=lambda key: (type(key).__name__, str(key)))
+        parts = (f"{key!r}={checksum_arrays(nested[key])}" for key in keys)
+        return _combine("mapping", parts)
+    if isinstance(nested, (list, tuple)):
+        if nested and all(isinstance(item, _NUMBERS) for item in nested):
+            return checksum_array(nested)
+        return _combine("sequence", map(checksum_arrays, nested))
+    if hasattr(nested, "iloc") and hasattr(nested, "columns"):
+        count = len(nested.columns)
+        columns = (nested.iloc[:, index] for index in range(count))
+        return _combine("table", map(checksum_arrays, columns))
+    return checksum_array(_to_array(nested))
+
+
+def compute_checksum(obj: Any) -> str:
+    """Compute the checksum of an array, a model, an optimizer, or a nest.
+
+    Args:
+        obj: An array or tensor; nested dicts, lists and tuples of these; a
+            Keras model, layer, optimizer or metric. Of a model count its
+            `variables`: weights, batch statistics and seed generators. The
+            optimizer has a checksum of its own.
+
+    Returns:
+        A checksum, a string of 36 characters.
+
+    Raises:
+        ValueError: If a Keras object has not been built.
+        TypeError: If a value has no canonical bytes.
+
+    Scope:
+        Equal values, shapes and dtypes give equal checksums in every process,
+        on every machine and backend, with every version of the libraries.
+
+    Example:
+        >>> compute_checksum([1.0, 2.0]) == compute_checksum(np.array([1, 2.0]))
+        True
+        >>> compute_checksum({"x": np.ones(3)})[:4]
+        'kr1:'
+    """
+    if not _is_keras_object(obj):
+        return checksum_arrays(obj)
+    if not getattr(obj, "built", True):
+        raise ValueError(
+            "`compute_checksum` needs an object that has been built. "
+            f"Received: {type(obj).__name__}, which has no variables yet. "
+            "Call it on a batch, or `build` it, first."
+        )
+    return combine_checksums(checksum_array(v) for v in map(_read, _own(obj)))
+
+
+def checksum_config(config: Any, context: Any = None) -> str:
+    """Compute the checksum of a configuration, blind to names.
+
+    Keras numbers the names of layers per process, so a name counts only as
+    the position at which it first appears. Where a class was imported from,
+    shapes that come with building, and a lambda's place in its file do not
+    count.
+
+    Args:
+        config: What `get_config` or `serialize_keras_object` returns.
+        context: Another configuration whose names this one may use.
+
+    Returns:
+        A checksum.
+
+    Example:
+        >>> checksum_config({"name": "dense"}) == checksum_config(
+        ...     {"name": "dense_7"}
+        ... )
+        True
+    """
+    pruned, names = _prune(config), _Names()
+    names.collect(_prune(context))
+    names.collect(pruned)
+    text = json.dumps(names.replace(pruned), sort_keys=True)
+    return _combine("config", [text])
+
+
+class _Names:
+    """Names in the order in which they first appear."""
+
+    def __init__(self) -> None:
+        self._positions: dict[str, str] = {}
+
+    def collect(self, value: Any) -> None:
+        if isinstance(value, dict):
+            name = value.get("name")
+            if isinstance(name, str):
+                position = f"name {len(self._positions)}"
+                self._positions.setdefault(name, position)
+            for item in value.values():
+                self.collect(item)
+        elif isinstance(value, list):
+            for item in value:
+                self.collect(item)
+
+    def replace(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                self._positions.get(key, key): self.replace(item)
+                for key, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self.replace(item) for item in value]
+        if isinstance(value, str):
+            return self._positions.get(value, value)
+        return value
+
+
+def _prune(value: Any) -> Any:
+    """Plain JSON values, without what depends on process or building."""
+    if isinstance(value, Mapping):
+        if value.get("class_name") == "__lambda__":
+            return {"class_name": "__lambda__", "config": _read_lambda(value)}
+        return {
+            str(key): _prune(item)
+            for key, item in value.items()
+            if key not in _PROCESS_KEYS
+        }
+    if isinstance(value, (list, tuple)):
+        return [_prune(item) for item in value if not _is_added_input(item)]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return checksum_array(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return type(value).__name__
+
+
+def _is_added_input(item: Any) -> bool:
+    """Whether it is the input layer that building adds to a Sequential."""
+    return (
+        isinstance(item, Mapping)
+        and item.get("class_name") == "InputLayer"
+        and "inbound_nodes" not in item
+    )
+
+
+def _read_lambda(config: Mapping[str, Any]) -> list[Any]:
+    """What a lambda does and not where it was written."""
+    code, defaults, _ = config["config"]["value"]
+    try:
+        loaded = marshal.loads(base64.b64decode(code))  # Made just now.
+    except (ValueError, EOFError, TypeError):
+        return [str(code), repr(defaults)]
+    return [_describe_code(loaded), repr(defaults)]
+
+
+def _describe_code(code: CodeType) -> list[Any]:
+    constants = [
+        _describe_code(constant)
+        if isinstance(constant, CodeType)
+        else sorted(map(repr, constant))
+        if isinstance(constant, frozenset)
+        else repr(constant)
+        for constant in code.co_consts
+    ]
+    return [code.co_code.hex(), list(code.co_names), constants]
+
+
+def _combine(kind: str, parts: Iterable[str]) -> str:
+    listed = list(parts)
+    digest = xxhash.xxh3_128(f"{kind}\0{len(listed)}\0".encode("ascii"))
+    for part in listed:
+        digest.update(part.encode("utf-8", "surrogatepass"))
+        digest.update(b"\n")
+    return PREFIX + digest.hexdigest()
+
+
+def _check_dtype(dtype: np.dtype[Any]) -> None:
+    if dtype.hasobject:
+        reason = "Python objects have no canonical bytes"
+        advice = "Convert to numbers or to fixed-width strings"
+    elif dtype.type in _EXTENDED:
+        reason = "extended precision differs between machines"
+        advice = "Convert to float64 or complex128"
+    elif dtype.names is not None or dtype.type is np.void:
+        reason = "a structured dtype is several arrays in one"
+        advice = "Pass its fields as a dict of arrays"
+    elif dtype.kind == "T":
+        reason = "strings of variable width have no canonical bytes"
+        advice = "Convert to fixed-width strings with `astype(str)`"
+    else:
+        return
+    raise TypeError(
+        "A checksum needs numbers, booleans, dates or fixed-width strings; "
+        f"{reason}. Received: an array of dtype {dtype}. {advice}."
+    )
+
+
+def _to_little_endian(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    order = values.dtype.byteorder
+    native = "<" if sys.byteorder == "little" else ">"
+    if (native if order == "=" else order) != ">":
+        return values
+    # Swapping and relabelling keeps every bit; a cast might quiet a NaN.
+    return values.byteswap().view(values.dtype.newbyteorder("<"))
+
+
+def _to_array(leaf: Any) -> npt.NDArray[Any]:
+    """Read any array-like, torch tensors included, without keeping it."""
+    if isinstance(leaf, (str, bytes)):
+        return np.asarray(leaf)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(leaf, torch.Tensor):
+        return _read_torch(torch, leaf)
+    if _is_keras_object(leaf):
+        return _read(leaf)
+    return np.asarray(leaf)
+
+
+def _read_torch(torch: Any, tensor: Any) -> npt.NDArray[Any]:
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype != torch.bfloat16:
+        return np.asarray(tensor.numpy())
+    import ml_dtypes
+
+    bits = np.asarray(tensor.view(torch.int16).numpy())
+    return bits.view(ml_dtypes.bfloat16)
+
+
+def _is_keras_object(obj: Any) -> bool:
+    """Whether it is one of Keras' own; if so, Keras is there already."""
+    keras = sys.modules.get("keras")
+    if keras is None or not hasattr(keras, "Layer"):
+        return False
+    kinds = (
+        keras.Variable,
+        keras.Layer,
+        keras.optimizers.Optimizer,
+        keras.metrics.Metric,
+        keras.random.SeedGenerator,
+    )
+    return isinstance(obj, kinds)
+
+
+def _own(obj: Any) -> list[Any]:
+    """The variables of a Keras object, in Keras' order."""
+    if hasattr(obj, "variables"):
+        return list(obj.variables)
+    return [obj.state] if hasattr(obj, "state") else [obj]
+
+
+def _read(variable: Any) -> npt.NDArray[Any]:
+    keras = sys.modules["keras"]
+    value = getattr(variable, "value", variable)
+    return np.asarray(keras.ops.convert_to_numpy(value))

@@ -1,0 +1,86 @@
+"""One backend per process, as Keras has it; none at all is a case too."""
+
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+BACKEND = os.environ["KERAS_BACKEND"]
+
+
+def _find_backend():
+    """Whether Keras and the chosen backend are installed."""
+    names = ("keras", BACKEND)
+    return all(importlib.util.find_spec(name) for name in names)
+
+
+HAS_BACKEND = _find_backend()
+# The modules and tests that need no Keras; the others are not even collected
+# where there is none.
+LAYER_0 = ("checksums", "comparison", "runs")
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("free", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure(config):
+    """Give each process a Matplotlib folder it may write to."""
+    if "MPLCONFIGDIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="matplotlib-")
+        os.environ["MPLCONFIGDIR"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_ignore_collect(collection_path):
+    """Leave out what cannot be imported without Keras."""
+    if HAS_BACKEND or collection_path.suffix != ".py":
+        return None
+    stem = collection_path.stem.removeprefix("test_")
+    if collection_path.stem in {"__init__", "conftest"}:
+        return None
+    return None if stem.startswith(LAYER_0) or stem == "import" else True
+
+
+def pytest_runtest_setup(item):
+    """Skip a test that is marked for other backends, with the reason."""
+    for marker in item.iter_markers("requires_backend"):
+        if not HAS_BACKEND:
+            pytest.skip(f"{BACKEND} or Keras is not installed")
+        if marker.args and BACKEND not in marker.args:
+            pytest.skip(f"needs {' or '.join(marker.args)}, not {BACKEND}")
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """Run Python in a process of its own, on this checkout; it must succeed."""
+    import subprocess
+
+    def run(*args, cwd=tmp_path, **environment):
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        result = subprocess.run(
+            [sys.executable, *map(str, args)],
+            cwd=cwd,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    return run

@@ -1,0 +1,216 @@
+"""The examples run, and print what the documentation says they print."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_DATA = ROOT.parent / "shared" / "data" / "cmapss"
+
+
+def load_example(name):
+    """Import a file of examples/ without running it as a script."""
+    path = ROOT / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+turbofan_data = load_example("turbofan_data")
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return turbofan_data.simulate_fleet(num_engines=10)
+
+
+@pytest.fixture
+def real():
+    if not REAL_DATA.is_dir():
+        pytest.skip("NASA's files are not here")
+    return turbofan_data.read_fleet(REAL_DATA)
+
+
+def write_fleet(fleet, directory):
+    """Write a fleet as NASA does."""
+    for name in ("train", "test"):
+        getattr(fleet, name).to_csv(
+            directory / f"{name}_FD001.txt", sep=" ", header=False, index=False
+        )
+    np.savetxt(directory / "RUL_FD001.txt", fleet.rul)
+
+
+@pytest.mark.requires_backend
+def test_turbofan_repeats_its_runs(run_python, simulated, tmp_path):
+    """Both trainings with alpha 0.4 are one, and 1.0 is no smoothing."""
+    write_fleet(simulated, tmp_path)
+    log, plot = tmp_path / "runs.jsonl", tmp_path / "rmse.png"
+    command = [ROOT / "examples" / "turbofan.py", "--data", tmp_path]
+    command += ["--epochs", 2, "--rows", 300, "--log", log, "--plot", plot]
+    output = run_python(*command).stdout
+    assert "files of your own" in output
+    assert "alpha=0.4 and alpha=0.4 again: bitwise equal" in output
+    assert "which changes nothing: bitwise equal" in output
+    assert "DIFFERENT" not in output
+    rows = [line.split() for line in output.splitlines()[2:7]]
+    alphas = [row[0] for row in rows]
+    assert alphas == ["none", "1.0", "0.4", "0.2", "0.4"]
+    checksums = [row[-1] for row in rows]
+    assert checksums[0] == checksums[1] != checksums[2] == checksums[4]
+    assert len(set(checksums)) == 3
+    assert plot.stat().st_size > 1000
+    # Another day, the same file: no alarm, and the same output.
+    again = run_python(*command)
+    lines = again.stdout.splitlines()[2:7]
+    assert [line.split()[-1] for line in lines] == checksums
+    assert "DriftWarning" not in again.stderr
+
+
+@pytest.mark.requires_backend
+def test_sequence_repeats_by_reset(run_python, tmp_path):
+    """Plain Keras scatters; `reset()` gives one value; seeds come again."""
+    plot = tmp_path / "sequence.png"
+    command = [ROOT / "examples" / "sequence.py", "--plot", plot]
+    output = run_python(*command, "--epochs", 2, "--repeats", 3).stdout
+    assert "all equal: True" in output
+    assert "seed 1 once more, the same: True" in output
+    counts = [line for line in output.splitlines() if "different," in line]
+    assert [line.split()[0] for line in counts] == ["3", "1", "3"]
+    assert plot.stat().st_size > 1000
+
+
+@pytest.mark.requires_backend
+def test_notebook_cells_hold_in_any_order(run_python):
+    """Each cell gives the same again; the script's asserts say so."""
+    output = run_python(ROOT / "examples" / "notebook.py").stdout
+    lines = [line.split(maxsplit=1) for line in output.splitlines()]
+    assert lines[-1] == ["All", "cells gave what they gave before."]
+    losses_a = {line.removeprefix("again ") for n, line in lines if n == "A"}
+    losses_b = {
+        line.removeprefix("again ").strip()
+        for n, line in lines[:-1]
+        if n == "B"
+    }
+    assert len(losses_a) == 1
+    assert len(losses_b) == 1
+    assert losses_a != losses_b
+
+
+def test_the_simulated_fleet_is_always_the_same(simulated):
+    """One seed, one fleet; another seed, another fleet."""
+    again = turbofan_data.simulate_fleet(num_engines=10)
+    pd.testing.assert_frame_equal(
+        simulated.train, again.train, check_exact=True
+    )
+    pd.testing.assert_frame_equal(simulated.test, again.test, check_exact=True)
+    assert simulated.rul.tolist() == again.rul.tolist()
+    other = turbofan_data.simulate_fleet(num_engines=10, seed=1)
+    assert other.train.shape != simulated.train.shape or not np.array_equal(
+        other.train, simulated.train
+    )
+
+
+def test_the_real_fleet_splits_by_engine(real):
+    """NASA's files give the row counts of the published study."""
+    data = turbofan_data.make_arrays(real)
+    assert real.origin == "NASA C-MAPSS FD001"
+    assert data.x_train.shape == (16_561, 21)
+    assert data.x_val.shape == (4_070, 21)
+    assert data.x_test.shape == (100, 21)
+    assert (data.y_train.max(), data.y_train.min()) == (125, 0)
+    assert data.y_test.tolist() == real.rul.tolist()
+
+
+@pytest.mark.parametrize("alpha", [None, 1.0, 0.4])
+def test_arrays_are_finite_and_scaled(simulated, alpha):
+    """Smoothing loses no row to a wrong index; training spans 0 to 1."""
+    data = turbofan_data.make_arrays(simulated, alpha)
+    assert all(np.isfinite(array).all() for array in data)
+    assert data.x_train.min() == 0
+    assert data.x_train.max() == pytest.approx(1)
+    assert len(data.x_test) == len(data.y_test) == 10
+
+
+def test_alpha_one_is_no_smoothing(simulated):
+    """The control for the study: equal at 1.0, bit for bit, not at 0.4."""
+    plain = turbofan_data.make_arrays(simulated, None).x_train
+    one = turbofan_data.make_arrays(simulated, 1.0).x_train
+    some = turbofan_data.make_arrays(simulated, 0.4).x_train
+    assert plain.tobytes() == one.tobytes()
+    assert plain.tobytes() != some.tobytes()
+
+
+def test_smoothing_stays_within_an_engine():
+    """The first flight of an engine knows nothing of the engine before."""
+    fleet = turbofan_data.simulate_fleet(num_engines=3)
+    smoothed = turbofan_data.smooth(fleet.train, 0.2)
+    first = ~fleet.train.duplicated("unit")
+    expected = fleet.train.loc[first, turbofan_data.SENSORS]
+    pd.testing.assert_frame_equal(smoothed[first], expected)
+
+
+def test_a_directory_without_the_files_is_refused(tmp_path):
+    """The error names what is missing and what to do."""
+    with pytest.raises(SystemExit, match=r"train_FD001.txt.*Leave out --data"):
+        turbofan_data.read_fleet(tmp_path)
+
+
+def make_archive(files):
+    """Zip the files, then zip the archive, as NASA does."""
+    import io
+    import zipfile
+
+    inner, outer = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    with zipfile.ZipFile(outer, "w") as archive:
+        archive.writestr("6. Turbofan/CMAPSSData.zip", inner.getvalue())
+    return outer.getvalue()
+
+
+def test_a_download_is_checked_and_kept(real, monkeypatch, tmp_path):
+    """NASA's archive within an archive gives the files, ends of line aside."""
+    files = {
+        name: (REAL_DATA / name).read_bytes().replace(b"\n", b"\r\n")
+        for name in turbofan_data.SHA256
+    }
+    archive = make_archive(files)
+    monkeypatch.setattr(turbofan_data, "fetch", lambda url: archive)
+    monkeypatch.setattr(turbofan_data, "CACHE", tmp_path / "cache")
+    fleet = turbofan_data.get_fleet()
+    assert fleet.origin == real.origin
+    monkeypatch.delattr(turbofan_data, "fetch")
+    assert turbofan_data.get_fleet().origin == real.origin
+
+
+def test_a_wrong_download_is_refused(monkeypatch, tmp_path):
+    """Other bytes than NASA's are not trained on, and not kept."""
+    archive = make_archive(dict.fromkeys(turbofan_data.SHA256, b"1 1 0\n"))
+    monkeypatch.setattr(turbofan_data, "fetch", lambda url: archive)
+    monkeypatch.setattr(turbofan_data, "CACHE", tmp_path / "cache")
+    with pytest.raises(SystemExit, match="must have sha256"):
+        turbofan_data.get_fleet()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_download_shows_its_progress(capsys, tmp_path):
+    """The bar goes to stderr and ends full."""
+    (tmp_path / "file").write_bytes(bytes(600_000))
+    content = turbofan_data.fetch((tmp_path / "file").as_uri())
+    assert content == bytes(600_000)
+    assert f"[{'#' * 40}] 100% 0.6 MB" in capsys.readouterr().err
+
+
+def test_offline_a_simulated_fleet_says_so(capsys, monkeypatch, tmp_path):
+    """Nobody takes the simulated figures for NASA's."""
+    monkeypatch.setattr(turbofan_data, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(turbofan_data, "URL", "file:///nowhere/archive.zip")
+    assert "simulated" in turbofan_data.get_fleet().origin
+    assert "could not be downloaded" in capsys.readouterr().out
