@@ -97,9 +97,15 @@ if args.plot:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(layout="constrained")
-    for (alpha, history, *_), style in zip(results, "-:---", strict=True):
-        curve = np.sqrt(history["val_loss"])
-        axes.plot(range(1, len(curve) + 1), curve, style, label=str(alpha))
+    styles = [("-", 3), (":", 2), ("-", 3), ("-", 1), ("--", 1)]
+    labels = ["none", "1.0", "0.4", "0.2", "0.4 again"]
+    for result, label, (dashes, width) in zip(
+        results, labels, styles, strict=True
+    ):
+        curve = np.sqrt(result[1]["val_loss"])
+        epochs = range(1, len(curve) + 1)
+        axes.plot(epochs, curve, dashes, linewidth=width, label=label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epoch", ylabel="validation RMSE (flights)")
     axes.legend(title="alpha")
     figure.savefig(args.plot)

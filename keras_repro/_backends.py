@@ -85,6 +85,16 @@ def optimized_variables(optimizer: Any) -> list[Any]:
     return list(inner._trainable_variables)
 
 
+def compiled_flags(model: Any) -> tuple[Any, dict[Any, bool]]:
+    """What tells one `compile` from another, and the flags it has read.
+
+    Keras 3.12 to 3.15. Without it a layer frozen before a new `compile`
+    would be unfrozen by the next `reset()`.
+    """
+    config = getattr(model, "_compile_config", None)
+    return config, dict(getattr(model, "_compiled_trainable_state", {}))
+
+
 def train_validation_split(
     arrays: tuple[Any, Any, Any], validation_split: float
 ) -> tuple[Any, Any]:
@@ -289,14 +299,17 @@ class TensorFlowGenerator:
 
     def capture(self) -> Any:
         context = self._context()
-        return context._seed, context._rng.getstate()
+        # There is no stream before somebody sets a seed.
+        stream = getattr(context, "_rng", None)
+        return context._seed, None if stream is None else stream.getstate()
 
     def restore(self, state: Any) -> None:
         context = self._context()
         seed, stream = state
         context._seed = seed
-        context._rng = random.Random()
-        context._rng.setstate(_as_tuple(stream))
+        if stream is not None:
+            context._rng = random.Random()
+            context._rng.setstate(_as_tuple(stream))
 
     def seed(self, seed: int) -> None:
         context = self._context()

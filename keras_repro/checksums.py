@@ -109,6 +109,8 @@ def checksum_arrays(nested: Any) -> str:
         if nested and all(isinstance(item, _NUMBERS) for item in nested):
             return checksum_array(nested)
         return _combine("sequence", map(checksum_arrays, nested))
+    if _is_keras_object(nested):
+        return _checksum_keras(nested)
     if hasattr(nested, "iloc") and hasattr(nested, "columns"):
         count = len(nested.columns)
         columns = (nested.iloc[:, index] for index in range(count))
@@ -142,15 +144,19 @@ def compute_checksum(obj: Any) -> str:
         >>> compute_checksum({"x": np.ones(3)})[:4]
         'kr1:'
     """
-    if not _is_keras_object(obj):
-        return checksum_arrays(obj)
+    return checksum_arrays(obj)
+
+
+def _checksum_keras(obj: Any) -> str:
+    """Checksum of a Keras object: of its variables, in Keras' order."""
     if not getattr(obj, "built", True):
         raise ValueError(
             "`compute_checksum` needs an object that has been built. "
             f"Received: {type(obj).__name__}, which has no variables yet. "
             "Call it on a batch, or `build` it, first."
         )
-    return combine_checksums(checksum_array(v) for v in map(_read, _own(obj)))
+    variables = obj.variables if hasattr(obj, "variables") else [obj.state]
+    return combine_checksums(checksum_array(_read(one)) for one in variables)
 
 
 def checksum_config(config: Any, context: Any = None) -> str:
@@ -308,7 +314,7 @@ def _to_array(leaf: Any) -> npt.NDArray[Any]:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(leaf, torch.Tensor):
         return _read_torch(torch, leaf)
-    if _is_keras_object(leaf):
+    if _is_variable(leaf):
         return _read(leaf)
     return np.asarray(leaf)
 
@@ -323,13 +329,23 @@ def _read_torch(torch: Any, tensor: Any) -> npt.NDArray[Any]:
     return bits.view(ml_dtypes.bfloat16)
 
 
+def _loaded_keras() -> Any:
+    """Keras if the program has imported it, and imported it whole."""
+    keras = sys.modules.get("keras")
+    return keras if hasattr(keras, "Layer") else None
+
+
+def _is_variable(obj: Any) -> bool:
+    keras = _loaded_keras()
+    return keras is not None and isinstance(obj, keras.Variable)
+
+
 def _is_keras_object(obj: Any) -> bool:
     """Whether it is one of Keras' own; if so, Keras is there already."""
-    keras = sys.modules.get("keras")
-    if keras is None or not hasattr(keras, "Layer"):
+    keras = _loaded_keras()
+    if keras is None:
         return False
     kinds = (
-        keras.Variable,
         keras.Layer,
         keras.optimizers.Optimizer,
         keras.metrics.Metric,
@@ -338,14 +354,5 @@ def _is_keras_object(obj: Any) -> bool:
     return isinstance(obj, kinds)
 
 
-def _own(obj: Any) -> list[Any]:
-    """The variables of a Keras object, in Keras' order."""
-    if hasattr(obj, "variables"):
-        return list(obj.variables)
-    return [obj.state] if hasattr(obj, "state") else [obj]
-
-
 def _read(variable: Any) -> npt.NDArray[Any]:
-    keras = sys.modules["keras"]
-    value = getattr(variable, "value", variable)
-    return np.asarray(keras.ops.convert_to_numpy(value))
+    return np.asarray(_loaded_keras().ops.convert_to_numpy(variable.value))

@@ -52,6 +52,7 @@ class Trial:
         self.positions = data.DataPositions()
         self.data_notes: list[str] = []
         self.data_arrays: Any = None
+        self.compile_config: Any = None
         self._seed: int | None = None
 
     @property
@@ -217,6 +218,7 @@ class ReproducibleModel(keras.Model):
             return
         assert trial.state is not None  # noqa: S101 - for the type checker
         trial.state.follow(self)
+        _note_compile(self)
         if seed is not None and seed != trial.seed:
             _move_to_seed(self, seed)
         elif seed is None and not trial.has_trained:
@@ -363,16 +365,6 @@ class ReproducibleModel(keras.Model):
             return super().predict_on_batch(*args, **kwargs)
 
     # --- set-up ----------------------------------------------------------------
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile, as `keras.Model.compile`.
-
-        The `trainable` flags as they stand belong to the start from now on:
-        Keras reads them when it compiles.
-        """
-        super().compile(*args, **kwargs)
-        if self._repro.state is not None:
-            self._repro.state.capture_flags(self)
 
     def load_weights(self, *args: Any, **kwargs: Any) -> Any:
         """Load weights; before any training they become the start."""
@@ -738,6 +730,16 @@ def _take_up_setup(model: Any) -> None:
     trial.state = InitialState.capture(model, earlier=trial.state)
 
 
+def _note_compile(model: Any) -> None:
+    """The `trainable` flags that `compile` has read belong to the start."""
+    trial: Trial = model._repro
+    config, flags = _backends.compiled_flags(model)
+    if trial.compile_config is not None and config is not trial.compile_config:
+        assert trial.state is not None  # noqa: S101 - for the type checker
+        trial.state.set_flags(flags)
+    trial.compile_config = config
+
+
 def _build_optimizer(model: Any) -> None:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built:
@@ -887,7 +889,9 @@ def _capture_for_training(model: Any) -> None:
     assert trial.state is not None  # noqa: S101 - for the type checker
     if trial.has_trained:
         trial.state.follow(model)
+        _note_compile(model)
     else:
+        _note_compile(model)
         model.reset_metrics()
         trial.state = InitialState.capture(model, earlier=trial.state)
         trial.has_trained = True

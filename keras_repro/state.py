@@ -149,6 +149,12 @@ class InitialState:
             (layer, layer._trainable) for layer in flatten_layers(model)
         ]
 
+    def set_flags(self, flags: dict[Any, bool]) -> None:
+        """Take over `trainable` flags of layers."""
+        self._trainable = [
+            (layer, flags.get(layer, flag)) for layer, flag in self._trainable
+        ]
+
     def _capture_attributes(self, model: Any) -> None:
         tracked = {id(variable) for variable in self._variables}
         self._attributes = AttributeState(flatten_layers(model), tracked)

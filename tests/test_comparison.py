@@ -115,7 +115,7 @@ def test_validation_added_on_purpose():
 
 
 def test_initial_state_that_was_not_built_yet():
-    """Before the first step an unbuilt optimizer is no mismatch; later it is."""
+    """An unbuilt optimizer is no mismatch at the start; later it is."""
     unbuilt = {**PLACES, "optimizer": {"optimizer.0": "z"}, "metrics": {}}
     for epoch, equal in ((None, True), (0, False)):
         a = make(epoch=epoch)

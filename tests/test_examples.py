@@ -52,7 +52,7 @@ def test_turbofan_repeats_its_runs(run_python, simulated, tmp_path):
     write_fleet(simulated, tmp_path)
     log, plot = tmp_path / "runs.jsonl", tmp_path / "rmse.png"
     command = [ROOT / "examples" / "turbofan.py", "--data", tmp_path]
-    command += ["--epochs", 2, "--rows", 300, "--log", log, "--plot", plot]
+    command += ["--epochs", 1, "--rows", 300, "--log", log, "--plot", plot]
     output = run_python(*command).stdout
     assert "files of your own" in output
     assert "alpha=0.4 and alpha=0.4 again: bitwise equal" in output
@@ -89,17 +89,33 @@ def test_sequence_repeats_by_reset(run_python, tmp_path):
 def test_notebook_cells_hold_in_any_order(run_python):
     """Each cell gives the same again; the script's asserts say so."""
     output = run_python(ROOT / "examples" / "notebook.py").stdout
-    lines = [line.split(maxsplit=1) for line in output.splitlines()]
-    assert lines[-1] == ["All", "cells gave what they gave before."]
-    losses_a = {line.removeprefix("again ") for n, line in lines if n == "A"}
-    losses_b = {
-        line.removeprefix("again ").strip()
-        for n, line in lines[:-1]
-        if n == "B"
+    *lines, last = output.splitlines()
+    assert last == "All cells gave what they gave before."
+    losses = {
+        cell: [line[8:] for line in lines if line.startswith(cell)]
+        for cell in "AB"
     }
-    assert len(losses_a) == 1
-    assert len(losses_b) == 1
-    assert losses_a != losses_b
+    assert len(losses["A"]) == 3
+    assert len(losses["B"]) == 2
+    assert len({*losses["A"]}) == len({*losses["B"]}) == 1
+    assert losses["A"][0] != losses["B"][0]
+
+
+@pytest.mark.requires_backend
+def test_the_readme_shows_what_happens(run_python, tmp_path):
+    """Its example runs: two equal checksums, and a drift that says why."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = readme.partition("```python\n")[2].partition("```")[0]
+    assert len([line for line in code.splitlines() if line]) <= 15
+    shown = readme.partition(code)[2].partition("```text\n")[2]
+    shown = shown.partition("```")[0].splitlines()
+    script = tmp_path / "readme.py"
+    script.write_text(code, encoding="utf-8")
+    result = run_python(script)
+    first, second, third = result.stdout.splitlines()
+    assert first == second != third
+    for line in (shown[3], shown[4], shown[5], shown[7]):
+        assert line in result.stderr
 
 
 def test_the_simulated_fleet_is_always_the_same(simulated):

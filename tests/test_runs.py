@@ -155,8 +155,10 @@ def test_choosing_a_run(path):
 
 @pytest.mark.parametrize(
     "choice",
-    [{"run_id": "a"}, {"run_id": "z"}, {"index": 2}, {"index": -3}]
-    + [{"run_id": "aa1", "index": 0}],
+    [
+        *({"run_id": "a"}, {"run_id": "z"}, {"index": 2}, {"index": -3}),
+        {"run_id": "aa1", "index": 0},
+    ],
 )
 def test_a_choice_that_names_no_run(path, choice):
     """No run, or more than one, is an error that lists the runs."""
@@ -234,8 +236,10 @@ def test_last_line_without_its_line_break_is_whole(path):
 
 @pytest.mark.parametrize(
     "text",
-    ["loss,epoch\n0.1,1\n", "{}\n", '{"a": 1}\n', "[1]\n", "{\n  1}\n"]
-    + ['"text"\n', "\x89PNG\n", '{"format": "other/1"}\n'],
+    [
+        *("loss,epoch\n0.1,1\n", "{}\n", '{"a": 1}\n', "[1]\n", "{\n  1}\n"),
+        *('"text"\n', "\x89PNG\n", '{"format": "other/1"}\n'),
+    ],
 )
 def test_not_a_run_file(path, text):
     """Another file is refused by reader and writer, and left as it is."""
