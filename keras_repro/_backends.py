@@ -279,6 +279,91 @@ def _ordered_tf_dataset(adapter: Any) -> Any:
     )
 
 
+def serialize_pipeline(dataset: Any) -> bytes:
+    """The graph of a `tf.data` pipeline, from which it can be made anew.
+
+    Private in TensorFlow 2.16 to 2.21; where it fails (captured variables,
+    more than 2 GB of tensors) the pipeline cannot be rewound.
+
+    Raises:
+        Exception: Whatever TensorFlow raises for a pipeline it cannot write.
+    """
+    import tensorflow as tf
+
+    policy = tf.data.experimental.ExternalStatePolicy.FAIL
+    for choice in (policy, tf.data.experimental.ExternalStatePolicy.IGNORE):
+        try:
+            graph = dataset._as_serialized_graph(external_state_policy=choice)
+        except tf.errors.FailedPreconditionError:
+            continue
+        return bytes(graph.numpy())
+    msg = "the pipeline has state of its own"
+    raise ValueError(msg)
+
+
+def restart_pipeline(dataset: Any, graph: bytes, seed: int) -> Any:
+    """Make a `tf.data` pipeline anew, standing at its start.
+
+    A shuffle keeps the position of its generator in a resource that only
+    its dataset op holds, so the graph is given generators of its own, with
+    the seeds that the pipeline was made with. A pipeline that was made
+    without any seed gets its seeds from `seed`.
+    """
+    import tensorflow as tf
+    from tensorflow.python.data.ops import dataset_ops
+
+    parsed = tf.compat.v1.GraphDef.FromString(graph)
+    by_name = {node.name: node for node in parsed.node}
+    for number, node in enumerate(list(parsed.node)):
+        position = _SEED_GENERATOR_INPUT.get(node.op)
+        if position is not None:
+            seeds = [by_name[name.split(":")[0]] for name in node.input[2:4]]
+            _give_seed(seeds, seed + number)
+            node.input[position] = _add_generator(parsed, node)
+    for function in parsed.library.function:
+        for number, node in enumerate(function.node_def):
+            if node.op in _STATEFUL_RANDOM_OPS and not (
+                node.attr["seed"].i or node.attr["seed2"].i
+            ):
+                node.attr["seed"].i = seed + number + 1
+    variant = tf.raw_ops.DatasetFromGraph(
+        graph_def=parsed.SerializeToString()
+    )
+    # TensorFlow 2.16 to 2.21 has no public way from a variant to a dataset.
+    remade = dataset_ops._VariantDataset(variant, dataset.element_spec)
+    return remade.with_options(dataset.options())
+
+
+_SEED_GENERATOR_INPUT = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5}
+
+
+def _give_seed(constants: list[Any], seed: int) -> None:
+    """Replace the two zeros of an unseeded op."""
+    import tensorflow as tf
+
+    values = [tf.make_ndarray(c.attr["value"].tensor) for c in constants]
+    if not any(value.item() for value in values):
+        tensor = tf.make_tensor_proto(seed + 1, dtype=tf.int64)
+        constants[0].attr["value"].tensor.CopyFrom(tensor)
+
+
+def _add_generator(graph: Any, shuffle: Any) -> str:
+    """Add a seed generator of its own for one shuffle; returns its name."""
+    import tensorflow as tf
+
+    again = shuffle.attr["reshuffle_each_iteration"].b
+    flag = graph.node.add()
+    flag.name = f"{shuffle.name.replace('/', '_')}_reshuffle"
+    flag.op = "Const"
+    flag.attr["dtype"].type = tf.bool.as_datatype_enum
+    flag.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(again))
+    generator = graph.node.add()
+    generator.name = f"{shuffle.name.replace('/', '_')}_generator"
+    generator.op = "AnonymousSeedGenerator"
+    generator.input.extend([*shuffle.input[2:4], flag.name])
+    return str(generator.name)
+
+
 # --- generators of the backends ------------------------------------------
 
 

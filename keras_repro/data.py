@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import types
 import weakref
 from collections.abc import Iterator
@@ -42,6 +43,9 @@ def _generator(seed: int, epoch: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key))
 
 
+_log = logging.getLogger(__name__)
+
+
 class OrderedPasses:
     """Gives each pass over the data the order of its epoch."""
 
@@ -78,16 +82,8 @@ def _head(arrays: Any, batch_size: int) -> Any:
     return keras.tree.map_structure(rows, arrays)
 
 
-def describe_order(x: Any, *, is_array: bool) -> list[str]:
+def describe_order(x: Any) -> list[str]:
     """What of the data's own order a `reset()` cannot take back."""
-    if is_array:
-        return []
-    if _backends.is_tf_dataset(x):
-        return [
-            "data: a tf.data pipeline keeps the position of its own shuffle; "
-            "reset() does not rewind it. Give `fit` arrays, or make the "
-            "pipeline anew for each trial."
-        ]
     if isinstance(x, types.GeneratorType):
         return [
             "data: a Python generator is consumed; reset() does not rewind "
@@ -109,6 +105,45 @@ class DataPositions:
         self._states: weakref.WeakKeyDictionary[Any, AttributeState] = (
             weakref.WeakKeyDictionary()
         )
+        self._graphs: weakref.WeakKeyDictionary[Any, bytes | None] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._restarted: weakref.WeakKeyDictionary[Any, Any] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def restart(
+        self, dataset: Any, seed: int, *, at_start: bool
+    ) -> tuple[Any, list[str]]:
+        """A `tf.data` pipeline that stands where the trial stands.
+
+        Args:
+            dataset: The pipeline as the user made it.
+            seed: The trial's; used where the pipeline has no seed.
+            at_start: Whether a trial begins.
+
+        Returns:
+            The pipeline to feed, and what cannot be rewound, in words.
+        """
+        if dataset not in self._graphs:
+            try:
+                graph = _backends.serialize_pipeline(dataset)
+            except Exception as error:  # noqa: BLE001 - of many kinds
+                _log.debug("a pipeline cannot be rewound: %s", error)
+                graph = None
+            self._graphs[dataset] = graph
+        graph = self._graphs[dataset]
+        if graph is None:
+            return dataset, [
+                "data: this tf.data pipeline cannot be written as a graph; "
+                "reset() does not rewind it. Make the pipeline anew for each "
+                "trial."
+            ]
+        if at_start or dataset not in self._restarted:
+            self._restarted[dataset] = _backends.restart_pipeline(
+                dataset, graph, seeding.derive_seed(seed, "pipeline")
+            )
+        return self._restarted[dataset], []
 
     def enter(self, x: Any, *, at_start: bool) -> None:
         """Capture a data object when first seen; rewind it after a reset."""

@@ -52,8 +52,8 @@ def capture_environment() -> dict[str, Any]:
         as a backend that Keras has not loaded, is `None`.
 
     Example:
-        >>> sorted(capture_environment()["versions"])[:3]
-        ['h5py', 'jax', 'keras']
+        >>> sorted(capture_environment()["versions"])[:2]
+        ['h5py', 'jax']
     """
     backend = _active_backend()
     return {

@@ -773,6 +773,7 @@ def _training(model: Any, call: dict[str, Any]) -> Iterator[None]:
         stack.enter_context(_running(trial))
         _split_validation(call)
         _prepare(model, call)
+        _restart_pipeline(model, call)
         streams = trial.streams
         assert streams is not None  # noqa: S101 - for the type checker
         stack.enter_context(streams.training())
@@ -830,7 +831,7 @@ def _prepare(model: Any, call: dict[str, Any]) -> None:
     weights = call.get("sample_weight")
     is_array = _backends.are_arrays((x, y, weights))
     trial.data_arrays = (x, y, weights) if is_array else None
-    trial.data_notes = data.describe_order(x, is_array=is_array)
+    trial.data_notes = data.describe_order(x)
     trial.positions.enter(
         x, at_start=trial.at_start and trial.has_trained
     )
@@ -842,6 +843,18 @@ def _prepare(model: Any, call: dict[str, Any]) -> None:
         if batch is not None:
             _symbolic_build(model, batch)
     _capture_for_training(model)
+
+
+def _restart_pipeline(model: Any, call: dict[str, Any]) -> None:
+    trial: Trial = model._repro
+    x = call.get("x")
+    if not _backends.is_tf_dataset(x) or not hasattr(x, "element_spec"):
+        return
+    assert trial.seed is not None  # noqa: S101 - for the type checker
+    call["x"], notes = trial.positions.restart(
+        x, trial.seed, at_start=trial.at_start
+    )
+    trial.data_notes.extend(notes)
 
 
 def _needs_building(model: Any) -> bool:

@@ -29,27 +29,30 @@ HAS_BACKEND = _find_backend()
 # where there is none.
 LAYER_0 = ("checksums", "comparison", "runs")
 
+
+def _needs_keras(path):
+    """Whether a module, or a test of it, cannot be imported without Keras."""
+    stem = path.stem.removeprefix("test_")
+    return stem not in {*LAYER_0, "__init__", "conftest", "import"}
+
+
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("free", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_configure(config):
-    """Give each process a Matplotlib folder it may write to."""
+    """Leave out what needs Keras if there is none; give Matplotlib a folder."""
+    if not HAS_BACKEND:
+        config.option.ignore = [
+            *(config.option.ignore or []),
+            *map(str, filter(_needs_keras, ROOT.glob("keras_repro/*.py"))),
+            *map(str, filter(_needs_keras, ROOT.glob("tests/**/*.py"))),
+        ]
     if "MPLCONFIGDIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="matplotlib-")
         os.environ["MPLCONFIGDIR"] = folder
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-
-
-def pytest_ignore_collect(collection_path):
-    """Leave out what cannot be imported without Keras."""
-    if HAS_BACKEND or collection_path.suffix != ".py":
-        return None
-    stem = collection_path.stem.removeprefix("test_")
-    if collection_path.stem in {"__init__", "conftest"}:
-        return None
-    return None if stem.startswith(LAYER_0) or stem == "import" else True
 
 
 def pytest_runtest_setup(item):

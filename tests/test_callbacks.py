@@ -129,8 +129,8 @@ def test_watching_changes_nothing():
     assert results[0] == results[1]
 
 
-def test_equal_runs_and_drift_across_sessions(path):
-    """A second session is silent if equal, and told of drift if not."""
+def test_equal_runs_and_drift_across_processes(path):
+    """A later process is silent if equal, and told of drift if not."""
     first = fit(make_model(), ChecksumCallback(path), epochs=2)
     checks = ChecksumCallback(path, on_drift="raise")
     fit(make_model(), checks, epochs=2)

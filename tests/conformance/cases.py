@@ -441,6 +441,37 @@ def fit_loader() -> Callable[[Any], Any]:
     return train
 
 
+def fit_pipeline(**shuffle: Any) -> Callable[[Any], Any]:
+    """A `tf.data` pipeline that is made once and used by every training."""
+    kept: list[Any] = []
+
+    def train(model: Any) -> Any:
+        import tensorflow as tf
+
+        if not kept:
+            pairs = tf.data.Dataset.from_tensor_slices((X, Y))
+            kept.append(pairs.shuffle(20, **shuffle).batch(8).prefetch(1))
+        return fit_dataset(kept[0], shuffle=False)(model)
+
+    return train
+
+
+def fit_noisy_pipeline() -> Callable[[Any], Any]:
+    """Random ops without a seed inside `map`."""
+    kept: list[Any] = []
+
+    def train(model: Any) -> Any:
+        import tensorflow as tf
+
+        if not kept:
+            pairs = tf.data.Dataset.from_tensor_slices((X, Y))
+            noisy = pairs.map(lambda x, y: (x + tf.random.normal((4,)), y))
+            kept.append(noisy.batch(8))
+        return fit_dataset(kept[0], shuffle=False)(model)
+
+    return train
+
+
 class CustomStep(kr.ReproducibleModel):
     """A subclass whose training step is its own."""
 
@@ -572,6 +603,9 @@ CASES: list[Case] = [
     Case("train_on_batch", dropout_mlp, train_on_batches, without="optimizer"),
     Case("PyDataset with a generator of its own", mlp, fit_dataset(Batches()), without="data"),
     Case("DataLoader with a generator", mlp, fit_loader(), without="data", backends=("torch",)),
+    Case("tf.data shuffled", mlp, fit_pipeline(), without="data"),
+    Case("tf.data shuffled with a seed", mlp, fit_pipeline(seed=3), without="data"),
+    Case("tf.data with random ops in a map", mlp, fit_noisy_pipeline()),
     Case("run_eagerly", lambda: dropout_mlp(run_eagerly=True), without="optimizer"),
     Case("jit_compile", lambda: dropout_mlp(jit_compile=True), without="optimizer", backends=("tensorflow", "jax")),
     Case("steps_per_execution", lambda: dropout_mlp(steps_per_execution=2), without="optimizer", backends=("tensorflow", "jax")),
