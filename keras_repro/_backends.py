@@ -162,7 +162,7 @@ def make_ordered_adapter(
     """
     from keras.src.trainers.data_adapters import array_data_adapter
 
-    class OrderedArrayAdapter(array_data_adapter.ArrayDataAdapter):  # type: ignore[misc]
+    class OrderedArrayAdapter(array_data_adapter.ArrayDataAdapter):
         def _next_order(self) -> npt.NDArray[np.int64]:
             return order(self._num_samples, self._batch_size)
 
@@ -326,9 +326,7 @@ def restart_pipeline(dataset: Any, graph: bytes, seed: int) -> Any:
                 node.attr["seed"].i or node.attr["seed2"].i
             ):
                 node.attr["seed"].i = seed + number + 1
-    variant = tf.raw_ops.DatasetFromGraph(
-        graph_def=parsed.SerializeToString()
-    )
+    variant = tf.raw_ops.DatasetFromGraph(graph_def=parsed.SerializeToString())
     # TensorFlow 2.16 to 2.21 has no public way from a variant to a dataset.
     remade = dataset_ops._VariantDataset(variant, dataset.element_spec)
     return remade.with_options(dataset.options())
@@ -400,7 +398,6 @@ class TensorFlowGenerator:
         context = self._context()
         context._seed = seed
         context._rng = random.Random(seed)
-
 
 
 class TorchGenerator:

@@ -47,7 +47,9 @@ class AttributeState:
     """
 
     def __init__(
-        self, owners: list[Any], tracked: frozenset[int] | set[int] = frozenset()
+        self,
+        owners: list[Any],
+        tracked: frozenset[int] | set[int] = frozenset(),
     ) -> None:
         self._kept: list[_Kept] = []
         seen = set(tracked)

@@ -57,6 +57,7 @@ class OrderedPasses:
     def __call__(
         self, num_samples: int, batch_size: int
     ) -> npt.NDArray[np.int64]:
+        """The order of the next pass, shape `(num_samples,)`."""
         epoch, self._next = self._next, self._next + 1
         if self._shuffle == "batch":
             return epoch_order_within_batches(

@@ -54,9 +54,9 @@ def draw_start(model: Any, seed: int) -> Draw:
     with seeding.isolate_rng(seed):
         twins = [(unit, *_make_twin(unit)) for unit in drawing_units(model)]
         for unit, twin, reason in twins:
-            reason = reason or _build_twin(unit, twin)
-            if reason:
-                failed.append((unit, reason))
+            problem = reason or _build_twin(unit, twin)
+            if problem:
+                failed.append((unit, problem))
                 continue
             for own, other in zip(unit.variables, twin.variables, strict=True):
                 values[id(own)] = read_variable(other)
@@ -160,7 +160,7 @@ def _is_drawn(
     for initializer in likely or list(initializers.values()):
         try:
             made = initializer(tuple(variable.shape), dtype=variable.dtype)
-        except Exception:  # noqa: BLE001, S112 - not for this shape
+        except Exception:  # noqa: BLE001 - not for this shape
             continue
         if keras.ops.convert_to_numpy(made).tobytes() == value.tobytes():
             return True

@@ -287,9 +287,7 @@ class Streams:
         program, start = _op_seeds(capture_rng()), _op_seeds(self.start)
         if program is None or start is None:
             return False
-        return self.is_stateful or (
-            program[0] == start[0] and program != start
-        )
+        return self.is_stateful or (program[0] == start[0] and program != start)
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
@@ -362,9 +360,7 @@ def rng_from_json(data: dict[str, Any]) -> RngState:
             *numpy_state[2:],
         ),
         keras=(
-            None
-            if data["keras"] is None
-            else np.array(data["keras"], np.int64)
+            None if data["keras"] is None else np.array(data["keras"], np.int64)
         ),
         backends=backends,
     )

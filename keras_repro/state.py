@@ -51,6 +51,7 @@ class Stored:
 
     @property
     def is_constant(self) -> bool:
+        """Whether one number stands for all values."""
         return self.value.shape != self.shape
 
 
@@ -160,9 +161,7 @@ class InitialState:
         self._attributes = AttributeState(flatten_layers(model), tracked)
 
     def _append(self, place: VariablePlace, value: npt.NDArray[Any]) -> None:
-        entry = Stored(
-            place.role, place.place, value.shape, _compact(value)
-        )
+        entry = Stored(place.role, place.place, value.shape, _compact(value))
         if place.role == "optimizer" and not entry.is_constant:
             entry.twin = self._find_equal(value)
             if entry.twin is not None:
@@ -211,9 +210,7 @@ class InitialState:
             state.entries.append(
                 entry
                 if new is None
-                else dataclasses.replace(
-                    entry, value=_compact(new), twin=None
-                )
+                else dataclasses.replace(entry, value=_compact(new), twin=None)
             )
             state._variables.append(variable)
         return state
@@ -368,9 +365,7 @@ class InitialState:
                 if strict:
                     raise ValueError(_mismatch(own, read, source))
                 continue
-            indices = {
-                (e.role, e.place): i for i, e in enumerate(self.entries)
-            }
+            indices = {(e.role, e.place): i for i, e in enumerate(self.entries)}
             for place, entry in zip(own, read, strict=True):
                 value = self.value_of(indices[entry.role, entry.place])
                 state._append(place, np.array(value))
@@ -458,7 +453,8 @@ def _dtype(name: str) -> np.dtype[Any]:
     except TypeError:
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, name))
+        extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return extended
 
 
 def _check_format(file: Any, path: Path) -> None:
@@ -480,9 +476,7 @@ def _match(own: list[VariablePlace], read: list[Stored]) -> bool:
     ]
 
 
-def _mismatch(
-    own: list[VariablePlace], read: list[Stored], source: str
-) -> str:
+def _mismatch(own: list[VariablePlace], read: list[Stored], source: str) -> str:
     ours = {p.place: tuple(p.variable.shape) for p in own}
     theirs = {e.place: e.shape for e in read}
     only_ours = {k: v for k, v in ours.items() if theirs.get(k) != v}

@@ -1,7 +1,9 @@
 """Global seeding, and blocks that leave every generator as it was."""
 
+import json
 import os
 import random
+import types
 import warnings
 
 import keras
@@ -12,6 +14,11 @@ import keras_repro as kr
 from keras_repro import _backends, seeding
 
 BACKEND = keras.backend.backend()
+# `sys` of an interpreter that salts its hashes, and of one that does not.
+SALTED, UNSALTED = (
+    types.SimpleNamespace(flags=types.SimpleNamespace(hash_randomization=on))
+    for on in (1, 0)
+)
 # NumPy integers are welcome too; a bool, a float and a string are not.
 WRONG_TYPES = [True, 1.0, "1", None, [1], np.array([1, 2])]
 WRONG_VALUES = [-1, 2**32, np.int64(-5)]
@@ -157,7 +164,7 @@ def test_deterministic_mode_on_and_off():
 
 @pytest.mark.requires_backend("torch")
 def test_torch_workspace_variable():
-    """cuBLAS gets a workspace, and a setting of the user stays."""
+    """CuBLAS gets a workspace, and a setting of the user stays."""
     os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
     kr.seed_everything(1, deterministic=False)
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
@@ -175,7 +182,7 @@ def test_jax_flag_too_late_says_nothing_on_a_processor(monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "0")
     monkeypatch.setattr(seeding, "_say_once", pytest.fail)
     monkeypatch.setenv("XLA_FLAGS", "")
-    monkeypatch.setattr(seeding.sys, "flags", FlagsWithoutSalt)
+    monkeypatch.setattr(seeding, "sys", UNSALTED)
     kr.seed_everything(1)
     assert os.environ["XLA_FLAGS"] == ""
 
@@ -198,18 +205,6 @@ def test_jax_flag_in_time(run_python):
     assert after == f"{flags} {_backends.JaxBackend.flags[0]}"
 
 
-class FlagsWithSalt:
-    """`sys.flags` of an interpreter that salts its hashes."""
-
-    hash_randomization = 1
-
-
-class FlagsWithoutSalt:
-    """`sys.flags` of an interpreter that was started with a fixed salt."""
-
-    hash_randomization = 0
-
-
 def salt_warnings():
     """What three calls say about the salt."""
     with warnings.catch_warnings(record=True) as caught:
@@ -220,19 +215,21 @@ def salt_warnings():
 
 
 @pytest.mark.parametrize(
-    ("flags", "variable", "expected"),
+    ("interpreter", "variable", "expected"),
     [
-        (FlagsWithSalt, None, 1),
-        (FlagsWithSalt, "random", 1),
+        (SALTED, None, 1),
+        (SALTED, "random", 1),
         # Set inside the program: the interpreter has not read it.
-        (FlagsWithSalt, "0", 1),
-        (FlagsWithSalt, "123", 0),
-        (FlagsWithoutSalt, "0", 0),
+        (SALTED, "0", 1),
+        (SALTED, "123", 0),
+        (UNSALTED, "0", 0),
     ],
 )
-def test_salted_hashes_are_said_once(monkeypatch, flags, variable, expected):
+def test_salted_hashes_are_said_once(
+    monkeypatch, interpreter, variable, expected
+):
     """What is too late to set is said once, with what to do."""
-    monkeypatch.setattr(seeding.sys, "flags", flags)
+    monkeypatch.setattr(seeding, "sys", interpreter)
     if variable is not None:
         monkeypatch.setenv("PYTHONHASHSEED", variable)
     said = salt_warnings()
@@ -421,8 +418,6 @@ def test_seed_from_program():
 
 def test_positions_travel_as_json():
     """What was written reads back to the very same draws."""
-    import json
-
     kr.seed_everything(3, deterministic=False)
     draw_from_all()
     text = json.dumps(positions())

@@ -19,7 +19,7 @@ import keras_repro as kr
 
 ALL = ("tensorflow", "jax", "torch")
 L = keras.layers
-O = keras.optimizers
+Opt = keras.optimizers
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 4)).astype("float32")
 Y = X @ RNG.normal(size=(4, 1)).astype("float32")
@@ -71,38 +71,38 @@ def dropout_mlp(**kwargs: Any) -> Any:
 
 def _optimizer_cases() -> list[Case]:
     made: dict[str, Callable[[], Any]] = {
-        "SGD momentum": lambda: O.SGD(0.1, momentum=0.9),
-        "Adam": lambda: O.Adam(0.01),
-        "AdamW": lambda: O.AdamW(0.01),
-        "Adagrad": lambda: O.Adagrad(0.05),
-        "Ftrl": lambda: O.Ftrl(0.05),
-        "Nadam": lambda: O.Nadam(0.01),
-        "RMSprop": lambda: O.RMSprop(0.01),
-        "Lamb": lambda: O.Lamb(0.01),
-        "Lion": lambda: O.Lion(0.01),
-        "Adafactor": lambda: O.Adafactor(0.01),
-        "Adadelta": lambda: O.Adadelta(1.0),
-        "Adamax": lambda: O.Adamax(0.01),
-        "use_ema": lambda: O.Adam(0.01, use_ema=True),
-        "use_ema overwriting": lambda: O.SGD(
+        "SGD momentum": lambda: Opt.SGD(0.1, momentum=0.9),
+        "Adam": lambda: Opt.Adam(0.01),
+        "AdamW": lambda: Opt.AdamW(0.01),
+        "Adagrad": lambda: Opt.Adagrad(0.05),
+        "Ftrl": lambda: Opt.Ftrl(0.05),
+        "Nadam": lambda: Opt.Nadam(0.01),
+        "RMSprop": lambda: Opt.RMSprop(0.01),
+        "Lamb": lambda: Opt.Lamb(0.01),
+        "Lion": lambda: Opt.Lion(0.01),
+        "Adafactor": lambda: Opt.Adafactor(0.01),
+        "Adadelta": lambda: Opt.Adadelta(1.0),
+        "Adamax": lambda: Opt.Adamax(0.01),
+        "use_ema": lambda: Opt.Adam(0.01, use_ema=True),
+        "use_ema overwriting": lambda: Opt.SGD(
             0.1, use_ema=True, ema_overwrite_frequency=2
         ),
-        "gradient accumulation": lambda: O.Adam(
+        "gradient accumulation": lambda: Opt.Adam(
             0.01, gradient_accumulation_steps=2
         ),
-        "loss scaling": lambda: O.LossScaleOptimizer(
-            O.Adam(0.01), initial_scale=1024.0, dynamic_growth_steps=2
+        "loss scaling": lambda: Opt.LossScaleOptimizer(
+            Opt.Adam(0.01), initial_scale=1024.0, dynamic_growth_steps=2
         ),
-        "ExponentialDecay": lambda: O.SGD(
-            O.schedules.ExponentialDecay(0.1, 2, 0.5)
+        "ExponentialDecay": lambda: Opt.SGD(
+            Opt.schedules.ExponentialDecay(0.1, 2, 0.5)
         ),
-        "clipping and weight decay": lambda: O.Adam(
+        "clipping and weight decay": lambda: Opt.Adam(
             0.01, clipnorm=0.5, weight_decay=0.01
         ),
     }
     for name in ("Muon", "ScheduleFreeAdamW"):
-        if hasattr(O, name):
-            made[name] = lambda name=name: getattr(O, name)(0.01)
+        if hasattr(Opt, name):
+            made[name] = lambda name=name: getattr(Opt, name)(0.01)
     without = {"use_ema": "weights"}
     return [
         Case(
@@ -286,7 +286,12 @@ def fit_series(model: Any) -> Any:
 
 def text_model() -> Any:
     model = kr.ReproducibleModel(
-        [keras.Input((5,), dtype="int32"), L.Embedding(9, 3), L.LSTM(3), L.Dense(1)]
+        [
+            keras.Input((5,), dtype="int32"),
+            L.Embedding(9, 3),
+            L.LSTM(3),
+            L.Dense(1),
+        ]
     )
     model.compile("adam", "mse")
     return model
@@ -308,6 +313,14 @@ def fit_attention(model: Any) -> Any:
     return fit(model, SERIES, np.ones((8, 1), "float32"), batch_size=4)
 
 
+def spatial() -> Any:
+    model = kr.ReproducibleModel(
+        [keras.Input((3, 2)), L.SpatialDropout1D(0.4), L.Flatten(), L.Dense(1)]
+    )
+    model.compile("sgd", "mse")
+    return model
+
+
 def mixed() -> Any:
     model = kr.ReproducibleModel(
         [
@@ -316,18 +329,20 @@ def mixed() -> Any:
             L.Dense(1, dtype="float32"),
         ]
     )
-    model.compile(O.LossScaleOptimizer(O.Adam(0.01), dynamic_growth_steps=2), "mse")
+    model.compile(
+        Opt.LossScaleOptimizer(Opt.Adam(0.01), dynamic_growth_steps=2), "mse"
+    )
     return model
 
 
-class Stop(Exception):
+class StopError(Exception):
     """What an interrupted training raises here."""
 
 
 class Abort(keras.callbacks.Callback):
     """Raises at one moment of a training."""
 
-    def __init__(self, at: str, error: type[BaseException] = Stop) -> None:
+    def __init__(self, at: str, error: type[BaseException] = StopError) -> None:
         super().__init__()
         self.at, self.error = at, error
 
@@ -340,7 +355,9 @@ class Abort(keras.callbacks.Callback):
             raise self.error
 
 
-def abort(at: str, error: type[BaseException] = Stop) -> Callable[[Any], None]:
+def abort(
+    at: str, error: type[BaseException] = StopError
+) -> Callable[[Any], None]:
     def disturb(model: Any) -> None:
         try:
             fit(model, callbacks=[Abort(at, error)])
@@ -352,7 +369,7 @@ def abort(at: str, error: type[BaseException] = Stop) -> Callable[[Any], None]:
 
 
 def bad_batch(model: Any) -> None:
-    """An error inside the executing step, which JAX's buffers do not survive."""
+    """An error inside the executing step, fatal to JAX's buffers."""
     try:
         fit(model, X[:, :3], Y)
     except Exception:  # noqa: BLE001 - each backend raises its own
@@ -415,9 +432,9 @@ class Batches(keras.utils.PyDataset):
 
 
 def fit_dataset(dataset: Any, shuffle: bool = True) -> Callable[[Any], Any]:
-    return lambda model: model.fit(
-        dataset, epochs=2, verbose=0, shuffle=shuffle
-    ).history
+    return lambda model: (
+        model.fit(dataset, epochs=2, verbose=0, shuffle=shuffle).history
+    )
 
 
 def fit_loader() -> Callable[[Any], Any]:
@@ -541,7 +558,7 @@ class TwoOptimizers(kr.ReproducibleModel):
 
 def two_optimizers() -> Any:
     model = TwoOptimizers()
-    model.compile(O.Adam(0.01), O.SGD(0.1, momentum=0.9))
+    model.compile(Opt.Adam(0.01), Opt.SGD(0.1, momentum=0.9))
     return model
 
 
@@ -553,86 +570,292 @@ def with_callbacks(make: Callable[[], list[Any]]) -> Callable[[Any], Any]:
 
 C = keras.callbacks
 DROPOUT_CASES = [
-    Case(f"layer {layer.__name__}", lambda layer=layer: mlp(layer(0.3)), without="random", backends=("tensorflow", "jax"))
+    Case(
+        f"layer {layer.__name__}",
+        lambda layer=layer: mlp(layer(0.3)),
+        without="random",
+        backends=("tensorflow", "jax"),
+    )
     for layer in (L.Dropout, L.GaussianNoise, L.AlphaDropout)
 ]
 CASES: list[Case] = [
     Case("plain dense", mlp),
     *_optimizer_cases(),
     *DROPOUT_CASES,
-    Case("layer Dropout unseeded on torch", lambda: mlp(L.Dropout(0.3)), without="streams", backends=("torch",)),
-    Case("layer Dropout seeded", lambda: mlp(L.Dropout(0.3, seed=1)), without="random"),
-    Case("layer SpatialDropout1D", lambda: _spatial(), fit_attention, without="random", backends=("tensorflow", "jax")),
+    Case(
+        "layer Dropout unseeded on torch",
+        lambda: mlp(L.Dropout(0.3)),
+        without="streams",
+        backends=("torch",),
+    ),
+    Case(
+        "layer Dropout seeded",
+        lambda: mlp(L.Dropout(0.3, seed=1)),
+        without="random",
+    ),
+    Case(
+        "layer SpatialDropout1D",
+        spatial,
+        fit_attention,
+        without="random",
+        backends=("tensorflow", "jax"),
+    ),
     Case("layer BatchNormalization", lambda: mlp(L.BatchNormalization())),
     Case("layer Normalization adapted before", normalized),
-    Case("layer Normalization adapted again between", normalized, disturb=readapt),
-    Case("layers RandomFlip and RandomRotation", lambda: image_model(L.RandomFlip(), L.RandomRotation(0.2)), fit_images, without="random"),
-    Case("layer RandomCrop", lambda: image_model(L.RandomCrop(4, 4), L.GlobalAveragePooling2D()), fit_images, without="random"),
+    Case(
+        "layer Normalization adapted again between", normalized, disturb=readapt
+    ),
+    Case(
+        "layers RandomFlip and RandomRotation",
+        lambda: image_model(L.RandomFlip(), L.RandomRotation(0.2)),
+        fit_images,
+        without="random",
+    ),
+    Case(
+        "layer RandomCrop",
+        lambda: image_model(L.RandomCrop(4, 4), L.GlobalAveragePooling2D()),
+        fit_images,
+        without="random",
+    ),
     Case("Embedding and LSTM", text_model, fit_text, without="optimizer"),
     # Stock Keras cannot train a stateful layer on PyTorch.
-    Case("stateful LSTM", recurrent, fit_series, backends=("tensorflow", "jax")),
-    Case("stateful GRU", lambda: recurrent(L.GRU), fit_series, backends=("tensorflow", "jax")),
-    Case("MultiHeadAttention with dropout", attention, fit_attention, without="optimizer"),
+    Case(
+        "stateful LSTM", recurrent, fit_series, backends=("tensorflow", "jax")
+    ),
+    Case(
+        "stateful GRU",
+        lambda: recurrent(L.GRU),
+        fit_series,
+        backends=("tensorflow", "jax"),
+    ),
+    Case(
+        "MultiHeadAttention with dropout",
+        attention,
+        fit_attention,
+        without="optimizer",
+    ),
     Case("deferred build", deferred, without="optimizer"),
     Case("subclass", subclassed, without="optimizer"),
-    Case("several inputs and outputs, shared layer", two_branches, fit_two_branches, without="optimizer"),
+    Case(
+        "several inputs and outputs, shared layer",
+        two_branches,
+        fit_two_branches,
+        without="optimizer",
+    ),
     Case("nested model", nested, without="optimizer"),
     Case("make_reproducible", adopted, without="optimizer"),
     Case("custom train_step", custom_step, without="optimizer"),
-    Case("two optimizers", two_optimizers, without="optimizer", backends=("tensorflow", "torch")),
+    Case(
+        "two optimizers",
+        two_optimizers,
+        without="optimizer",
+        backends=("tensorflow", "torch"),
+    ),
     Case("mixed precision", mixed, without="optimizer"),
     Case("weights from an inline initializer", lambda: mlp(InlineWeights())),
-    Case("SeedGenerators in a list", lambda: mlp(ListedGenerators(), run_eagerly=True), backends=("tensorflow", "torch")),
-    Case("hidden random.Random", lambda: mlp(HiddenGenerator(), run_eagerly=True), without="attributes", backends=("tensorflow", "torch")),
-    Case("a Python counter", lambda: mlp(Doubling(), run_eagerly=True), without="attributes", backends=("tensorflow", "torch")),
-    Case("np.random inside a layer", lambda: mlp(GlobalNoise(), run_eagerly=True), without="streams", backends=("tensorflow", "torch")),
-    Case("tf.random inside a layer, eagerly", lambda: mlp(RawTensorFlowNoise(), run_eagerly=True), without="streams", backends=("tensorflow",)),
-    Case("tf.random inside a layer, traced", lambda: mlp(RawTensorFlowNoise()), without="kernels", backends=("tensorflow",)),
-    Case("torch.randn inside a layer", lambda: mlp(TorchNoise()), without="streams", backends=("torch",)),
-    Case("LearningRateScheduler", dropout_mlp, with_callbacks(lambda: [C.LearningRateScheduler(lambda e, r: r * 0.5)]), without="optimizer"),
-    Case("ReduceLROnPlateau", dropout_mlp, with_callbacks(lambda: [C.ReduceLROnPlateau("loss", 0.5, patience=0, min_delta=10)]), without="optimizer"),
-    Case("EarlyStopping with restore", dropout_mlp, with_callbacks(lambda: [C.EarlyStopping("loss", patience=0, min_delta=10, restore_best_weights=True)]), without="optimizer"),
-    Case("SwapEMAWeights", lambda: mlp(optimizer=O.Adam(0.05, use_ema=True)), with_callbacks(lambda: [C.SwapEMAWeights(swap_on_epoch=True)]), without="weights"),
+    Case(
+        "SeedGenerators in a list",
+        lambda: mlp(ListedGenerators(), run_eagerly=True),
+        backends=("tensorflow", "torch"),
+    ),
+    Case(
+        "hidden random.Random",
+        lambda: mlp(HiddenGenerator(), run_eagerly=True),
+        without="attributes",
+        backends=("tensorflow", "torch"),
+    ),
+    Case(
+        "a Python counter",
+        lambda: mlp(Doubling(), run_eagerly=True),
+        without="attributes",
+        backends=("tensorflow", "torch"),
+    ),
+    Case(
+        "np.random inside a layer",
+        lambda: mlp(GlobalNoise(), run_eagerly=True),
+        without="streams",
+        backends=("tensorflow", "torch"),
+    ),
+    Case(
+        "tf.random inside a layer, eagerly",
+        lambda: mlp(RawTensorFlowNoise(), run_eagerly=True),
+        without="streams",
+        backends=("tensorflow",),
+    ),
+    Case(
+        "tf.random inside a layer, traced",
+        lambda: mlp(RawTensorFlowNoise()),
+        without="kernels",
+        backends=("tensorflow",),
+    ),
+    Case(
+        "torch.randn inside a layer",
+        lambda: mlp(TorchNoise()),
+        without="streams",
+        backends=("torch",),
+    ),
+    Case(
+        "LearningRateScheduler",
+        dropout_mlp,
+        with_callbacks(lambda: [C.LearningRateScheduler(lambda e, r: r * 0.5)]),
+        without="optimizer",
+    ),
+    Case(
+        "ReduceLROnPlateau",
+        dropout_mlp,
+        with_callbacks(
+            lambda: [C.ReduceLROnPlateau("loss", 0.5, patience=0, min_delta=10)]
+        ),
+        without="optimizer",
+    ),
+    Case(
+        "EarlyStopping with restore",
+        dropout_mlp,
+        with_callbacks(
+            lambda: [
+                C.EarlyStopping(
+                    "loss", patience=0, min_delta=10, restore_best_weights=True
+                )
+            ]
+        ),
+        without="optimizer",
+    ),
+    Case(
+        "SwapEMAWeights",
+        lambda: mlp(optimizer=Opt.Adam(0.05, use_ema=True)),
+        with_callbacks(lambda: [C.SwapEMAWeights(swap_on_epoch=True)]),
+        without="weights",
+    ),
     Case("data order", mlp, without="order"),
-    Case("shuffle='batch'", mlp, lambda m: fit(m, shuffle="batch"), without="order"),
+    Case(
+        "shuffle='batch'",
+        mlp,
+        lambda m: fit(m, shuffle="batch"),
+        without="order",
+    ),
     Case("shuffle=False", dropout_mlp, lambda m: fit(m, shuffle=False)),
-    Case("validation_split", dropout_mlp, lambda m: fit(m, validation_split=0.2), without="order"),
-    Case("sample_weight", dropout_mlp, lambda m: fit(m, sample_weight=np.linspace(0, 1, 20)), without="order"),
-    Case("class_weight", dropout_mlp, lambda m: fit(m, X, (Y > 0).astype("float32"), class_weight={0: 1.0, 1: 3.0}), without="order"),
-    Case("steps_per_epoch", dropout_mlp, lambda m: fit(m, steps_per_epoch=1, epochs=2), without="order"),
+    Case(
+        "validation_split",
+        dropout_mlp,
+        lambda m: fit(m, validation_split=0.2),
+        without="order",
+    ),
+    Case(
+        "sample_weight",
+        dropout_mlp,
+        lambda m: fit(m, sample_weight=np.linspace(0, 1, 20)),
+        without="order",
+    ),
+    Case(
+        "class_weight",
+        dropout_mlp,
+        lambda m: fit(
+            m, X, (Y > 0).astype("float32"), class_weight={0: 1.0, 1: 3.0}
+        ),
+        without="order",
+    ),
+    Case(
+        "steps_per_epoch",
+        dropout_mlp,
+        lambda m: fit(m, steps_per_epoch=1, epochs=2),
+        without="order",
+    ),
     Case("train_on_batch", dropout_mlp, train_on_batches, without="optimizer"),
-    Case("PyDataset with a generator of its own", mlp, fit_dataset(Batches()), without="data"),
-    Case("DataLoader with a generator", mlp, fit_loader(), without="data", backends=("torch",)),
+    Case(
+        "PyDataset with a generator of its own",
+        mlp,
+        fit_dataset(Batches()),
+        without="data",
+    ),
+    Case(
+        "DataLoader with a generator",
+        mlp,
+        fit_loader(),
+        without="data",
+        backends=("torch",),
+    ),
     Case("tf.data shuffled", mlp, fit_pipeline(), without="data"),
-    Case("tf.data shuffled with a seed", mlp, fit_pipeline(seed=3), without="data"),
+    Case(
+        "tf.data shuffled with a seed",
+        mlp,
+        fit_pipeline(seed=3),
+        without="data",
+    ),
     Case("tf.data with random ops in a map", mlp, fit_noisy_pipeline()),
-    Case("run_eagerly", lambda: dropout_mlp(run_eagerly=True), without="optimizer"),
-    Case("jit_compile", lambda: dropout_mlp(jit_compile=True), without="optimizer", backends=("tensorflow", "jax")),
-    Case("steps_per_execution", lambda: dropout_mlp(steps_per_execution=2), without="optimizer", backends=("tensorflow", "jax")),
-    Case("abort in the middle of an epoch", dropout_mlp, disturb=abort("batch")),
+    Case(
+        "run_eagerly",
+        lambda: dropout_mlp(run_eagerly=True),
+        without="optimizer",
+    ),
+    Case(
+        "jit_compile",
+        lambda: dropout_mlp(jit_compile=True),
+        without="optimizer",
+        backends=("tensorflow", "jax"),
+    ),
+    Case(
+        "steps_per_execution",
+        lambda: dropout_mlp(steps_per_execution=2),
+        without="optimizer",
+        backends=("tensorflow", "jax"),
+    ),
+    Case(
+        "abort in the middle of an epoch", dropout_mlp, disturb=abort("batch")
+    ),
     Case("abort in the first batch", dropout_mlp, disturb=abort("first batch")),
     Case("abort between epochs", dropout_mlp, disturb=abort("epoch")),
-    Case("KeyboardInterrupt", dropout_mlp, disturb=abort("batch", KeyboardInterrupt)),
+    Case(
+        "KeyboardInterrupt",
+        dropout_mlp,
+        disturb=abort("batch", KeyboardInterrupt),
+    ),
     Case("error inside the step", dropout_mlp, disturb=bad_batch),
-    Case("another model in between", dropout_mlp, disturb=other_model, without="optimizer"),
-    Case("random draws by the program", dropout_mlp, disturb=program_draws, without="order"),
-    Case("evaluate and predict in between", dropout_mlp, disturb=evaluates, without="order"),
-    Case("recompile with another optimizer", dropout_mlp, disturb=other_optimizer, without="weights"),
+    Case(
+        "another model in between",
+        dropout_mlp,
+        disturb=other_model,
+        without="optimizer",
+    ),
+    Case(
+        "random draws by the program",
+        dropout_mlp,
+        disturb=program_draws,
+        without="order",
+    ),
+    Case(
+        "evaluate and predict in between",
+        dropout_mlp,
+        disturb=evaluates,
+        without="order",
+    ),
+    Case(
+        "recompile with another optimizer",
+        dropout_mlp,
+        disturb=other_optimizer,
+        without="weights",
+    ),
     Case("trainable toggled", dropout_mlp, disturb=toggles),
-    Case("learning rate assigned", dropout_mlp, disturb=lowers_rate, without="optimizer"),
-    Case("clear_session in between", dropout_mlp, disturb=lambda m: keras.utils.clear_session(), without="optimizer"),
-    Case("another seed in between", dropout_mlp, disturb=lambda m: (m.reset(seed=3), fit(m)) and m.reset(seed=m_seed(m)), without="order"),
+    Case(
+        "learning rate assigned",
+        dropout_mlp,
+        disturb=lowers_rate,
+        without="optimizer",
+    ),
+    Case(
+        "clear_session in between",
+        dropout_mlp,
+        disturb=lambda m: keras.utils.clear_session(),
+        without="optimizer",
+    ),
+    Case(
+        "another seed in between",
+        dropout_mlp,
+        disturb=lambda m: (m.reset(seed=3), fit(m)) and m.reset(seed=m_seed(m)),
+        without="order",
+    ),
 ]
 
 
 def m_seed(model: Any) -> int:
     """The seed that the case was made with."""
     return int(model.first_seed)
-
-
-def _spatial() -> Any:
-    model = kr.ReproducibleModel(
-        [keras.Input((3, 2)), L.SpatialDropout1D(0.4), L.Flatten(), L.Dense(1)]
-    )
-    model.compile("sgd", "mse")
-    return model

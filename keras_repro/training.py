@@ -1,0 +1,277 @@
+"""What happens around a training or an evaluation call."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+
+from keras_repro import _backends, data, seeding
+from keras_repro.state import InitialState
+from keras_repro.trial import (
+    Trial,
+    build_optimizer,
+    capture_if_built,
+    is_complete,
+    note_compile,
+    start_unbuilt,
+)
+from keras_repro.variables import iterate_variables, read_variable
+
+_log = logging.getLogger(__name__)
+
+
+def bind(
+    method: Callable[..., Any],
+    model: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> dict[str, Any]:
+    """All arguments by name, with the errors that Keras would give."""
+    bound = inspect.signature(method).bind(model, *args, **kwargs)
+    call = dict(bound.arguments)
+    call.pop("self")
+    return call
+
+
+@contextmanager
+def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
+    """Everything around a `fit`: start, streams, data order, bookkeeping."""
+    trial: Trial = model._repro
+    callbacks = call.get("callbacks")
+    with ExitStack() as stack:
+        if not trial.in_block:
+            stack.enter_context(seeding.isolate_rng())
+        stack.enter_context(_running(trial))
+        _split_validation(call)
+        _prepare(model, call)
+        _restart_pipeline(model, call)
+        streams = trial.own_streams
+        stack.enter_context(streams.training())
+        _order_arrays(model, call)
+        trial.at_start = False
+        earlier = getattr(model, "history", None)
+        try:
+            yield
+        except BaseException as error:
+            _tell_abort(callbacks, error)
+            raise
+        finally:
+            history = getattr(model, "history", None)
+            if history is not None and history is not earlier:
+                trial.epochs_trained += len(history.epoch)
+
+
+@contextmanager
+def _running(trial: Trial) -> Iterator[None]:
+    before, trial.is_running = trial.is_running, True
+    try:
+        yield
+    finally:
+        trial.is_running = before
+
+
+def _tell_abort(callbacks: Any, error: BaseException) -> None:
+    listed = getattr(callbacks, "callbacks", callbacks)
+    if not isinstance(listed, (list, tuple)):
+        listed = [listed]
+    for callback in listed:
+        tell = getattr(callback, "on_train_abort", None)
+        if tell is not None:
+            tell(error)
+
+
+def _split_validation(call: dict[str, Any]) -> None:
+    """Split as `fit` would, so that only the training part is shuffled."""
+    split = call.get("validation_split")
+    if not split or call.get("validation_data") is not None:
+        return
+    arrays = (call.get("x"), call.get("y"), call.get("sample_weight"))
+    if not _backends.are_arrays(arrays):
+        return
+    train, validation = _backends.train_validation_split(arrays, split)
+    call["x"], call["y"], call["sample_weight"] = train
+    call["validation_data"] = validation
+    call["validation_split"] = 0.0
+
+
+def _prepare(model: Any, call: dict[str, Any]) -> None:
+    """Build what is unbuilt, and have the start captured before step one."""
+    trial: Trial = model._repro
+    x, y = call.get("x"), call.get("y")
+    weights = call.get("sample_weight")
+    is_array = _backends.are_arrays((x, y, weights))
+    trial.data_arrays = (x, y, weights) if is_array else None
+    trial.data_notes = data.describe_order(x)
+    trial.positions.enter(x, at_start=trial.at_start and trial.has_trained)
+    if _needs_building(model):
+        with seeding.isolate_rng():
+            batch, call["x"] = trial.positions.first_batch(
+                x, y, weights, call.get("batch_size")
+            )
+        if batch is not None:
+            _symbolic_build(model, batch)
+    _capture_for_training(model)
+
+
+def _restart_pipeline(model: Any, call: dict[str, Any]) -> None:
+    trial: Trial = model._repro
+    x = call.get("x")
+    if not _backends.is_tf_dataset(x) or not hasattr(x, "element_spec"):
+        return
+    call["x"], notes = trial.positions.restart(
+        x, trial.seed, at_start=trial.at_start
+    )
+    trial.data_notes.extend(notes)
+
+
+def _needs_building(model: Any) -> bool:
+    compiled = getattr(model, "_compile_metrics", None)
+    loss = getattr(model, "_compile_loss", None)
+    return not is_complete(model) or any(
+        part is not None and not part.built for part in (compiled, loss)
+    )
+
+
+def _symbolic_build(model: Any, batch: Any) -> None:
+    """Build as `fit` would; what cannot be built so, Keras builds itself."""
+    if not model.compiled:
+        return
+    if isinstance(batch, list):
+        batch = tuple(batch)
+    elif not isinstance(batch, tuple):
+        batch = (batch,)
+    with seeding.isolate_rng():
+        state_before = (
+            None
+            if not is_complete(model)
+            else [
+                (p.variable, read_variable(p.variable))
+                for p in iterate_variables(model)
+                if p.role == "random"
+            ]
+        )
+        try:
+            _backends.symbolic_build(model, batch)
+        except Exception:  # noqa: BLE001 - `fit` itself tells what is wrong
+            _log.debug("no symbolic build of %s", model.name, exc_info=True)
+        for variable, value in state_before or []:
+            _backends.get_backend().assign(variable, value)
+
+
+def _capture_for_training(model: Any) -> None:
+    """Capture again if set-up changed something; follow a new optimizer."""
+    trial: Trial = model._repro
+    if is_complete(model):
+        build_optimizer(model)
+    if not capture_if_built(model):
+        start_unbuilt(trial)
+        return
+    if trial.has_trained:
+        trial.captured.follow(model)
+        note_compile(model)
+    else:
+        note_compile(model)
+        model.reset_metrics()
+        trial.state = InitialState.capture(model, earlier=trial.state)
+        trial.has_trained = True
+
+
+def _order_arrays(model: Any, call: dict[str, Any]) -> None:
+    """Feed arrays in the order of the trial's seed and the epoch."""
+    trial: Trial = model._repro
+    shuffle = call.get("shuffle", True)
+    if trial.data_arrays is None or not shuffle or not model.compiled:
+        return
+    first = max(trial.epochs_trained, call.get("initial_epoch") or 0)
+    call["x"] = _backends.make_ordered_adapter(
+        call.get("x"),
+        call.pop("y", None),
+        call.pop("sample_weight", None),
+        batch_size=call.get("batch_size"),
+        steps=call.get("steps_per_epoch"),
+        class_weight=call.pop("class_weight", None),
+        order=data.OrderedPasses(trial.seed, first, shuffle),
+    )
+
+
+@contextmanager
+def training_on_batch(model: Any, call: dict[str, Any]) -> Iterator[None]:
+    """Everything around a `train_on_batch`; there is no order to give."""
+    trial: Trial = model._repro
+    with ExitStack() as stack:
+        if not trial.in_block:
+            stack.enter_context(seeding.isolate_rng())
+        stack.enter_context(_running(trial))
+        if trial.at_start or not is_complete(model):
+            if _needs_building(model):
+                batch = tuple(
+                    call.get(name) for name in ("x", "y", "sample_weight")
+                )
+                _symbolic_build(model, batch)
+            _capture_for_training(model)
+        stack.enter_context(trial.own_streams.training())
+        trial.at_start = False
+        yield
+
+
+@contextmanager
+def evaluating(
+    model: Any,
+    method: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Iterator[None]:
+    """Draw from the evaluation stream, and leave the training's alone."""
+    trial: Trial = model._repro
+    if not capture_if_built(model):
+        with seeding.isolate_rng():
+            call = _bind_loosely(method, model, args, kwargs)
+            x, y = call.get("x"), call.get("y")
+            if _backends.are_arrays((x, y, call.get("sample_weight"))):
+                batch, _ = trial.positions.first_batch(
+                    x, y, call.get("sample_weight"), call.get("batch_size")
+                )
+                _build_for(model, batch)
+        if not capture_if_built(model):
+            start_unbuilt(trial)
+    kept = [
+        (place.variable, read_variable(place.variable))
+        for place in (iterate_variables(model) if is_complete(model) else [])
+        if place.role == "random"
+    ]
+    with trial.own_streams.evaluation():
+        yield
+    for variable, value in kept:
+        _backends.get_backend().assign(variable, value)
+
+
+def _bind_loosely(
+    method: Callable[..., Any],
+    model: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> dict[str, Any]:
+    try:
+        return bind(method, model, args, kwargs)
+    except TypeError:
+        return {}
+
+
+def _build_for(model: Any, batch: Any) -> None:
+    """Build the layers alone, from the inputs of a batch."""
+    inputs = keras.tree.map_structure(
+        lambda v: (
+            None
+            if v is None
+            else keras.KerasTensor(
+                v.shape, keras.backend.standardize_dtype(v.dtype)
+            )
+        ),
+        batch[0],
+    )
+    model.compute_output_spec(inputs)

@@ -1,0 +1,314 @@
+"""The trial of a model: its start, its seed and its streams.
+
+What the model class offers is done here, by functions of a model, so that
+the class itself stays a list of promises.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_repro import _backends, data, drawing, seeding
+from keras_repro.checksums import compute_checksum
+from keras_repro.state import InitialState
+from keras_repro.variables import iterate_variables, read_variable
+
+
+class Trial:
+    """What a reproducible model knows about its trial.
+
+    Kept as one plain object outside Keras' attribute tracking; the callback
+    reads the seed and the checksums from it.
+    """
+
+    def __init__(self) -> None:
+        self.requested_seed: int | None = None
+        self.program_seed = seeding.seed_from_program()
+        self.redraw_when_built = True
+        self.state: InitialState | None = None
+        self.as_built: InitialState | None = None
+        self.as_built_seed: int | None = None
+        self.foreign: set[int] = set()
+        self.streams: seeding.Streams | None = None
+        self.loaded: tuple[InitialState, dict[str, Any], str] | None = None
+        self.has_trained = False
+        self.at_start = True
+        self.is_running = False
+        self.in_block = False
+        self.in_evaluation = False
+        self.warned_about_setup = False
+        self.epochs_trained = 0
+        self.positions = data.DataPositions()
+        self.data_notes: list[str] = []
+        self.data_arrays: Any = None
+        self.compile_config: Any = None
+        self._seed: int | None = None
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the present trial; `None` before it is known."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed = seed
+
+    @property
+    def captured(self) -> InitialState:
+        """The initial state, where there must be one."""
+        if self.state is None:
+            msg = "the model is not built"
+            raise RuntimeError(msg)
+        return self.state
+
+    @property
+    def own_streams(self) -> seeding.Streams:
+        """The streams, where there must be some."""
+        if self.streams is None:
+            msg = "the model is not built"
+            raise RuntimeError(msg)
+        return self.streams
+
+    @property
+    def data_identity(self) -> str | None:
+        """Checksum of the arrays that `fit` was given."""
+        if self.data_arrays is None:
+            return None
+        return compute_checksum(self.data_arrays)
+
+    def random_checksum(self) -> str:
+        """Checksum of where the streams of the trial stand."""
+        if self.streams is None:
+            return compute_checksum([])
+        position = seeding.rng_to_json(self.streams.position)
+        text = json.dumps(position, sort_keys=True).encode()
+        return compute_checksum(memoryview(text))
+
+
+def require_built(model: Any, what: str) -> None:
+    """Raise where there is no initial state to speak of."""
+    if not model.built:
+        msg = (
+            f"`{what}` needs a built model. Received: {model.name!r}, which "
+            "has no variables yet. Give it a `keras.Input`, call "
+            "`model.build(...)`, or call it on a batch first."
+        )
+        raise ValueError(msg)
+
+
+def is_complete(model: Any) -> bool:
+    """Whether every layer has its variables."""
+    # A model with a `train_step` of its own may never be called itself.
+    return bool(model.built or model.variables) and all(
+        layer.built for layer in model._flatten_layers(include_self=False)
+    )
+
+
+def capture_if_built(model: Any) -> bool:
+    """Capture the initial state as soon as there is one.
+
+    Returns:
+        Whether the model is built.
+    """
+    trial: Trial = model._repro
+    if not is_complete(model):
+        return False
+    if trial.loaded is not None:
+        read, extra, source = trial.loaded
+        trial.loaded = None
+        adopt(model, read, extra, source)
+        trial.has_trained = True
+        return True
+    if trial.state is not None and not _has_grown(model, trial):
+        return True
+    trial.state = InitialState.capture(model)
+    settle_seed(model)
+    return True
+
+
+def _has_grown(model: Any, trial: Trial) -> bool:
+    """Whether layers were added before any training: still set-up."""
+    if trial.has_trained or trial.is_running:
+        return False
+    places = iterate_variables(model)
+    known = trial.captured.values_by_id()
+    own = [p for p in places if p.role in {"weights", "random"}]
+    return any(id(p.variable) not in known for p in own)
+
+
+def settle_seed(model: Any) -> None:
+    """Name the start of a model that has just been built.
+
+    A given seed draws the start. Under a global seed the start stays what
+    plain Keras drew, and has the global seed's name if that is what the seed
+    draws. Without any seed the model takes one and draws from it, so that the
+    recorded seed repeats the run.
+    """
+    trial: Trial = model._repro
+    state = trial.captured
+    global_seed = _backends.get_global_seed()
+    if trial.requested_seed is not None:
+        seed, redraw = trial.requested_seed, trial.redraw_when_built
+    elif global_seed is not None:
+        seed, redraw = global_seed, False
+    else:
+        seed, redraw = trial.program_seed, trial.redraw_when_built
+    values = state.values_by_id()
+    draw = drawing.draw_start(model, seed)
+    state.set_sources(drawing.classify(model, values, draw, trial.foreign))
+    wanted = _wanted(state, draw, ("drawn",))
+    if redraw:
+        trial.state = state.replace(wanted)
+        trial.captured.restore(model)
+    elif trial.requested_seed is None and any(
+        value.tobytes() != values[key].tobytes()
+        for key, value in wanted.items()
+    ):
+        seed = trial.program_seed
+        draw = drawing.draw_start(model, seed)
+        trial.as_built_seed = seed
+    name_trial(trial, seed, draw.streams)
+
+
+def _wanted(
+    state: InitialState, draw: drawing.Draw, sources: tuple[str, ...]
+) -> dict[int, Any]:
+    chosen = state.ids_a_seed_draws(sources)
+    return {key: v for key, v in draw.values.items() if key in chosen}
+
+
+def name_trial(trial: Trial, seed: int, start: seeding.RngState) -> None:
+    """Give a trial its seed, and the streams that begin at `start`."""
+    trial.seed = seed
+    trial.streams = seeding.Streams(
+        start, seeding.derive_seed(seed, "evaluation")
+    )
+
+
+def begin_trial(trial: Trial) -> None:
+    """Stand at the start of a trial."""
+    trial.at_start = True
+    trial.epochs_trained = 0
+    if trial.streams is not None:
+        trial.own_streams.rewind()
+
+
+def move_to_seed(model: Any, seed: int) -> None:
+    """Make the start that a seed draws the initial state."""
+    trial: Trial = model._repro
+    state = trial.captured
+    draw = drawing.draw_start(model, seed)
+    if draw.failed:
+        reasons = {layer.name: reason for layer, reason in draw.failed}
+        msg = (
+            "`reset(seed=...)` must be able to make each layer from its "
+            f"configuration, to draw it anew. Received: {reasons}. Give the "
+            "layer a `get_config` that its constructor accepts."
+        )
+        raise ValueError(msg)
+    if trial.seed == trial.as_built_seed:
+        trial.as_built = state
+    if seed == trial.as_built_seed and trial.as_built is not None:
+        trial.state = trial.as_built
+        trial.captured.follow(model)
+    else:
+        wanted = _wanted(state, draw, ("drawn", "likely"))
+        trial.state = state.replace(wanted)
+    trial.own_streams.start = draw.streams
+    trial.own_streams.evaluation_seed = seeding.derive_seed(seed, "evaluation")
+    trial.seed = seed
+
+
+def warn_of_lost_setup(model: Any) -> None:
+    """Say, once, what a reset before any training takes back."""
+    trial: Trial = model._repro
+    changed = trial.captured.changed_places()
+    if changed and not trial.warned_about_setup:
+        trial.warned_about_setup = True
+        warnings.warn(
+            "`reset()` on a model that has not trained undoes what was "
+            f"changed since it was built: {', '.join(changed)}. Call "
+            "`model.capture_initial_state()` first to keep it.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def take_up_setup(model: Any) -> None:
+    """Before any training, what was loaded or assigned is the start."""
+    trial: Trial = model._repro
+    if trial.has_trained or trial.is_running or not capture_if_built(model):
+        return
+    trial.state = InitialState.capture(model, earlier=trial.state)
+
+
+def note_compile(model: Any) -> None:
+    """The `trainable` flags that `compile` has read belong to the start."""
+    trial: Trial = model._repro
+    config, flags = _backends.compiled_flags(model)
+    if trial.compile_config is not None and config is not trial.compile_config:
+        trial.captured.set_flags(flags)
+    trial.compile_config = config
+
+
+def build_optimizer(model: Any) -> None:
+    """Have the slots of the optimizer made, which changes nothing else."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+
+
+def start_unbuilt(trial: Trial) -> None:
+    """A model that only its first batch can build still has streams."""
+    if trial.streams is None:
+        seed = trial.requested_seed
+        if seed is None:
+            seed = _backends.get_global_seed()
+        if seed is None:
+            seed = trial.program_seed
+        name_trial(trial, seed, seeding.start_position(seed))
+
+
+def write_state(model: Any, path: Path) -> None:
+    """Write the initial state, and where the trial stands, to HDF5."""
+    trial: Trial = model._repro
+    capture_if_built(model)
+    state, streams = trial.captured, trial.own_streams
+    present = [
+        read_variable(place.variable).tolist()
+        for place in iterate_variables(model)
+        if place.role == "random"
+    ]
+    extra = {
+        "seed": trial.seed,
+        "start": seeding.rng_to_json(streams.start),
+        "position": seeding.rng_to_json(streams.position),
+        "epochs_trained": trial.epochs_trained,
+        "at_start": trial.at_start,
+        "random": present,
+    }
+    state.write(path, extra)
+
+
+def adopt(
+    model: Any, read: InitialState, extra: dict[str, Any], source: str
+) -> None:
+    """Take up a state that was read, with its seed and streams."""
+    trial: Trial = model._repro
+    bound = read.bind(model, source)
+    trial.state = bound
+    name_trial(trial, extra["seed"], seeding.rng_from_json(extra["start"]))
+    trial.own_streams.position = seeding.rng_from_json(extra["position"])
+    trial.epochs_trained = extra["epochs_trained"]
+    trial.at_start = extra["at_start"]
+    places = [p for p in iterate_variables(model) if p.role == "random"]
+    for place, value in zip(places, extra["random"], strict=False):
+        array = keras.ops.convert_to_numpy(
+            keras.ops.convert_to_tensor(value, dtype=place.variable.dtype)
+        )
+        _backends.get_backend().assign(place.variable, array)
