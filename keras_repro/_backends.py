@@ -505,6 +505,13 @@ class Backend:
         """Write values in place; the host array is never aliased."""
         variable.assign(value)
 
+    def hold(self, value: npt.NDArray[Any]) -> Any:
+        """Keep a large host array in the form that is cheapest to assign.
+
+        Whatever is kept has `shape`, `dtype` and `nbytes`, and NumPy reads it.
+        """
+        return value
+
     def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
         """Write one number into every element."""
         self.assign(variable, np.full(variable.shape, value, value.dtype))
@@ -527,10 +534,42 @@ class Backend:
         return None
 
 
+class HeldTensor:
+    """A host copy inside TensorFlow, which assigns it without copying.
+
+    A variable shares the buffer until the first step writes to it, and
+    TensorFlow copies it then: it never writes to a buffer that is shared.
+    """
+
+    def __init__(self, value: npt.NDArray[Any]) -> None:
+        import tensorflow as tf
+
+        self.shape, self.dtype, self.nbytes = (
+            value.shape,
+            value.dtype,
+            value.nbytes,
+        )
+        with tf.device("CPU:0"):
+            self.tensor = tf.constant(value)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        """The values, as NumPy asks for them."""
+        del copy  # TensorFlow gives a copy in any case.
+        values: npt.NDArray[Any] = self.tensor.numpy()
+        return values if dtype is None else values.astype(dtype)
+
+
 class TensorFlowBackend(Backend):
     """TensorFlow: variables are assigned by an op."""
 
     name = "tensorflow"
+
+    def hold(self, value: npt.NDArray[Any]) -> Any:
+        return HeldTensor(value) if value.nbytes >= _LARGE else value
+
+    def assign(self, variable: Any, value: Any) -> None:
+        held = isinstance(value, HeldTensor)
+        variable.assign(value.tensor if held else value)
 
     def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
         import tensorflow as tf
@@ -648,6 +687,7 @@ class TorchBackend(Backend):
         return bool(torch.are_deterministic_algorithms_enabled())
 
 
+_LARGE = 2**20
 _BACKENDS: dict[str, type[Backend]] = {
     "tensorflow": TensorFlowBackend,
     "jax": JaxBackend,

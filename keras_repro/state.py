@@ -45,14 +45,14 @@ class Stored:
     role: str
     place: str
     shape: tuple[int, ...]
-    value: npt.NDArray[Any]
+    value: Any
     twin: int | None = None
     source: str = ""
 
     @property
     def is_constant(self) -> bool:
         """Whether one number stands for all values."""
-        return self.value.shape != self.shape
+        return tuple(self.value.shape) != self.shape
 
 
 class InitialState:
@@ -95,9 +95,10 @@ class InitialState:
         entry = self.entries[index]
         if entry.twin is not None:
             return self.value_of(entry.twin)
-        if not entry.is_constant:
-            return entry.value
-        return np.broadcast_to(entry.value, entry.shape)
+        value: npt.NDArray[Any] = np.asarray(entry.value)
+        return (
+            np.broadcast_to(value, entry.shape) if entry.is_constant else value
+        )
 
     def values_by_id(self) -> dict[int, npt.NDArray[Any]]:
         """The captured values by `id` of the live variable."""
@@ -177,7 +178,7 @@ class InitialState:
                 entry.role == "weights"
                 and entry.value.shape == value.shape
                 and entry.value.dtype == value.dtype
-                and entry.value.tobytes() == value.tobytes()
+                and same_bits(entry.value, value)
             ):
                 return index
         return None
@@ -191,10 +192,7 @@ class InitialState:
             old = before.get(id(variable))
             if old is None:
                 continue
-            same = (
-                earlier.value_of(old).tobytes()
-                == self.value_of(index).tobytes()
-            )
+            same = same_bits(earlier.value_of(old), self.value_of(index))
             self.entries[index].source = (
                 earlier.entries[old].source if same else "given"
             )
@@ -278,8 +276,9 @@ class InitialState:
             entry.place
             for index, entry in enumerate(self.entries)
             if entry.role in {"weights", "random"}
-            and read_variable(self._variables[index]).tobytes()
-            != self.value_of(index).tobytes()
+            and not same_bits(
+                read_variable(self._variables[index]), self.value_of(index)
+            )
         ]
 
     # --- put back ----------------------------------------------------------
@@ -293,7 +292,10 @@ class InitialState:
             if entry.is_constant and entry.twin is None:
                 backend.fill(variable, entry.value)
             else:
-                backend.assign(variable, self.value_of(index))
+                source = (
+                    entry if entry.twin is None else self.entries[entry.twin]
+                )
+                backend.assign(variable, source.value)
         # Parents come first, and setting one overwrites its children's.
         for layer, flag in self._trainable:
             if layer._trainable != flag:
@@ -399,19 +401,31 @@ def fresh_optimizer_values(
     return values
 
 
-def _compact(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def same_bits(a: Any, b: Any) -> bool:
+    """Whether two arrays are equal bit for bit."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return bool(np.array_equal(_bits(a), _bits(b)))
+
+
+def _bits(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    flat = np.ascontiguousarray(value).reshape(-1)
+    return flat.view(_UINTS.get(value.dtype.itemsize, np.uint8))
+
+
+def _compact(value: npt.NDArray[Any]) -> Any:
     """One number where every element has the same bits."""
     if value.size < 2 or value.dtype.itemsize not in _UINTS:
         return value
-    bits = np.ascontiguousarray(value).reshape(-1)
-    bits = bits.view(_UINTS[value.dtype.itemsize])
+    bits = _bits(value)
     if bits[0] != bits[-1] or not (bits == bits[0]).all():
-        return value
+        return _backends.get_backend().hold(value)
     return value.reshape(-1)[0:1].reshape(()).copy()
 
 
 def _write_entry(file: Any, index: int, entry: Stored) -> None:
-    raw = np.frombuffer(entry.value.tobytes(), np.uint8)
+    raw = np.frombuffer(np.asarray(entry.value).tobytes(), np.uint8)
     dataset = file.create_dataset(f"{index:06d}", data=raw)
     dataset.attrs["role"] = entry.role
     dataset.attrs["place"] = entry.place
@@ -420,7 +434,7 @@ def _write_entry(file: Any, index: int, entry: Stored) -> None:
     dataset.attrs["values"] = json.dumps(list(entry.value.shape))
     dataset.attrs["twin"] = -1 if entry.twin is None else entry.twin
     dataset.attrs["source"] = entry.source
-    dataset.attrs["checksum"] = checksum_array(entry.value)
+    dataset.attrs["checksum"] = checksum_array(np.asarray(entry.value))
 
 
 def _read_entry(dataset: Any, path: Path) -> Stored:

@@ -124,7 +124,7 @@ def _restart_pipeline(model: Any, call: dict[str, Any]) -> None:
     if not _backends.is_tf_dataset(x) or not hasattr(x, "element_spec"):
         return
     call["x"], notes = trial.positions.restart(
-        x, trial.seed, at_start=trial.at_start
+        x, trial.settled_seed, at_start=trial.at_start
     )
     trial.data_notes.extend(notes)
 
@@ -195,7 +195,7 @@ def _order_arrays(model: Any, call: dict[str, Any]) -> None:
         batch_size=call.get("batch_size"),
         steps=call.get("steps_per_epoch"),
         class_weight=call.pop("class_weight", None),
-        order=data.OrderedPasses(trial.seed, first, shuffle),
+        order=data.OrderedPasses(trial.settled_seed, first, shuffle),
     )
 
 

@@ -15,7 +15,7 @@ import keras
 
 from keras_repro import _backends, data, drawing, seeding
 from keras_repro.checksums import compute_checksum
-from keras_repro.state import InitialState
+from keras_repro.state import InitialState, same_bits
 from keras_repro.variables import iterate_variables, read_variable
 
 
@@ -65,6 +65,14 @@ class Trial:
             msg = "the model is not built"
             raise RuntimeError(msg)
         return self.state
+
+    @property
+    def settled_seed(self) -> int:
+        """The seed, where there must be one."""
+        if self.seed is None:
+            msg = "the trial has not begun"
+            raise RuntimeError(msg)
+        return self.seed
 
     @property
     def own_streams(self) -> seeding.Streams:
@@ -166,8 +174,7 @@ def settle_seed(model: Any) -> None:
         trial.state = state.replace(wanted)
         trial.captured.restore(model)
     elif trial.requested_seed is None and any(
-        value.tobytes() != values[key].tobytes()
-        for key, value in wanted.items()
+        not same_bits(value, values[key]) for key, value in wanted.items()
     ):
         seed = trial.program_seed
         draw = drawing.draw_start(model, seed)

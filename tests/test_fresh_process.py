@@ -1,6 +1,7 @@
 """A seed means the same in every process, whatever ran there before."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from keras_repro.runs import load_run
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 7
 # Run here and in fresh processes: the same text, so the same training.
-TRAINING = '''
+TRAINING = """
 import json, sys
 import keras
 import numpy as np
@@ -43,14 +44,14 @@ def train(model, seed, *callbacks, epochs=2):
         callbacks=list(callbacks),
     ).history["loss"]
     return [repr(loss) for loss in losses], kr.compute_checksum(model)
-'''
+"""
 SCRIPT = (
     TRAINING
-    + '''
+    + """
 seed, path = int(sys.argv[1]), sys.argv[2]
 result = train(make_model(), seed, kr.ChecksumCallback(path))
 print(json.dumps([hash("salt"), *result]))
-'''
+"""
 )
 
 
@@ -88,8 +89,7 @@ def fresh(tmp_path_factory):
 
 
 def run_script(script, *args, salt):
-    import os
-
+    """Run a script on this checkout, with a hash seed of its own."""
     result = subprocess.run(
         [sys.executable, str(script), *map(str, args)],
         env={
@@ -114,7 +114,7 @@ def test_two_processes_write_the_same_records(fresh):
     assert one == two
     assert len(records(path_1)) == 3
     assert records(path_1) == records(path_2)
-    assert kr.compare_runs(path_1, path_2).equal
+    assert kr.compare_runs(load_run(path_1), load_run(path_2)).equal
     assert load_run(path_1).header.seed == SEED
     assert load_run(path_1).run_id != load_run(path_2).run_id
 

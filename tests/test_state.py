@@ -564,7 +564,9 @@ def test_reset_of_an_untouched_model_is_silent():
 
 
 def load_from_file(model, new, path):
-    donor = keras.models.clone_model(model)  # Plain, and not compiled.
+    donor = keras.Sequential(  # Not compiled: a file of weights alone.
+        [keras.Input((4,)), L.Dense(3), L.Dropout(0.3, seed=2), L.Dense(1)]
+    )
     donor.set_weights(new)
     donor.save_weights(path.with_suffix(".weights.h5"))
     model.load_weights(path.with_suffix(".weights.h5"))
