@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -170,6 +171,14 @@ def _capture_for_training(model: Any) -> None:
         build_optimizer(model)
     if not capture_if_built(model):
         start_unbuilt(trial)
+        warnings.warn(
+            "The initial state must be captured before the first step, and "
+            f"{model.name!r} cannot be built from the shapes of a batch. "
+            "`reset()` will go back to what it holds after this training. "
+            "Call the model on a batch, or `model.build(...)`, before `fit`.",
+            UserWarning,
+            stacklevel=5,
+        )
         return
     if trial.has_trained:
         trial.captured.follow(model)

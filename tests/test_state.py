@@ -541,8 +541,9 @@ def test_reset_before_training_warns_once():
     model = make_model()
     start = weights(model)
     model.layers[0].bias.assign([1.0, 2.0, 3.0])
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="has not trained") as caught:
         model.reset()
+    caught = [w for w in caught if "has not trained" in str(w.message)]
     assert len(caught) == 1
     text = str(caught[0].message)
     assert "layers.0.bias." in text

@@ -372,6 +372,8 @@ def test_add_and_pop():
 @pytest.mark.parametrize("how", ["build", "call", "fit", "evaluate", "predict"])
 def test_built_late(make, how):
     """A model without `Input` is built by the first thing that it sees."""
+    if make is subclass and how == "build":
+        pytest.skip("Keras cannot build a subclass that has no `build`")
 
     def scenario(kind):
         model = compiled(make, kind)
