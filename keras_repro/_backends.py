@@ -108,6 +108,28 @@ def train_validation_split(
     return split
 
 
+def is_eager() -> bool:
+    """Whether variables can be read now: no graph or trace is being made.
+
+    Stateless scopes are private in Keras 3.12 to 3.15; reading a variable
+    in one would give a symbol.
+    """
+    from keras.src.backend.common import stateless_scope
+
+    if stateless_scope.in_stateless_scope():
+        return False
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.executing_eagerly())
+    if name == "torch":
+        from keras.src.backend.torch import core
+
+        return str(core.get_device()) != "meta"
+    return True
+
+
 def are_arrays(data: Any) -> bool:
     """Whether `fit` would treat the data as arrays (Keras 3.12 to 3.15)."""
     from keras.src.trainers.data_adapters import array_data_adapter
@@ -506,6 +528,10 @@ class Backend:
         """Write values in place; the host array is never aliased."""
         variable.assign(value)
 
+    def is_readable(self, variable: Any) -> bool:  # noqa: ARG002
+        """Whether a variable has values; a failed step can lose them."""
+        return True
+
     def hold(self, value: npt.NDArray[Any]) -> Any:
         """Keep a large host array in the form that is cheapest to assign.
 
@@ -600,6 +626,10 @@ class JaxBackend(Backend):
         "--xla_gpu_exclude_nondeterministic_ops=true",
     )
 
+    def is_readable(self, variable: Any) -> bool:
+        value = getattr(variable, "_value", None)  # Keras 3.12 to 3.15.
+        return value is not None and not value.is_deleted()
+
     def hold(self, value: npt.NDArray[Any]) -> Any:
         import jax
         import jax.numpy as jnp
@@ -628,13 +658,10 @@ class JaxBackend(Backend):
         """
         import jax.numpy as jnp
 
-        old = getattr(variable, "_value", None)  # Keras 3.12 to 3.15.
-        if (
-            old is None
-            or old.is_deleted()
-            or old.devices() != held.devices()
-            or old.dtype != held.dtype
-        ):
+        if not self.is_readable(variable):
+            return jnp.array(np.asarray(held), copy=True)
+        old = variable.value
+        if old.devices() != held.devices() or old.dtype != held.dtype:
             return jnp.array(np.asarray(held), copy=True)
         return _jax_copy_over()(held, old)
 

@@ -51,7 +51,7 @@ def draw_start(model: Any, seed: int) -> Draw:
     """Draw the weights and generator states that `seed` gives."""
     values: dict[int, npt.NDArray[Any]] = {}
     failed: list[tuple[Any, str]] = []
-    with seeding.isolate_rng(seed):
+    with seeding.keep_rng(seed):
         twins = [(unit, *_make_twin(unit)) for unit in drawing_units(model)]
         for unit, twin, reason in twins:
             problem = reason or _build_twin(unit, twin)

@@ -282,14 +282,23 @@ class ReproducibleModel(keras.Model):
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as `keras.Model.fit`, inside the streams of the trial."""
         call = training.bind(keras.Model.fit, self, args, kwargs)
+        if call is None or not self.compiled:
+            return super().fit(*args, **kwargs)
         with training.training(self, call):
             return super().fit(**call)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Train on one batch, as `keras.Model.train_on_batch`."""
         call = training.bind(keras.Model.train_on_batch, self, args, kwargs)
+        if call is None or not self.compiled:
+            return super().train_on_batch(*args, **kwargs)
         with training.training_on_batch(self, call):
             return super().train_on_batch(**call)
+
+    def make_train_function(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the training step; from here on the model has trained."""
+        self._repro.has_trained = True
+        return super().make_train_function(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate; nothing of it steers a training."""
@@ -312,6 +321,13 @@ class ReproducibleModel(keras.Model):
             self, keras.Model.predict_on_batch, args, kwargs
         ):
             return super().predict_on_batch(*args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the model; a first call may build it, which is its start."""
+        outputs = super().__call__(*args, **kwargs)
+        if self._repro.state is None:
+            self._repro.notice_build(self)
+        return outputs
 
     def load_weights(self, *args: Any, **kwargs: Any) -> Any:
         """Load weights; before any training they become the start."""
@@ -362,6 +378,7 @@ class ReproducibleSequential(ReproducibleModel, keras.Sequential):
         *,
         seed: int | None = None,
     ) -> None:
+        layers = None if layers is None else list(layers)
         self._note_foreign(layers or [])
         super().__init__(
             layers=layers,
@@ -369,7 +386,16 @@ class ReproducibleSequential(ReproducibleModel, keras.Sequential):
             name=name or _default_name("sequential"),
             seed=seed,
         )
+        object.__setattr__(self, "_is_ready", True)
         capture_if_built(self)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Build, as `keras.Sequential.build`, and capture the start."""
+        super().build(input_shape)
+        if self._is_ready:
+            self._repro.notice_build(self)
+
+    _is_ready = False
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Add a layer, as `keras.Sequential.add`."""
@@ -395,12 +421,16 @@ class ReproducibleFunctional(ReproducibleModel, _Functional):  # type: ignore[mi
             self,
             inputs,
             outputs,
-            name=name or _default_name("functional"),
+            name=name or self._usual_name(),
             **kwargs,
         )
         if seed is None:
             self._note_foreign(self.layers)
         capture_if_built(self)
+
+    def _usual_name(self) -> str | None:
+        own = type(self) is ReproducibleFunctional
+        return _default_name("functional") if own else None
 
     @classmethod
     def from_config(

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -147,6 +148,25 @@ def isolate_rng(seed: int | None = None) -> Iterator[None]:
     if seed is not None:
         seed = check_seed(seed)
     outer = capture_rng()
+    if seed is not None and _op_seeds(outer) is not None:
+        _backends.rewind_kernels()
+    try:
+        with keep_rng(seed):
+            before = _op_seeds(capture_rng())
+            try:
+                yield
+            finally:
+                moved = _op_seeds(capture_rng()) != before
+    finally:
+        if moved:
+            # The kernels of the block's ops would go on under its op seeds.
+            _backends.rewind_kernels()
+
+
+@contextmanager
+def keep_rng(seed: int | None = None) -> Iterator[None]:
+    """`isolate_rng` where no stateful op of TensorFlow runs: much cheaper."""
+    outer = capture_rng()
     generator = _backends.get_global_generator()
     try:
         if seed is not None:
@@ -203,7 +223,7 @@ def seed_everything(seed: int, *, deterministic: bool = True) -> int:
             _say_once(late)
     if not sys.flags.hash_randomization:
         return seed
-    if os.environ.get("PYTHONHASHSEED", "random") == "random":
+    if _hash_seed_at_start() in {None, "random"}:
         _say_once(
             "Python salts the hashes of strings in each process, and "
             "PYTHONHASHSEED is read only when the interpreter starts: the "
@@ -211,6 +231,19 @@ def seed_everything(seed: int, *, deterministic: bool = True) -> int:
             "program with PYTHONHASHSEED=0 in its environment."
         )
     return seed
+
+
+def _hash_seed_at_start() -> str | None:
+    """`PYTHONHASHSEED` as the interpreter read it, where that can be seen."""
+    try:
+        started_with = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return os.environ.get("PYTHONHASHSEED") or None
+    for line in started_with:
+        name, _, value = line.partition(b"=")
+        if name == b"PYTHONHASHSEED":
+            return value.decode() or None
+    return None
 
 
 def _say_once(message: str) -> None:
@@ -268,6 +301,11 @@ class Streams:
                 self._active = None
                 self._position = capture_rng()
                 self._note_stateful(before, traced)
+        program = _op_seeds(capture_rng())
+        moved = _op_seeds(before) != _op_seeds(self._position)
+        if moved and program is not None and program[0] == self.start_seed:
+            # The program would find its op seeds' kernels used by the trial.
+            _backends.rewind_kernels()
 
     def _note_stateful(self, before: RngState, traced: frozenset[str]) -> None:
         """Notice random ops whose position only TensorFlow's kernels know."""
@@ -276,6 +314,12 @@ class Streams:
             self.is_stateful = _op_seeds(before) != _op_seeds(
                 self._position
             ) or _backends.have_stateful_random_ops(new)
+
+    @property
+    def start_seed(self) -> int | None:
+        """TensorFlow's global seed inside the trial."""
+        seeds = _op_seeds(self.start)
+        return None if seeds is None else seeds[0]
 
     def _needs_rewinding(self) -> bool:
         """Whether kernels hold positions that a trial may not start from.
@@ -320,7 +364,7 @@ def _op_seeds(state: RngState) -> Any:
 
 def start_position(seed: int) -> RngState:
     """Where the streams of a trial begin, as a function of its seed."""
-    with isolate_rng(seed):
+    with keep_rng(seed):
         return finish_start()
 
 

@@ -122,6 +122,16 @@ class InitialState:
             if entry.role == "random" or entry.source in sources
         }
 
+    def ids_of_the_model(self) -> set[int]:
+        """`id`s of the captured weights and generator states."""
+        return {
+            id(variable)
+            for variable, entry in zip(
+                self._variables, self.entries, strict=True
+            )
+            if entry.role in {"weights", "random"}
+        }
+
     # --- capture ---------------------------------------------------------
 
     @classmethod
@@ -272,10 +282,12 @@ class InitialState:
 
     def changed_places(self) -> list[str]:
         """Places whose variable no longer holds its start."""
+        backend = _backends.get_backend()
         return [
             entry.place
             for index, entry in enumerate(self.entries)
             if entry.role in {"weights", "random"}
+            and backend.is_readable(self._variables[index])
             and not same_bits(
                 read_variable(self._variables[index]), self.value_of(index)
             )
@@ -309,14 +321,26 @@ class InitialState:
 
     def write(self, path: Path, extra: dict[str, Any]) -> None:
         """Write the state and some JSON beside it, atomically."""
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}."
-        )
+        try:
+            if path.is_dir():
+                raise IsADirectoryError("it is a folder")
+            handle, temporary = tempfile.mkstemp(
+                dir=path.parent, prefix=f".{path.name}."
+            )
+        except OSError as error:
+            msg = (
+                "An initial state must be written to a file in a folder that "
+                f"can be written to. Received: {str(path)!r} "
+                f"({error.strerror or error}). Choose another path."
+            )
+            raise type(error)(msg) from error
         os.close(handle)
         try:
             with h5py.File(temporary, "w") as file:
                 file.attrs["format"] = FORMAT
-                file.attrs["extra"] = json.dumps(extra)
+                text = json.dumps(extra)
+                file.attrs["extra"] = text
+                file.attrs["extra_checksum"] = _text_checksum(text)
                 for index, entry in enumerate(self.entries):
                     _write_entry(file, index, entry)
             Path(temporary).replace(path)
@@ -327,6 +351,13 @@ class InitialState:
     @classmethod
     def read(cls, path: Path) -> tuple[InitialState, dict[str, Any]]:
         """Read a state that is not tied to a model yet, checking it."""
+        if not path.exists():
+            msg = (
+                "An initial state must be read from a file that exists. "
+                f"Received: {str(path)!r}. Write one with "
+                "`save_initial_state`."
+            )
+            raise FileNotFoundError(msg)
         try:
             with h5py.File(path, "r") as file:
                 _check_format(file, path)
@@ -334,14 +365,21 @@ class InitialState:
                 state.entries = [
                     _read_entry(file[name], path) for name in sorted(file)
                 ]
-                return state, json.loads(file.attrs["extra"])
-        except FileNotFoundError:
-            raise
-        except OSError as error:
+                return state, _read_extra(file)
+        except _DamagedError as error:
+            raise ValueError(str(error)) from None
+        except (
+            OSError,
+            KeyError,
+            AttributeError,
+            TypeError,
+            ValueError,
+        ) as error:
             msg = (
                 "An initial state must be read from an HDF5 file that "
                 f"`save_initial_state` wrote. Received: {str(path)!r}, which "
-                f"cannot be read ({error}). Save the state again."
+                f"is damaged or something else ({error}). Save the state "
+                "again."
             )
             raise ValueError(msg) from error
 
@@ -437,6 +475,23 @@ def _write_entry(file: Any, index: int, entry: Stored) -> None:
     dataset.attrs["checksum"] = checksum_array(np.asarray(entry.value))
 
 
+class _DamagedError(Exception):
+    """A file that is not what it should be, with the whole story told."""
+
+
+def _text_checksum(text: str) -> str:
+    return checksum_array(np.frombuffer(text.encode(), np.uint8))
+
+
+def _read_extra(file: Any) -> dict[str, Any]:
+    text = file.attrs["extra"]
+    if _text_checksum(text) != file.attrs["extra_checksum"]:
+        msg = "the seed and the streams do not have their checksum"
+        raise ValueError(msg)
+    extra: dict[str, Any] = json.loads(text)
+    return extra
+
+
 def _read_entry(dataset: Any, path: Path) -> Stored:
     attrs = dataset.attrs
     dtype = _dtype(attrs["dtype"])
@@ -449,7 +504,7 @@ def _read_entry(dataset: Any, path: Path) -> Stored:
             f"{attrs['place']!r} has {checksum_array(value)} and not "
             f"{attrs['checksum']}. The file is damaged: save the state again."
         )
-        raise ValueError(msg)
+        raise _DamagedError(msg)
     twin = int(attrs["twin"])
     return Stored(
         role=attrs["role"],
@@ -479,7 +534,7 @@ def _check_format(file: Any, path: Path) -> None:
             f"{str(path)!r} with the format {found!r}. Read it with the "
             "version of keras_repro that wrote it, or save the state again."
         )
-        raise ValueError(msg)
+        raise _DamagedError(msg)
 
 
 def _match(own: list[VariablePlace], read: list[Stored]) -> bool:

@@ -31,9 +31,12 @@ def bind(
     model: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> dict[str, Any]:
-    """All arguments by name, with the errors that Keras would give."""
-    bound = inspect.signature(method).bind(model, *args, **kwargs)
+) -> dict[str, Any] | None:
+    """All arguments by name; `None` where Keras would refuse them."""
+    try:
+        bound = inspect.signature(method).bind(model, *args, **kwargs)
+    except TypeError:
+        return None
     call = dict(bound.arguments)
     call.pop("self")
     return call
@@ -46,7 +49,7 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
     callbacks = call.get("callbacks")
     with ExitStack() as stack:
         if not trial.in_block:
-            stack.enter_context(seeding.isolate_rng())
+            stack.enter_context(seeding.keep_rng())
         stack.enter_context(_running(trial))
         _split_validation(call)
         _prepare(model, call)
@@ -110,7 +113,7 @@ def _prepare(model: Any, call: dict[str, Any]) -> None:
     trial.data_notes = data.describe_order(x)
     trial.positions.enter(x, at_start=trial.at_start and trial.has_trained)
     if _needs_building(model):
-        with seeding.isolate_rng():
+        with seeding.keep_rng():
             batch, call["x"] = trial.positions.first_batch(
                 x, y, weights, call.get("batch_size")
             )
@@ -146,21 +149,13 @@ def _symbolic_build(model: Any, batch: Any) -> None:
         batch = tuple(batch)
     elif not isinstance(batch, tuple):
         batch = (batch,)
-    with seeding.isolate_rng():
-        state_before = (
-            None
-            if not is_complete(model)
-            else [
-                (p.variable, read_variable(p.variable))
-                for p in iterate_variables(model)
-                if p.role == "random"
-            ]
-        )
+    with seeding.keep_rng():
+        before = _random_state(model)
         try:
             _backends.symbolic_build(model, batch)
         except Exception:  # noqa: BLE001 - `fit` itself tells what is wrong
             _log.debug("no symbolic build of %s", model.name, exc_info=True)
-        for variable, value in state_before or []:
+        for variable, value in before:
             _backends.get_backend().assign(variable, value)
 
 
@@ -187,7 +182,6 @@ def _capture_for_training(model: Any) -> None:
         note_compile(model)
         model.reset_metrics()
         trial.state = InitialState.capture(model, earlier=trial.state)
-        trial.has_trained = True
 
 
 def _order_arrays(model: Any, call: dict[str, Any]) -> None:
@@ -214,7 +208,7 @@ def training_on_batch(model: Any, call: dict[str, Any]) -> Iterator[None]:
     trial: Trial = model._repro
     with ExitStack() as stack:
         if not trial.in_block:
-            stack.enter_context(seeding.isolate_rng())
+            stack.enter_context(seeding.keep_rng())
         stack.enter_context(_running(trial))
         if trial.at_start or not is_complete(model):
             if _needs_building(model):
@@ -237,38 +231,50 @@ def evaluating(
 ) -> Iterator[None]:
     """Draw from the evaluation stream, and leave the training's alone."""
     trial: Trial = model._repro
-    if not capture_if_built(model):
-        with seeding.isolate_rng():
-            call = _bind_loosely(method, model, args, kwargs)
-            x, y = call.get("x"), call.get("y")
-            if _backends.are_arrays((x, y, call.get("sample_weight"))):
-                batch, _ = trial.positions.first_batch(
-                    x, y, call.get("sample_weight"), call.get("batch_size")
-                )
-                _build_for(model, batch)
+    with _evaluation_flag(trial):
         if not capture_if_built(model):
-            start_unbuilt(trial)
-    kept = [
+            _build_to_evaluate(model, bind(method, model, args, kwargs) or {})
+        kept = _random_state(model)
+        try:
+            with trial.own_streams.evaluation():
+                yield
+        finally:
+            for variable, value in kept:
+                _backends.get_backend().assign(variable, value)
+
+
+@contextmanager
+def _evaluation_flag(trial: Trial) -> Iterator[None]:
+    before, trial.is_evaluating = trial.is_evaluating, True
+    try:
+        yield
+    finally:
+        trial.is_evaluating = before
+
+
+def _random_state(model: Any) -> list[tuple[Any, Any]]:
+    """The generator states of the layers, if there are layers yet."""
+    if not is_complete(model):
+        return []
+    return [
         (place.variable, read_variable(place.variable))
-        for place in (iterate_variables(model) if is_complete(model) else [])
+        for place in iterate_variables(model)
         if place.role == "random"
     ]
-    with trial.own_streams.evaluation():
-        yield
-    for variable, value in kept:
-        _backends.get_backend().assign(variable, value)
 
 
-def _bind_loosely(
-    method: Callable[..., Any],
-    model: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> dict[str, Any]:
-    try:
-        return bind(method, model, args, kwargs)
-    except TypeError:
-        return {}
+def _build_to_evaluate(model: Any, call: dict[str, Any]) -> None:
+    """Have the start captured before the first evaluation."""
+    trial: Trial = model._repro
+    with seeding.keep_rng():
+        x, y, weights = call.get("x"), call.get("y"), call.get("sample_weight")
+        if _backends.are_arrays((x, y, weights)):
+            batch, _ = trial.positions.first_batch(
+                x, y, weights, call.get("batch_size")
+            )
+            _build_for(model, batch)
+    if not capture_if_built(model):
+        start_unbuilt(trial)
 
 
 def _build_for(model: Any, batch: Any) -> None:

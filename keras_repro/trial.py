@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import keras
+import numpy as np
 
 from keras_repro import _backends, data, drawing, seeding
 from keras_repro.checksums import compute_checksum
@@ -40,7 +40,7 @@ class Trial:
         self.at_start = True
         self.is_running = False
         self.in_block = False
-        self.in_evaluation = False
+        self.is_evaluating = False
         self.warned_about_setup = False
         self.epochs_trained = 0
         self.positions = data.DataPositions()
@@ -57,6 +57,12 @@ class Trial:
     @seed.setter
     def seed(self, seed: int) -> None:
         self._seed = seed
+
+    def notice_build(self, model: Any) -> None:
+        """Capture the start of a model that a person has just built."""
+        busy = self.is_running or self.is_evaluating
+        if not busy and _backends.is_eager():
+            capture_if_built(model)
 
     @property
     def captured(self) -> InitialState:
@@ -130,7 +136,6 @@ def capture_if_built(model: Any) -> bool:
         read, extra, source = trial.loaded
         trial.loaded = None
         adopt(model, read, extra, source)
-        trial.has_trained = True
         return True
     if trial.state is not None and not _has_grown(model, trial):
         return True
@@ -145,8 +150,8 @@ def _has_grown(model: Any, trial: Trial) -> bool:
         return False
     places = iterate_variables(model)
     known = trial.captured.values_by_id()
-    own = [p for p in places if p.role in {"weights", "random"}]
-    return any(id(p.variable) not in known for p in own)
+    own = {id(p.variable) for p in places if p.role in {"weights", "random"}}
+    return own != trial.captured.ids_of_the_model() or not own <= set(known)
 
 
 def settle_seed(model: Any) -> None:
@@ -297,6 +302,7 @@ def write_state(model: Any, path: Path) -> None:
         "position": seeding.rng_to_json(streams.position),
         "epochs_trained": trial.epochs_trained,
         "at_start": trial.at_start,
+        "has_trained": trial.has_trained,
         "random": present,
     }
     state.write(path, extra)
@@ -305,17 +311,36 @@ def write_state(model: Any, path: Path) -> None:
 def adopt(
     model: Any, read: InitialState, extra: dict[str, Any], source: str
 ) -> None:
-    """Take up a state that was read, with its seed and streams."""
+    """Take up a state that was read, with its seed and streams.
+
+    Raises:
+        ValueError: If the state does not fit the model, or is not whole. The
+            model and its trial stay as they were.
+    """
     trial: Trial = model._repro
     bound = read.bind(model, source)
-    trial.state = bound
-    name_trial(trial, extra["seed"], seeding.rng_from_json(extra["start"]))
-    trial.own_streams.position = seeding.rng_from_json(extra["position"])
-    trial.epochs_trained = extra["epochs_trained"]
-    trial.at_start = extra["at_start"]
     places = [p for p in iterate_variables(model) if p.role == "random"]
-    for place, value in zip(places, extra["random"], strict=False):
-        array = keras.ops.convert_to_numpy(
-            keras.ops.convert_to_tensor(value, dtype=place.variable.dtype)
+    try:
+        seed = seeding.check_seed(extra["seed"])
+        start = seeding.rng_from_json(extra["start"])
+        position = seeding.rng_from_json(extra["position"])
+        epochs, at_start = int(extra["epochs_trained"]), bool(extra["at_start"])
+        has_trained = bool(extra["has_trained"])
+        present = [
+            np.asarray(value, place.variable.dtype)
+            for place, value in zip(places, extra["random"], strict=True)
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = (
+            "An initial state must hold the seed and the streams of a trial. "
+            f"Received: {source}, which is damaged ({error!r}). Save the "
+            "state again."
         )
-        _backends.get_backend().assign(place.variable, array)
+        raise ValueError(msg) from error
+    trial.state = bound
+    name_trial(trial, seed, start)
+    trial.own_streams.position = position
+    trial.epochs_trained, trial.at_start = epochs, at_start
+    trial.has_trained = has_trained
+    for place, value in zip(places, present, strict=True):
+        _backends.get_backend().assign(place.variable, value)
