@@ -168,6 +168,9 @@ class ReproducibleModel(keras.Model):
             if seed is not None:
                 trial.requested_seed = seed
             return
+        # A step that failed may have left metrics without values.
+        _backends.get_backend().clear_pending(self)
+        self.reset_metrics()
         trial.captured.follow(self)
         note_compile(self)
         if seed is not None and seed != trial.seed:

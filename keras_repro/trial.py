@@ -100,6 +100,9 @@ class Trial:
         if self.streams is None:
             return compute_checksum([])
         position = seeding.rng_to_json(self.streams.position)
+        # Which other libraries are loaded says nothing of the trial.
+        backend = _backends.get_backend().name
+        position["backends"] = {backend: position["backends"].get(backend)}
         text = json.dumps(position, sort_keys=True).encode()
         return compute_checksum(memoryview(text))
 
@@ -137,21 +140,20 @@ def capture_if_built(model: Any) -> bool:
         trial.loaded = None
         adopt(model, read, extra, source)
         return True
-    if trial.state is not None and not _has_grown(model, trial):
+    if trial.state is not None and not _has_changed(model, trial):
         return True
     trial.state = InitialState.capture(model)
     settle_seed(model)
     return True
 
 
-def _has_grown(model: Any, trial: Trial) -> bool:
-    """Whether layers were added before any training: still set-up."""
+def _has_changed(model: Any, trial: Trial) -> bool:
+    """Whether layers came or went before any training: still set-up."""
     if trial.has_trained or trial.is_running:
         return False
     places = iterate_variables(model)
-    known = trial.captured.values_by_id()
     own = {id(p.variable) for p in places if p.role in {"weights", "random"}}
-    return own != trial.captured.ids_of_the_model() or not own <= set(known)
+    return own != trial.captured.ids_of_the_model()
 
 
 def settle_seed(model: Any) -> None:

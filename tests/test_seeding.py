@@ -215,26 +215,31 @@ def salt_warnings():
 
 
 @pytest.mark.parametrize(
-    ("interpreter", "variable", "expected"),
+    ("interpreter", "at_start", "expected"),
     [
         (SALTED, None, 1),
         (SALTED, "random", 1),
-        # Set inside the program: the interpreter has not read it.
-        (SALTED, "0", 1),
         (SALTED, "123", 0),
         (UNSALTED, "0", 0),
     ],
 )
 def test_salted_hashes_are_said_once(
-    monkeypatch, interpreter, variable, expected
+    monkeypatch, interpreter, at_start, expected
 ):
     """What is too late to set is said once, with what to do."""
     monkeypatch.setattr(seeding, "sys", interpreter)
-    if variable is not None:
-        monkeypatch.setenv("PYTHONHASHSEED", variable)
+    monkeypatch.setattr(seeding, "_hash_seed_at_start", lambda: at_start)
     said = salt_warnings()
     assert len(said) == expected
     assert all("Start the program with PYTHONHASHSEED=0" in s for s in said)
+
+
+def test_hash_seed_set_inside_the_program_is_too_late(monkeypatch):
+    """Only what the interpreter was started with counts."""
+    monkeypatch.setattr(seeding, "sys", SALTED)
+    before = seeding._hash_seed_at_start()
+    monkeypatch.setenv("PYTHONHASHSEED", "77")
+    assert seeding._hash_seed_at_start() == before
 
 
 # --- isolate_rng -------------------------------------------------------------
