@@ -70,6 +70,26 @@ def functional_from_config(cls: type, config: Any, custom_objects: Any) -> Any:
     )
 
 
+def flatten_layers(layer: Any, *, recursive: bool = True) -> list[Any]:
+    """A layer and the layers in it (private in Keras 3.12 to 3.15).
+
+    `Model.layers` alone would miss the layers inside a wrapper or a cell.
+    """
+    return list(layer._flatten_layers(recursive=recursive, include_self=True))
+
+
+def has_unbuilt_compile_parts(model: Any) -> bool:
+    """Whether loss or metrics have no variables yet (Keras 3.12 to 3.15).
+
+    Without it, metrics would be built by the first step.
+    """
+    parts = (
+        getattr(model, "_compile_metrics", None),
+        getattr(model, "_compile_loss", None),
+    )
+    return any(part is not None and not part.built for part in parts)
+
+
 def symbolic_build(model: Any, batch: Any) -> None:
     """Build layers, metrics and loss from the shapes of one batch.
 
@@ -548,7 +568,7 @@ class Backend:
 
     def finish_assign(self, model: Any) -> None:
         """Refresh what layers derive from their variables."""
-        for layer in model._flatten_layers(include_self=False):
+        for layer in flatten_layers(model)[1:]:
             if isinstance(layer, keras.layers.Normalization) and layer.built:
                 layer.finalize_state()
 

@@ -115,12 +115,5 @@ def flatten_layers(model: Any) -> list[Any]:
         if any(layer is other for other in found):
             continue
         found.append(layer)
-        pending[:0] = list(_sublayers(layer))
+        pending[:0] = _backends.flatten_layers(layer, recursive=False)[1:]
     return found
-
-
-def _sublayers(layer: Any) -> list[Any]:
-    inner: list[Any] = layer._flatten_layers(
-        recursive=False, include_self=False
-    )
-    return inner

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro import seeding
+from keras_repro import _backends, seeding
 from keras_repro.variables import read_variable
 
 
@@ -130,15 +130,10 @@ def _looks_random(value: npt.NDArray[Any]) -> bool:
     return value.size == 1 or bool(np.any(value != value.flat[:1]))
 
 
-def _flatten(layer: Any) -> list[Any]:
-    inner: list[Any] = layer._flatten_layers(include_self=True)
-    return inner
-
-
 def _initializers(layer: Any) -> dict[str, Any]:
     """Random initializers that a layer keeps, by the variable they are for."""
     found: dict[str, Any] = {}
-    for number, part in enumerate(_flatten(layer)):
+    for number, part in enumerate(_backends.flatten_layers(layer)):
         for name, value in vars(part).items():
             if isinstance(value, keras.initializers.Initializer) and isinstance(
                 getattr(value, "seed", None), int

@@ -158,7 +158,7 @@ class InitialState:
     def capture_flags(self, model: Any) -> None:
         """Read the `trainable` flags as they stand."""
         self._trainable = [
-            (layer, layer._trainable) for layer in flatten_layers(model)
+            (layer, layer.trainable) for layer in flatten_layers(model)
         ]
 
     def set_flags(self, flags: dict[Any, bool]) -> None:
@@ -310,7 +310,7 @@ class InitialState:
                 backend.assign(variable, source.value)
         # Parents come first, and setting one overwrites its children's.
         for layer, flag in self._trainable:
-            if layer._trainable != flag:
+            if layer.trainable != flag:
                 layer.trainable = flag
         if self._attributes is not None:
             self._attributes.restore()

@@ -134,11 +134,7 @@ def _restart_pipeline(model: Any, call: dict[str, Any]) -> None:
 
 
 def _needs_building(model: Any) -> bool:
-    compiled = getattr(model, "_compile_metrics", None)
-    loss = getattr(model, "_compile_loss", None)
-    return not is_complete(model) or any(
-        part is not None and not part.built for part in (compiled, loss)
-    )
+    return not is_complete(model) or _backends.has_unbuilt_compile_parts(model)
 
 
 def _symbolic_build(model: Any, batch: Any) -> None:

@@ -122,7 +122,7 @@ def is_complete(model: Any) -> bool:
     """Whether every layer has its variables."""
     # A model with a `train_step` of its own may never be called itself.
     return bool(model.built or model.variables) and all(
-        layer.built for layer in model._flatten_layers(include_self=False)
+        layer.built for layer in _backends.flatten_layers(model)[1:]
     )
 
 

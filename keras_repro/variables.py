@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_repro import _backends
 from keras_repro.checksums import compute_checksum
 
 __all__ = [
@@ -151,10 +152,7 @@ def _name_own(places: dict[int, str], layer: Any, prefix: str) -> None:
 def _recurrent_states(layer: Any) -> list[Any]:
     """States of stateful recurrent layers, which Keras does not track."""
     states: list[Any] = []
-    # `_flatten_layers` (Keras 3.12 to 3.15) also finds layers inside layers;
-    # without it the states inside a wrapper would not be seen.
-    flatten = getattr(layer, "_flatten_layers", None)
-    for inner in flatten() if flatten is not None else [layer]:
+    for inner in _backends.flatten_layers(layer):
         if isinstance(inner, keras.layers.RNN) and inner.stateful:
             states.extend(_flat_variables(inner.states))
     return states
