@@ -418,6 +418,25 @@ def test_setup_after_build_becomes_the_start() -> None:
     assert fit(model) == first
 
 
+def test_application_model_is_adopted() -> None:
+    """A model from `keras.applications` gets the same powers, in place."""
+    model = keras.applications.MobileNetV2(
+        weights=None, input_shape=(32, 32, 3), classes=2, alpha=0.35
+    )
+    assert kr.make_reproducible(model) is model
+    model.compile("adam", "sparse_categorical_crossentropy")
+    images = np.random.default_rng(0).uniform(size=(8, 32, 32, 3))
+    labels = np.arange(8) % 2
+
+    def train() -> Any:
+        return model.fit(images, labels, batch_size=4, verbose=0).history
+
+    first = train()
+    assert train() != first
+    model.reset()
+    assert train() == first
+
+
 def test_frozen_before_compile_stays_frozen() -> None:
     """Flags that a later `compile` has read belong to the start."""
     model = make(seed=3)

@@ -489,6 +489,27 @@ def fit_noisy_pipeline() -> Callable[[Any], Any]:
     return train
 
 
+def fit_augmenting_pipeline() -> Callable[[Any], Any]:
+    """A Keras layer that draws, inside `map`."""
+    kept: list[Any] = []
+
+    def train(model: Any) -> Any:
+        import tensorflow as tf
+
+        if not kept:
+            turn = L.RandomRotation(0.3)
+            pairs = tf.data.Dataset.from_tensor_slices(
+                (IMAGES, np.ones((8, 1), "float32"))
+            )
+            turned = pairs.batch(4).map(
+                lambda x, y: (turn(x, training=True), y)
+            )
+            kept.append(turned)
+        return fit_dataset(kept[0], shuffle=False)(model)
+
+    return train
+
+
 class CustomStep(kr.ReproducibleModel):
     """A subclass whose training step is its own."""
 
@@ -780,6 +801,11 @@ CASES: list[Case] = [
         mlp,
         fit_pipeline(seed=3),
         without="data",
+    ),
+    Case(
+        "tf.data with RandomRotation in a map",
+        image_model,
+        fit_augmenting_pipeline(),
     ),
     Case("tf.data with random ops in a map", mlp, fit_noisy_pipeline()),
     Case(
