@@ -457,3 +457,95 @@ def test_keras_is_left_as_it_was() -> None:
         warnings.simplefilter("ignore")
         fit(make(seed=3))
     assert seeding._backends.get_global_generator() is None
+
+
+class Wrapper(kr.ReproducibleModel):
+    """A subclass that is functional inside."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        inputs = keras.Input((4,))
+        super().__init__(inputs, L.Dense(1)(inputs), seed=seed)
+
+
+def test_functional_subclass_keeps_its_class_whole() -> None:
+    """A subclass may be functional inside; its bases stay what they were."""
+    bases = Wrapper.__bases__
+    model = Wrapper(seed=3)
+    assert isinstance(model, Wrapper)
+    assert Wrapper.__bases__ == bases
+    model.compile("sgd", "mse")
+    first = fit(model)
+    assert fit(model) != first
+    model.reset()
+    assert fit(model) == first
+    assert model.seed == 3
+
+
+def test_pipeline_that_cannot_be_restarted_is_named(monkeypatch: Any) -> None:
+    """Where TensorFlow cannot write a pipeline the trial's notes say so."""
+    tf = pytest.importorskip("tensorflow")
+
+    def refuse(dataset: Any) -> bytes:
+        raise ValueError(dataset)
+
+    pipeline = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    model = make(seed=3)
+    model.fit(pipeline, verbose=0, shuffle=False)
+    assert model._repro.data_notes == []
+    other = make(seed=3)
+    monkeypatch.setattr(data._backends, "serialize_pipeline", refuse)
+    other.fit(pipeline, verbose=0, shuffle=False)
+    assert "cannot be written as a graph" in other._repro.data_notes[0]
+
+
+def test_racing_workers_are_named() -> None:
+    """A PyDataset with two workers is named, and one worker is not."""
+
+    class Rows(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Any:
+            return X[index * 8 : index * 8 + 8], Y[index * 8 : index * 8 + 8]
+
+    assert data.describe_order(Rows(workers=1)) == []
+    assert "races" in data.describe_order(Rows(workers=2))[0]
+
+
+def test_model_that_cannot_be_built_from_shapes_warns() -> None:
+    """A start that cannot be captured is never passed over in silence."""
+    from keras_repro import training
+
+    model = make_deferred()
+    with pytest.warns(UserWarning, match="must be captured before"):
+        training._capture_for_training(model)
+    assert model.initial_state is None
+
+
+class Plain(keras.Model):
+    """A subclass of Keras' own class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = L.Dense(1)
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(inputs)
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_subclass_is_adopted(built: bool) -> None:
+    """A plain subclass, built or not, gets `reset` and stays itself."""
+    model = Plain()
+    if built:
+        model(X[:1])
+    assert kr.make_reproducible(model, seed=3) is model
+    assert isinstance(model, Plain)
+    assert isinstance(model, kr.ReproducibleModel)
+    assert kr.make_reproducible(model) is model
+    assert not isinstance(Plain(), kr.ReproducibleModel)
+    model.compile("sgd", "mse")
+    first = fit(model)
+    assert fit(model) != first
+    model.reset()
+    assert fit(model) == first
