@@ -8,6 +8,7 @@ can put them back. What it cannot see is said in docs/guarantees.md.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,10 +65,14 @@ class AttributeState:
 
 def _scan(owner: Any, seen: set[int]) -> Iterator[_Kept]:
     """Generators of any object; counters of the user's own classes too."""
-    ordinary = _ordinary_names(owner)
+    is_users = _is_users(type(owner))
+    ordinary: frozenset[str] = frozenset()
+    if is_users and isinstance(owner, keras.Layer):
+        is_model = isinstance(owner, keras.Model)
+        ordinary = _ordinary_names(keras.Model if is_model else keras.Layer)
     for name, value in list(getattr(owner, "__dict__", {}).items()):
         yield from _generators(name, value, seen, depth=2)
-        if name in ordinary or not _is_users(type(owner)):
+        if name in ordinary or not is_users:
             continue
         if type(value) in _COUNTERS:
             yield _Kept(owner, name, value, is_generator=False)
@@ -94,26 +99,8 @@ def _is_users(cls: type) -> bool:
     return cls.__module__.split(".")[0] not in {"keras", "keras_repro", "torch"}
 
 
-def _ordinary_names(owner: Any) -> set[str]:
-    """Attribute names that every object of that Keras kind has."""
-    if isinstance(owner, keras.Layer):
-        template: Any = keras.Model() if _is_model(owner) else keras.Layer()
-        return set(vars(template))
-    return set()
-
-
-def _is_model(owner: Any) -> bool:
-    return isinstance(owner, keras.Model)
-
-
-def flatten_layers(model: Any) -> list[Any]:
-    """The model and every layer in it, each once, in structural order."""
-    found: list[Any] = []
-    pending = [model]
-    while pending:
-        layer = pending.pop(0)
-        if any(layer is other for other in found):
-            continue
-        found.append(layer)
-        pending[:0] = _backends.flatten_layers(layer, recursive=False)[1:]
-    return found
+@functools.cache
+def _ordinary_names(kind: type) -> frozenset[str]:
+    """Attribute names that every object of a Keras kind has."""
+    # Named, so that Keras' counters of automatic names stay where they are.
+    return frozenset(vars(kind(name="ordinary")))

@@ -150,6 +150,7 @@ def isolate_rng(seed: int | None = None) -> Iterator[None]:
     outer = capture_rng()
     if seed is not None and _op_seeds(outer) is not None:
         _backends.rewind_kernels()
+    moved = False
     try:
         with keep_rng(seed):
             before = _op_seeds(capture_rng())

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_repro import _backends, seeding
-from keras_repro.attributes import AttributeState, flatten_layers
+from keras_repro.attributes import AttributeState
 from keras_repro.checksums import checksum_array, combine_checksums
 from keras_repro.variables import (
     VariablePlace,
@@ -158,7 +158,8 @@ class InitialState:
     def capture_flags(self, model: Any) -> None:
         """Read the `trainable` flags as they stand."""
         self._trainable = [
-            (layer, layer.trainable) for layer in flatten_layers(model)
+            (layer, layer.trainable)
+            for layer in _backends.flatten_layers(model)
         ]
 
     def set_flags(self, flags: dict[Any, bool]) -> None:
@@ -169,7 +170,9 @@ class InitialState:
 
     def _capture_attributes(self, model: Any) -> None:
         tracked = {id(variable) for variable in self._variables}
-        self._attributes = AttributeState(flatten_layers(model), tracked)
+        self._attributes = AttributeState(
+            _backends.flatten_layers(model), tracked
+        )
 
     def _append(self, place: VariablePlace, value: npt.NDArray[Any]) -> None:
         entry = Stored(place.role, place.place, value.shape, _compact(value))

@@ -48,9 +48,7 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
     trial: Trial = model._repro
     callbacks = call.get("callbacks")
     with ExitStack() as stack:
-        if not trial.in_block:
-            stack.enter_context(seeding.keep_rng())
-        stack.enter_context(_running(trial))
+        stack.enter_context(_kept_apart(trial))
         _split_validation(call)
         _prepare(model, call)
         _restart_pipeline(model, call)
@@ -71,12 +69,24 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _running(trial: Trial) -> Iterator[None]:
-    before, trial.is_running = trial.is_running, True
+def _marked(trial: Trial, flag: str) -> Iterator[None]:
+    """Set a flag of the trial for the length of a block."""
+    before = getattr(trial, flag)
+    setattr(trial, flag, True)
     try:
         yield
     finally:
-        trial.is_running = before
+        setattr(trial, flag, before)
+
+
+@contextmanager
+def _kept_apart(trial: Trial) -> Iterator[None]:
+    """Run a training; outside a `trial` block the program feels nothing."""
+    with ExitStack() as stack:
+        if not trial.in_block:
+            stack.enter_context(seeding.keep_rng())
+        stack.enter_context(_marked(trial, "is_running"))
+        yield
 
 
 def _tell_abort(callbacks: Any, error: BaseException) -> None:
@@ -203,9 +213,7 @@ def training_on_batch(model: Any, call: dict[str, Any]) -> Iterator[None]:
     """Everything around a `train_on_batch`; there is no order to give."""
     trial: Trial = model._repro
     with ExitStack() as stack:
-        if not trial.in_block:
-            stack.enter_context(seeding.keep_rng())
-        stack.enter_context(_running(trial))
+        stack.enter_context(_kept_apart(trial))
         if trial.at_start or not is_complete(model):
             if _needs_building(model):
                 batch = tuple(
@@ -227,7 +235,7 @@ def evaluating(
 ) -> Iterator[None]:
     """Draw from the evaluation stream, and leave the training's alone."""
     trial: Trial = model._repro
-    with _evaluation_flag(trial):
+    with _marked(trial, "is_evaluating"):
         if not capture_if_built(model):
             _build_to_evaluate(model, bind(method, model, args, kwargs) or {})
         kept = _random_state(model)
@@ -237,15 +245,6 @@ def evaluating(
         finally:
             for variable, value in kept:
                 _backends.get_backend().assign(variable, value)
-
-
-@contextmanager
-def _evaluation_flag(trial: Trial) -> Iterator[None]:
-    before, trial.is_evaluating = trial.is_evaluating, True
-    try:
-        yield
-    finally:
-        trial.is_evaluating = before
 
 
 def _random_state(model: Any) -> list[tuple[Any, Any]]:

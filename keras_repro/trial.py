@@ -47,16 +47,7 @@ class Trial:
         self.data_notes: list[str] = []
         self.data_arrays: Any = None
         self.compile_config: Any = None
-        self._seed: int | None = None
-
-    @property
-    def seed(self) -> int | None:
-        """The seed of the present trial; `None` before it is known."""
-        return self._seed
-
-    @seed.setter
-    def seed(self, seed: int) -> None:
-        self._seed = seed
+        self.seed: int | None = None
 
     def notice_build(self, model: Any) -> None:
         """Capture the start of a model that a person has just built."""
