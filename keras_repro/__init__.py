@@ -6,7 +6,6 @@ resolved when it is first used, so that a program can still choose
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,14 +19,11 @@ if TYPE_CHECKING:
     )
     from keras_repro.models import ReproducibleModel as ReproducibleModel
     from keras_repro.models import make_reproducible as make_reproducible
-    from keras_repro.runs import load_run as load_run
+    from keras_repro.run_files import load_run as load_run
     from keras_repro.seeding import isolate_rng as isolate_rng
     from keras_repro.seeding import seed_everything as seed_everything
 
-try:
-    __version__ = version("keras-repro")
-except PackageNotFoundError:  # A checkout that was never installed.
-    __version__ = "0.0.0+unknown"
+    __version__: str
 
 # Where each public name lives.
 _HOMES = {
@@ -39,7 +35,7 @@ _HOMES = {
     "compare_runs": "comparison",
     "compute_checksum": "checksums",
     "isolate_rng": "seeding",
-    "load_run": "runs",
+    "load_run": "run_files",
     "make_reproducible": "models",
     "seed_everything": "seeding",
 }
@@ -62,11 +58,25 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Load a public name, and what it needs, when it is first used."""
+    if name == "__version__":
+        return _find_version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _find_version() -> str:
+    """The version, looked up late: that takes longer than all the rest."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version("keras-repro")
+    except PackageNotFoundError:  # A checkout that was never installed.
+        found = "0.0.0+unknown"
+    globals()["__version__"] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -20,6 +20,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_repro.checksums import view_variable
+
 Order = Callable[[], npt.NDArray[np.int64]]
 
 
@@ -101,9 +103,12 @@ def symbolic_build(model: Any, batch: Any) -> None:
 
 
 def optimized_variables(optimizer: Any) -> list[Any]:
-    """The variables that a built optimizer updates (Keras 3.12 to 3.15)."""
+    """The variables that an optimizer updates (Keras 3.12 to 3.15).
+
+    None before it is built.
+    """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return list(inner._trainable_variables)
+    return list(getattr(inner, "_trainable_variables", ()))
 
 
 def compiled_flags(model: Any) -> tuple[Any, dict[Any, bool]]:
@@ -548,6 +553,31 @@ class Backend:
         """Write values in place; the host array is never aliased."""
         variable.assign(value)
 
+    def view(self, variable: Any) -> npt.NDArray[Any]:
+        """The values, seen in place where the backend allows it.
+
+        Only to be read, and only until the next training step: PyTorch then
+        writes into the same memory; TensorFlow and JAX would copy a buffer
+        that somebody still looks at, which costs more than reading it did.
+        """
+        return view_variable(variable)
+
+    def make_viewer(
+        self,
+        model: Any,  # noqa: ARG002 - JAX keeps the values there
+        variables: list[Any],
+        *,
+        often: bool = False,  # noqa: ARG002 - TensorFlow compiles for it
+    ) -> Callable[[], list[npt.NDArray[Any]]]:
+        """Make a function that views all these variables, again and again.
+
+        Args:
+            model: Their model.
+            variables: The variables.
+            often: Whether to prepare for a call at each batch.
+        """
+        return lambda: [self.view(variable) for variable in variables]
+
     def is_readable(self, variable: Any) -> bool:  # noqa: ARG002
         """Whether a variable has values; a failed step can lose them."""
         return True
@@ -617,6 +647,27 @@ class TensorFlowBackend(Backend):
     def assign(self, variable: Any, value: Any) -> None:
         held = isinstance(value, HeldTensor)
         variable.assign(value.tensor if held else value)
+
+    def make_viewer(
+        self, model: Any, variables: list[Any], *, often: bool = False
+    ) -> Callable[[], list[npt.NDArray[Any]]]:
+        import tensorflow as tf
+
+        held = [variable.value for variable in variables]
+        if not all(isinstance(one, tf.Variable) for one in held):
+            return super().make_viewer(model, variables)
+        if often:
+            # One call for all of them; a call for each takes twice as long.
+            read_all = tf.function(
+                lambda: [one.read_value() for one in held]
+            ).get_concrete_function()
+            return lambda: [np.asarray(one) for one in read_all()]
+        # A third of what `read_value` takes outside a function.
+        read = tf.raw_ops.ReadVariableOp
+        return lambda: [
+            np.asarray(read(resource=one.handle, dtype=one.dtype))
+            for one in held
+        ]
 
     def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
         import tensorflow as tf
@@ -690,6 +741,31 @@ class JaxBackend(Backend):
 
         variable.assign(jnp.full(variable.shape, value, value.dtype))
 
+    def make_viewer(
+        self, model: Any, variables: list[Any], *, often: bool = False
+    ) -> Callable[[], list[npt.NDArray[Any]]]:
+        # While `fit` runs, Keras (3.12 to 3.15) keeps the values in
+        # `_jax_state`, in the order of these lists. Without it they are read
+        # from the variables, which `callback.model` has to sync first.
+        places = {
+            id(variable): (name, index)
+            for name, listed in _list_jax_state(model).items()
+            for index, variable in enumerate(listed)
+        }
+
+        def view_all() -> list[npt.NDArray[Any]]:
+            state = getattr(model, "_jax_state", None)
+            if not state or model._jax_state_synced or len(state) < 4:
+                return [self.view(variable) for variable in variables]
+            return [
+                np.asarray(state[name][index])
+                for name, index in (places[id(one)] for one in variables)
+            ]
+
+        if all(id(variable) in places for variable in variables):
+            return view_all
+        return super().make_viewer(model, variables)
+
     def clear_pending(self, model: Any) -> None:
         # Keras 3.12 to 3.15. Left in place after an error, the next read
         # through a callback would write deleted buffers over the variables.
@@ -722,6 +798,17 @@ class JaxBackend(Backend):
         flags = os.environ.get("XLA_FLAGS", "")
         has_flag = any(flag in flags for flag in self.flags)
         return has_flag or jax.default_backend() == "cpu"
+
+
+def _list_jax_state(model: Any) -> dict[str, list[Any]]:
+    """The variables of a model in the order in which Keras hands them on."""
+    optimizer = getattr(model, "optimizer", None)
+    return {
+        "trainable_variables": model.trainable_variables,
+        "non_trainable_variables": model.non_trainable_variables,
+        "optimizer_variables": [] if optimizer is None else optimizer.variables,
+        "metrics_variables": model.metrics_variables,
+    }
 
 
 @functools.cache

@@ -6,46 +6,43 @@ import json
 import os
 import uuid
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
-from keras_repro import _backends
-from keras_repro.checksums import (
-    checksum_array,
-    checksum_config,
-    combine_checksums,
-)
-from keras_repro.comparison import (
+from keras_repro.checksums import compute_checksum
+from keras_repro.data import DataOutline, outline_data
+from keras_repro.environment_differences import compare_environments
+from keras_repro.headers import make_header
+from keras_repro.mismatches import (
     Mismatch,
     compare_identities,
     compare_records,
     with_note,
 )
-from keras_repro.environment import capture_environment
+from keras_repro.reading import ModelReader
+from keras_repro.recording import Recording, RunLog, run_beside
+from keras_repro.run_files import RunWriter, find_first_finished
 from keras_repro.runs import (
     DRIFTED,
+    FAILED,
     FINISHED,
     INTERRUPTED,
     Run,
-    RunEnd,
     RunHeader,
     RunRecord,
-    RunWriter,
-    find_first_finished,
 )
-from keras_repro.variables import (
-    VariablePlace,
-    find_optimizers,
-    iterate_variables,
-)
+from keras_repro.seeding import capture_rng, checksum_rng
+from keras_repro.snapshots import snapshot_folder
 
 _ON_DRIFT = ("warn", "raise", "stop", "ignore")
-_MODEL_ROLES = ("weights", "random")
+_ON_ERROR = ("warn", "raise")
+# Bytes: so small arrays are read in less time than a thread is worth.
+_SMALL_DATA = 1 << 26
 _UNKNOWN_DATA = (
     "the data given to `fit` are not known here (a pipeline, a generator or a "
     "plain keras.Model): if they were changed on purpose, give the runs a "
@@ -111,6 +108,13 @@ class ChecksumCallback(keras.callbacks.Callback):
             `DriftError`, `"stop"` stops the training after the batch that is
             under way, `"ignore"` only records. Each run is told of once, at
             its first mismatch.
+        snapshots: `"epoch"` also keeps the weights themselves, of the initial
+            state and of each epoch, in a folder beside the file, so that a
+            mismatch can be measured in units in the last place.
+        on_error: What happens where the file can no longer be written:
+            `"warn"` says so and the training goes on, `"raise"` raises.
+        checksum_data: Whether the arrays given to `fit` are read for their
+            checksum. Without it other data are not told apart.
 
     Raises:
         ValueError: If an argument has a value that is not listed here, or
@@ -122,7 +126,10 @@ class ChecksumCallback(keras.callbacks.Callback):
         Sees what Keras tracks: variables, optimizers, metrics and, with a
         `ReproducibleModel`, the random streams and the data given as arrays.
         Works with any `keras.Model`. The code of custom layers and losses is
-        not part of a run's identity.
+        not part of a run's identity. Variables are read while the training
+        waits, by several threads if they are large; arrays of more than
+        64 MB are read, and snapshots are written, beside the training. Do not
+        change the arrays while `fit` runs.
 
     Example:
         >>> import numpy as np
@@ -144,22 +151,31 @@ class ChecksumCallback(keras.callbacks.Callback):
         name: str | None = None,
         reference: Run | str | os.PathLike[str] | None = None,
         on_drift: str = "warn",
+        snapshots: str | None = None,
+        on_error: str = "warn",
+        checksum_data: bool = True,
     ) -> None:
         super().__init__()
         self.every = _check_every(every)
-        self.on_drift = _check_on_drift(on_drift)
+        self.on_drift = _check_choice("on_drift", on_drift, _ON_DRIFT)
+        self.on_error = _check_choice("on_error", on_error, _ON_ERROR)
         self.name = _check_name(name)
+        self.snapshots = _check_snapshots(snapshots, path)
+        self.checksum_data = bool(checksum_data)
         self._reference = _check_reference(reference)
-        self._writer = None if path is None else RunWriter(path)
+        # Made here for its checks alone; each run opens the file anew.
+        self._path = None if path is None else RunWriter(path).path
         # Batches between two records; 0 records the epochs alone.
         self._steps = _count_steps(self.every)
         # Keras may then go on handing out batches without waiting for us.
         self.async_safe = self.every == "epoch"
-        self._recording: _Recording | None = None
-        self._compared_with: Run | None = None
-        self._moments: dict[tuple[int | None, int | None], RunRecord] = {}
-        self._previous: str | None = None
-        self._mismatch: Mismatch | None = None
+        self._data: DataOutline | None = None
+        self._recording: Recording | None = None
+        self._baseline: _Baseline | None = None
+        self._trial: Any = None
+        self._epoch: int | None = None
+        self._num_epochs = self._num_steps = 0
+        self._begin_batches()
 
     @property
     def run(self) -> Run | None:
@@ -169,30 +185,42 @@ class ChecksumCallback(keras.callbacks.Callback):
     @property
     def mismatch(self) -> Mismatch | None:
         """The first mismatch of the present or last run, if there was one."""
-        return self._mismatch
+        return None if self._baseline is None else self._baseline.mismatch
 
     @property
     def compared_with(self) -> Run | None:
         """The run that the present or last one is compared with."""
-        return self._compared_with
+        return None if self._baseline is None else self._baseline.run
+
+    def note_data(self, call: Mapping[str, Any]) -> None:
+        """Tell what the next `fit` of a plain `keras.Model` is given.
+
+        A `ReproducibleModel` tells it by itself.
+
+        Args:
+            call: The arguments of `fit` by name, `x` among them.
+        """
+        self._data = outline_data(call)
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Start a run: its header and its initial state."""
         del logs
-        self.close(INTERRUPTED)
-        self._epoch: int | None = None
-        self._last_step = -1
-        self._mismatch = self._previous = None
+        self.close()
+        self._epoch = None
+        self._num_epochs = self._num_steps = 0
+        self._begin_batches()
         model = self.model
-        header = _make_header(model, self.every, self.name)
-        reference = self._find_reference(header)
-        self._compared_with = reference
-        records = () if reference is None else reference.records
-        self._moments = {(one.epoch, one.batch): one for one in records}
-        self._recording = _Recording(header, self._writer)
-        if reference is not None and self._must_be_identical:
-            self._tell(compare_identities(reference.header, header))
-        self._record(model, None, None, {})
+        # Kept, since asking `self.model` at each batch would sync JAX.
+        self._trial = getattr(model, "_repro", None)
+        outline = self._find_data()
+        self._data_checksum = run_beside(lambda: _checksum_data(outline))
+        if outline.num_bytes <= _SMALL_DATA:
+            self._data_checksum.wait()
+        self._recording = self._start_recording(model, outline)
+        self._baseline = _Baseline()
+        if self._data_checksum.is_done:
+            self._settle()
+        self._record(None, None, {})
 
     def on_epoch_begin(
         self, epoch: int, logs: Mapping[str, Any] | None = None
@@ -200,28 +228,33 @@ class ChecksumCallback(keras.callbacks.Callback):
         """Note which epoch the batches belong to."""
         del logs
         self._epoch = epoch
-        self._last_step = -1
+        self._num_epochs += 1
+        self._begin_batches()
 
     def on_train_batch_end(
         self, batch: int, logs: Mapping[str, Any] | None = None
     ) -> None:
         """Record the batch, if it is the turn of one."""
+        self._seen.append(batch)
         if not self._steps:
             return
-        before, self._last_step = self._last_step, batch
+        before, self._last_batch = self._last_batch, batch
         if (batch + 1) // self._steps > (before + 1) // self._steps:
-            self._record(self.model, self._epoch, batch, logs or {})
+            self._record(self._epoch, batch, logs or {})
 
     def on_epoch_end(
         self, epoch: int, logs: Mapping[str, Any] | None = None
     ) -> None:
         """Record the epoch."""
-        self._record(self.model, epoch, None, logs or {})
+        self._settle()
+        self._num_steps += self._count_batches()
+        self._seen.clear()
+        self._record(epoch, None, logs or {})
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """End the run."""
         del logs
-        stopped = self._mismatch is not None and self.on_drift == "stop"
+        stopped = self.mismatch is not None and self.on_drift == "stop"
         self.close(DRIFTED if stopped else FINISHED)
 
     def on_train_abort(self, exception: BaseException) -> None:
@@ -233,20 +266,92 @@ class ChecksumCallback(keras.callbacks.Callback):
         Args:
             exception: What ended the training.
         """
-        drifted = isinstance(exception, (DriftError, DriftWarning))
-        self.close(DRIFTED if drifted else INTERRUPTED)
+        status = INTERRUPTED
+        if isinstance(exception, (DriftError, DriftWarning)):
+            status = DRIFTED
+        elif isinstance(exception, Exception):
+            status = FAILED
+        self.close(status, type(exception).__name__)
 
-    def close(self, status: str = INTERRUPTED) -> None:
+    def close(
+        self, status: str = INTERRUPTED, exception: str | None = None
+    ) -> None:
         """End the run if one is open.
 
         Args:
             status: How it ended.
+            exception: Type of the exception that ended it.
         """
-        if self._recording is None or not self._recording.end_with(status):
+        recording = self._recording
+        if recording is None or recording.has_ended:
             return
-        run = self._recording.run()
-        if self._writer is None and run.finished:
+        try:
+            if status in (FINISHED, DRIFTED):
+                self._settle()
+            recording.settle_data(self._data_checksum.result().checksum)
+        finally:
+            recording.end_with(status, exception)
+        run = recording.run() if self._path is None else None
+        if run is not None and run.finished:
             _MEMORY.keep(run)
+
+    def _start_recording(self, model: Any, data: DataOutline) -> Recording:
+        reader = ModelReader(model, often=bool(self._steps))
+        run_id = uuid.uuid4().hex
+        header = make_header(
+            model,
+            reader.places,
+            every=self.every,
+            name=self.name,
+            data=data,
+            run_id=run_id,
+            snapshots=self._name_snapshots(run_id),
+        )
+        if self._data_checksum.is_done:
+            checksum, note = self._data_checksum.result()
+            identity = {**header.identity, "data": checksum}
+            notes = header.notes if note is None else (*header.notes, note)
+            header = replace(header, identity=identity, notes=notes)
+        return Recording(header, reader, RunLog(self._path, self.on_error))
+
+    def _name_snapshots(self, run_id: str) -> str | None:
+        """The folder of the snapshots, as the header names it."""
+        if self.snapshots is None or self._path is None:
+            return None
+        folder = snapshot_folder(self._path, run_id)
+        return folder.relative_to(self._path.parent).as_posix()
+
+    def _find_data(self) -> DataOutline:
+        """What `fit` was given, as somebody told us."""
+        told, self._data = self._data, None
+        outline = told if self._trial is None else self._trial.data
+        if outline is None:
+            outline = DataOutline()
+        return outline if self.checksum_data else replace(outline, arrays=None)
+
+    def _begin_batches(self) -> None:
+        self._last_batch: int = -1
+        self._last_recorded: int = -1
+        # In an epoch without batch records Keras calls from several threads,
+        # not always in order: appending is safe, and so is the largest.
+        self._seen: deque[int] = deque(maxlen=1024)
+
+    def _count_batches(self) -> int:
+        """How many batches this epoch has had so far."""
+        return max(self._seen, default=-1) + 1
+
+    def _settle(self) -> None:
+        """Find the run to compare with, once it is known what was fed."""
+        recording, baseline = self._recording, self._baseline
+        if recording is None or baseline is None or baseline.is_settled:
+            return
+        recording.settle_data(self._data_checksum.result().checksum)
+        header = recording.header
+        baseline.settle(self._find_reference(header))
+        if baseline.run is not None and self._must_be_identical:
+            self._tell(compare_identities(baseline.run.header, header))
+        for record in baseline.take_waiting():
+            self._tell(baseline.compare(record))
 
     @property
     def _must_be_identical(self) -> bool:
@@ -259,38 +364,62 @@ class ChecksumCallback(keras.callbacks.Callback):
             return _find_in_file(self._reference, header)
         if self.name is None and header.seed is None:
             return None
-        if self._writer is None:
+        if self._path is None:
             return _MEMORY.find(header)
         return find_first_finished(
-            self._writer.path, lambda other: _is_same(other, header)
+            self._path, lambda other: _is_same(other, header)
         )
 
     def _record(
         self,
-        model: Any,
         epoch: int | None,
         batch: int | None,
         logs: Mapping[str, Any],
     ) -> None:
-        if self._recording is None:
+        recording, baseline = self._recording, self._baseline
+        if recording is None or baseline is None:
             return
-        record = self._recording.add(model, epoch, batch, logs)
-        reference = self._moments.get((epoch, batch))
-        if reference is None or self._mismatch is not None:
-            return
-        self._tell(compare_records(reference, record, previous=self._previous))
-        self._previous = record.moment
+        record = recording.add(
+            epoch=epoch,
+            batch=batch,
+            step=self._num_steps + self._count_batches(),
+            logs=logs,
+            streams=self._read_streams(),
+            fed=None if batch is None else self._read_fed(batch),
+        )
+        if baseline.is_settled:
+            self._tell(baseline.compare(record))
+        else:
+            baseline.wait(record)
+
+    def _read_streams(self) -> str | None:
+        """Where the random streams stand, the trial's or the program's."""
+        if self._trial is not None:
+            return str(self._trial.random_checksum())
+        if not self._steps:
+            return None
+        return checksum_rng(capture_rng(), keras.backend.backend())
+
+    def _read_fed(self, batch: int) -> str | None:
+        """Checksum of what was fed since the record before."""
+        first, self._last_recorded = self._last_recorded + 1, batch
+        fed = getattr(self._trial, "fed", None)
+        if fed is None or not self.checksum_data:
+            return None
+        checksum: str | None = fed.checksum(self._num_epochs - 1, first, batch)
+        return checksum
 
     def _tell(self, mismatch: Mismatch | None) -> None:
         """Tell of a mismatch, as `on_drift` says."""
-        if mismatch is None or self._mismatch is not None:
+        baseline, recording = self._baseline, self._recording
+        if mismatch is None or baseline is None or recording is None:
             return
-        if self._recording is None or self._compared_with is None:
+        if baseline.mismatch is not None or baseline.run is None:
             return
-        header, reference = self._recording.header, self._compared_with
+        header, reference = recording.header, baseline.run
         for note in _explain(header, reference.header):
             mismatch = with_note(mismatch, note)
-        self._mismatch = mismatch
+        baseline.mismatch = mismatch
         message = (
             f"This run (seed {header.seed}) should equal run "
             f"{reference.run_id[:8]} of {reference.header.started}, and does "
@@ -305,68 +434,40 @@ class ChecksumCallback(keras.callbacks.Callback):
             warnings.warn(DriftWarning(message, mismatch), stacklevel=3)
 
 
-class _Recording:
-    """One run while it is being recorded."""
+class _Baseline:
+    """The earlier run that the present one should equal."""
 
-    def __init__(self, header: RunHeader, writer: RunWriter | None) -> None:
-        self.header = header
-        self._writer = writer
-        self._records: list[RunRecord] = []
-        self._end: RunEnd | None = None
-        self._write(header)
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.is_settled = False
+        self.mismatch: Mismatch | None = None
+        self._moments: dict[tuple[int | None, int | None], RunRecord] = {}
+        self._waiting: list[RunRecord] = []
+        self._previous: str | None = None
 
-    def run(self) -> Run:
-        return Run(self.header, tuple(self._records), self._end)
+    def settle(self, run: Run | None) -> None:
+        """Take the run to compare with, or `None` if there is none."""
+        self.run, self.is_settled = run, True
+        records = () if run is None else run.records
+        self._moments = {(one.epoch, one.batch): one for one in records}
 
-    def add(
-        self,
-        model: Any,
-        epoch: int | None,
-        batch: int | None,
-        logs: Mapping[str, Any],
-    ) -> RunRecord:
-        variables = _checksum_variables(iterate_variables(model))
-        of_model = [
-            checksum for role, _, checksum in variables if role in _MODEL_ROLES
-        ]
-        by_role: dict[str, dict[str, str]] = {}
-        for role, place, checksum in variables:
-            by_role.setdefault(role, {})[place] = checksum
-        trial = getattr(model, "_repro", None)
-        record = RunRecord(
-            run_id=self.header.run_id,
-            index=len(self._records),
-            epoch=epoch,
-            batch=batch,
-            model=combine_checksums(of_model),
-            roles={
-                role: combine_checksums(group.values())
-                for role, group in by_role.items()
-            },
-            variables=by_role,
-            streams=None if trial is None else trial.random_checksum(),
-            metrics=dict(_read_metrics(logs)),
-        )
-        self._write(record)
-        self._records.append(record)
-        return record
+    def wait(self, record: RunRecord) -> None:
+        """Keep a record until it is known what to compare it with."""
+        self._waiting.append(record)
 
-    def end_with(self, status: str) -> bool:
-        """Write the end; false if it was written before."""
-        if self._end is not None:
-            return False
-        self._end = RunEnd(
-            run_id=self.header.run_id,
-            status=status,
-            ended=_now(),
-            num_records=len(self._records),
-        )
-        self._write(self._end)
-        return True
+    def take_waiting(self) -> list[RunRecord]:
+        """The records kept so far, in order."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
 
-    def _write(self, entry: RunHeader | RunRecord | RunEnd) -> None:
-        if self._writer is not None:
-            self._writer.write(entry)
+    def compare(self, record: RunRecord) -> Mismatch | None:
+        """Compare a record with that of the same moment."""
+        reference = self._moments.get((record.epoch, record.batch))
+        if reference is None or self.mismatch is not None:
+            return None
+        found = compare_records(reference, record, previous=self._previous)
+        self._previous = record.moment
+        return found
 
 
 class _Memory:
@@ -412,165 +513,33 @@ def _find_in_file(path: Path, header: RunHeader) -> Run | None:
     return found or find_first_finished(path, lambda _: True)
 
 
-# --- what a run is -------------------------------------------------------
+class _DataChecksum(NamedTuple):
+    """Checksum of the arrays, or why there is none."""
+
+    checksum: str | None = None
+    note: str | None = None
 
 
-def _make_header(model: Any, every: str | int, name: str | None) -> RunHeader:
-    places = iterate_variables(model)
-    identity, notes = _identify(model, places)
-    return RunHeader(
-        run_id=uuid.uuid4().hex,
-        started=_now(),
-        identity=identity,
-        every=every,
-        name=name,
-        environment=capture_environment(),
-        model={"class": type(model).__name__, "config": identity["model"]},
-        variables=tuple(_outline(place) for place in places),
-        notes=tuple(notes),
-    )
-
-
-def _identify(
-    model: Any, places: list[VariablePlace]
-) -> tuple[dict[str, Any], list[str]]:
-    """Seed, configurations and data; and what cannot be rewound."""
-    trial = getattr(model, "_repro", None)
-    seed, data, notes, epochs = _backends.get_global_seed(), None, [], 0
-    if trial is not None:
-        seed, epochs = trial.seed, trial.epochs_trained
-        notes = list(trial.data_notes)
-        try:
-            data = trial.data_identity
-        except TypeError as error:
-            notes.append(f"The data have no checksum. {error}")
-    config = _read_config(model)
-    identity = {
-        "seed": seed,
-        "model": _checksum_model(model, config, places),
-        "compile": _checksum_compile(model, config),
-        "data": data,
-        "continues": _describe_continuation(model, epochs, places),
-    }
-    return identity, notes
-
-
-def _describe_continuation(
-    model: Any, epochs: int, places: list[VariablePlace]
-) -> dict[str, Any] | None:
-    """Where training goes on from, if it does not begin here."""
-    iterations = [
-        int(keras.ops.convert_to_numpy(optimizer.iterations.value))
-        for optimizer in find_optimizers(model).values()
-    ]
-    if not epochs and not any(iterations):
-        return None
-    start = [
-        checksum
-        for role, _, checksum in _checksum_variables(places)
-        if role != "metrics"
-    ]
-    return {
-        "epochs": epochs,
-        "iterations": iterations,
-        "start": combine_checksums(start),
-    }
-
-
-def _checksum_model(
-    model: Any, config: Any, places: list[VariablePlace]
-) -> str:
-    outline = [
-        [place.place, list(place.variable.shape)]
-        for place in places
-        if place.role == "weights"
-    ]
-    return checksum_config([type(model).__name__, config, outline])
-
-
-def _checksum_compile(model: Any, config: Any) -> str:
-    """Checksum of how it was compiled, and of the optimizers as they are."""
-    optimizers = list(find_optimizers(model).values())
-    serialize = keras.saving.serialize_keras_object
-    compiled = [
-        _try_quietly(model.get_compile_config),
-        *(_try_quietly(serialize, one) for one in optimizers),
-    ]
-    return checksum_config(compiled, context=config)
-
-
-def _read_config(model: Any) -> Any:
-    config = _try_quietly(model.get_config)
-    if isinstance(config, Mapping) and hasattr(model, "_repro"):
-        # The trial's seed is part of the identity already.
-        return {key: config[key] for key in config if key != "seed"}
-    return config
-
-
-def _try_quietly(function: Any, *args: Any) -> Any:
-    """Call it; `None` where a user's class has no configuration."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return function(*args)
-        except Exception:  # noqa: BLE001 - a user's code may raise anything
-            return None
-
-
-def _outline(place: VariablePlace) -> dict[str, Any]:
-    return {
-        "role": place.role,
-        "place": place.place,
-        "shape": list(place.variable.shape),
-        "dtype": str(place.variable.dtype),
-    }
-
-
-def _checksum_variables(
-    places: list[VariablePlace],
-) -> list[tuple[str, str, str]]:
-    """Role, place and checksum of each variable."""
-    read = keras.ops.convert_to_numpy
-    return [
-        (one.role, one.place, checksum_array(read(one.variable.value)))
-        for one in places
-    ]
-
-
-def _read_metrics(logs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The metrics that are single numbers."""
-    for name, value in logs.items():
-        try:
-            yield str(name), float(value)
-        except (TypeError, ValueError):
-            continue
+def _checksum_data(data: DataOutline) -> _DataChecksum:
+    if data.arrays is None:
+        return _DataChecksum()
+    try:
+        return _DataChecksum(compute_checksum(data.arrays))
+    except (TypeError, ValueError) as error:  # Such as Python objects.
+        return _DataChecksum(note=f"The data have no checksum. {error}")
 
 
 def _explain(header: RunHeader, reference: RunHeader) -> Iterator[str]:
     """What else differs between two runs, for the person who is told."""
-    ours, theirs = _flatten(header.environment), _flatten(reference.environment)
-    for key in sorted({*ours, *theirs}):
-        if ours.get(key) != theirs.get(key):
+    for one in compare_environments(reference.environment, header.environment):
+        if one.weight:
             yield (
-                f"environment: {key} is {ours.get(key)}, was {theirs.get(key)}"
+                f"environment: {one.key} is {one.b}, was {one.a} "
+                f"({one.sentence})"
             )
     if header.identity.get("data") is None:
         yield _UNKNOWN_DATA
     yield from (f"cannot be rewound: {note}" for note in header.notes)
-
-
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            result.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            result[prefix + key] = value
-    return result
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 # --- arguments -----------------------------------------------------------
@@ -593,13 +562,27 @@ def _count_steps(every: str | int) -> int:
     return every
 
 
-def _check_on_drift(on_drift: object) -> str:
-    if on_drift in _ON_DRIFT:
-        return str(on_drift)
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+    if value in choices:
+        return str(value)
     raise ValueError(
-        f"`on_drift` must be one of {', '.join(map(repr, _ON_DRIFT))}. "
-        f"Received: {on_drift!r}. Leave it out to be warned."
+        f"`{name}` must be one of {', '.join(map(repr, choices))}. "
+        f"Received: {value!r}. Leave it out for {choices[0]!r}."
     )
+
+
+def _check_snapshots(snapshots: object, path: object) -> str | None:
+    if snapshots not in (None, "epoch"):
+        raise ValueError(
+            '`snapshots` must be "epoch" or None. '
+            f"Received: {snapshots!r}. Leave it out to keep checksums alone."
+        )
+    if snapshots is not None and path is None:
+        raise ValueError(
+            "`snapshots` needs a `path`, since they lie beside the run's file. "
+            'Received: path=None. Pass, for example, "runs.jsonl".'
+        )
+    return None if snapshots is None else str(snapshots)
 
 
 def _check_name(name: object) -> str | None:

@@ -9,6 +9,7 @@ process. It finds accidents, not forgery: XXH3 is not a cryptographic hash.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import marshal
 import sys
@@ -29,6 +30,7 @@ _PROCESS_KEYS = {
     "shared_object_id",
 }
 _EXTENDED = {np.longdouble, np.clongdouble}
+_SMALL = 1 << 16  # Bytes: copying them costs less than a second call.
 _NUMBERS = (bool, int, float, complex)
 
 
@@ -55,16 +57,42 @@ def checksum_array(array: npt.ArrayLike) -> str:
         False
     """
     values = np.asarray(array)
-    _check_dtype(values.dtype)
+    prefix = _prefix(values.dtype, values.shape)
     values = _to_little_endian(values)
-    shape = ",".join(str(size) for size in values.shape)
-    digest = xxhash.xxh3_128(
-        f"array\0{values.dtype.name}\0{shape}\0".encode("ascii")
-    )
-    if values.nbytes:
-        flat = np.ascontiguousarray(values).reshape(-1)
-        digest.update(flat.view(np.uint8).data)
+    if values.nbytes <= _SMALL:
+        content = prefix + values.tobytes()
+        return PREFIX + xxhash.xxh3_128_hexdigest(content)
+    digest = xxhash.xxh3_128(prefix)
+    flat = np.ascontiguousarray(values).reshape(-1)
+    digest.update(flat.view(np.uint8).data)
     return PREFIX + digest.hexdigest()
+
+
+class ArrayDigest:
+    """The checksum of an array while its blocks go by.
+
+    Args:
+        array: The array, for its dtype and shape; little-endian.
+    """
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._digest = xxhash.xxh3_128(_prefix(array.dtype, array.shape))
+
+    def add(self, block: npt.NDArray[Any]) -> None:
+        """Take up the next block of the array in C order."""
+        self._digest.update(block.view(np.uint8).data)
+
+    def checksum(self) -> str:
+        """What `checksum_array` gives for the whole array."""
+        return PREFIX + self._digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=4096)
+def _prefix(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What goes into a checksum before the values."""
+    _check_dtype(dtype)
+    sizes = ",".join(str(size) for size in shape)
+    return f"array\0{dtype.name}\0{sizes}\0".encode("ascii")
 
 
 def combine_checksums(checksums: Iterable[str]) -> str:
@@ -115,7 +143,7 @@ def checksum_arrays(nested: Any) -> str:
         count = len(nested.columns)
         columns = (nested.iloc[:, index] for index in range(count))
         return _combine("table", map(checksum_arrays, columns))
-    return checksum_array(_to_array(nested))
+    return checksum_array(view_array(nested))
 
 
 def compute_checksum(obj: Any) -> str:
@@ -156,7 +184,9 @@ def _checksum_keras(obj: Any) -> str:
             "Call it on a batch, or `build` it, first."
         )
     variables = obj.variables if hasattr(obj, "variables") else [obj.state]
-    return combine_checksums(checksum_array(_read(one)) for one in variables)
+    return combine_checksums(
+        checksum_array(view_variable(one)) for one in variables
+    )
 
 
 def checksum_config(config: Any, context: Any = None) -> str:
@@ -185,6 +215,35 @@ def checksum_config(config: Any, context: Any = None) -> str:
     names.collect(pruned)
     text = json.dumps(names.replace(pruned), sort_keys=True)
     return _combine("config", [text])
+
+
+def describe_config(config: Any) -> Any:
+    """A configuration as plain values that a person can read.
+
+    Args:
+        config: What `get_config` or `serialize_keras_object` returns.
+
+    Returns:
+        Nested dicts and lists; of a serialized object, `class` and its
+        settings. Where a class was imported from does not come along.
+
+    Example:
+        >>> describe_config({"class_name": "SGD", "config": {"name": "a"}})
+        {'class': 'SGD'}
+    """
+    return _describe(_prune(config))
+
+
+def _describe(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_describe(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    settings = value.get("config")
+    if "class_name" in value and isinstance(settings, dict):
+        kept = {key: item for key, item in settings.items() if key != "name"}
+        return {"class": value["class_name"], **_describe(kept)}
+    return {key: _describe(item) for key, item in value.items()}
 
 
 class _Names:
@@ -270,11 +329,10 @@ def _describe_code(code: CodeType) -> list[Any]:
 
 def _combine(kind: str, parts: Iterable[str]) -> str:
     listed = list(parts)
-    digest = xxhash.xxh3_128(f"{kind}\0{len(listed)}\0".encode("ascii"))
-    for part in listed:
-        digest.update(part.encode("utf-8", "surrogatepass"))
-        digest.update(b"\n")
-    return PREFIX + digest.hexdigest()
+    lines = "".join(f"{part}\n" for part in listed)
+    text = f"{kind}\0{len(listed)}\0{lines}"
+    content = text.encode("utf-8", "surrogatepass")
+    return PREFIX + xxhash.xxh3_128_hexdigest(content)
 
 
 def _check_dtype(dtype: np.dtype[Any]) -> None:
@@ -307,7 +365,7 @@ def _to_little_endian(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values.byteswap().view(values.dtype.newbyteorder("<"))
 
 
-def _to_array(leaf: Any) -> npt.NDArray[Any]:
+def view_array(leaf: Any) -> npt.NDArray[Any]:
     """Read any array-like, torch tensors included, without keeping it."""
     if isinstance(leaf, (str, bytes)):
         return np.asarray(leaf)
@@ -315,7 +373,7 @@ def _to_array(leaf: Any) -> npt.NDArray[Any]:
     if torch is not None and isinstance(leaf, torch.Tensor):
         return _read_torch(torch, leaf)
     if _is_variable(leaf):
-        return _read(leaf)
+        return view_variable(leaf)
     return np.asarray(leaf)
 
 
@@ -354,5 +412,12 @@ def _is_keras_object(obj: Any) -> bool:
     return isinstance(obj, kinds)
 
 
-def _read(variable: Any) -> npt.NDArray[Any]:
-    return np.asarray(_loaded_keras().ops.convert_to_numpy(variable.value))
+def view_variable(variable: Any) -> npt.NDArray[Any]:
+    """A variable's values, without a copy where the backend allows it."""
+    value = variable.value
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return _read_torch(torch, value)
+    if hasattr(value, "read_value"):  # A tf.Variable: its tensor can be seen.
+        value = value.read_value()
+    return np.asarray(value)

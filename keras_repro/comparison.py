@@ -1,4 +1,4 @@
-"""Two runs, down to the first mismatch.
+"""Two runs, down to the first mismatch; many runs, by what agrees.
 
 A mismatch found by comparing is a result: nothing here raises for it.
 """
@@ -6,95 +6,345 @@ A mismatch found by comparing is a result: nothing here raises for it.
 from __future__ import annotations
 
 import math
-import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from keras_repro.runs import Run, RunHeader, RunRecord
-
-ROLES = ("random", "weights", "optimizer", "metrics")
-_SHOWN = 5
-_WORDS = {
-    "seed": "another seed",
-    "model": "another model configuration",
-    "compile": "another compile configuration",
-    "data": "other data",
-    "continues": "another training before it",
-}
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """Where two runs that should be equal differ first.
-
-    Args:
-        moment: When, in words: `"initial state"`, `"epoch 3, batch 10"`.
-        epoch: The epoch, counted from 0, or `None` for the start.
-        batch: The batch, or `None` at the end of an epoch.
-        roles: What differs: `"identity"`, `"random"`, `"weights"`,
-            `"optimizer"`, `"metrics"`, `"records"`, in this order.
-        places: The variables, metrics or parts of the identity that differ.
-        agreed: What of this moment was still equal, in words.
-        details: More on single places, in words.
-        previous: The last moment at which all was equal, or `None`.
-    """
-
-    moment: str
-    epoch: int | None
-    batch: int | None
-    roles: tuple[str, ...]
-    places: tuple[str, ...]
-    agreed: tuple[str, ...] = ()
-    details: tuple[str, ...] = ()
-    previous: str | None = None
-
-    def __str__(self) -> str:
-        """A few lines for a terminal."""
-        lines = [f"First mismatch at: {self.moment}"]
-        lines.append(f"  differs: {', '.join(self.roles)}")
-        lines.append(f"  places:  {_shorten(self.places)}")
-        lines += [f"           {detail}" for detail in self.details[:_SHOWN]]
-        lines.append(f"  agreed:  {', '.join(self.agreed) or 'nothing'}")
-        if self.previous is not None:
-            lines.append(f"  all equal until: {self.previous}")
-        return "\n".join(lines)
+from keras_repro.agreements import (
+    Agreement,
+    list_agreements,
+    measure_exactly,
+    note_differences,
+)
+from keras_repro.environment_differences import (
+    EnvironmentDifference,
+    compare_environments,
+)
+from keras_repro.mismatches import (
+    DIFFERENT,
+    EQUAL,
+    WITHIN,
+    Mismatch,
+    Tolerance,
+    compare_identities,
+    compare_records,
+    is_within,
+)
+from keras_repro.norms import Norms
+from keras_repro.reports import (
+    write_fragment,
+    write_groups_fragment,
+    write_groups_text,
+    write_text,
+)
+from keras_repro.runs import Run, RunRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Whether two runs are bitwise equal, and if not, where first.
 
     Args:
         a: The first run.
         b: The second run.
-        first_mismatch: The earliest place at which they differ, or `None`.
+        status: `"bitwise equal"`, `"within tolerance"` or `"different"`, of
+            all that both runs recorded.
+        first_mismatch: The earliest place at which bits differ, or `None`.
+        first_beyond: The earliest place beyond the tolerances, or `None`.
         num_compared: How many moments were compared.
+        rtol: The relative tolerance.
+        atol: The absolute tolerance.
         identity: How they differ before they begin (another seed, other
             data), or `None`.
+        environment: How their environments differ, the likeliest to matter
+            first.
+        notes: What else is not alike and is no mismatch, in words: more
+            epochs in one of them, other metrics, renamed layers.
+        agreements: Part by part and epoch by epoch, for tables and plots.
     """
 
     a: Run
     b: Run
+    status: str
     first_mismatch: Mismatch | None
+    first_beyond: Mismatch | None = None
     num_compared: int
+    rtol: float = 0.0
+    atol: float = 0.0
     identity: Mismatch | None = None
+    environment: tuple[EnvironmentDifference, ...] = ()
+    notes: tuple[str, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
 
     @property
     def equal(self) -> bool:
-        """Whether no mismatch was found."""
-        return self.first_mismatch is None
+        """Whether they are bitwise equal."""
+        return self.status == EQUAL
+
+    @property
+    def agree(self) -> bool:
+        """Whether they are equal, or within the tolerances."""
+        return self.status != DIFFERENT
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain values that strict JSON can hold."""
+        return {
+            "status": self.status,
+            "equal": self.equal,
+            "agree": self.agree,
+            "rtol": self.rtol,
+            "atol": self.atol,
+            "num_compared": self.num_compared,
+            "a": _outline_run(self.a),
+            "b": _outline_run(self.b),
+            "first_mismatch": _mismatch_to_json(self.first_mismatch),
+            "first_beyond": _mismatch_to_json(self.first_beyond),
+            "identity": _mismatch_to_json(self.identity),
+            "environment": [to_plain(one) for one in self.environment],
+            "notes": list(self.notes),
+            "agreements": [to_plain(one) for one in self.agreements],
+        }
+
+    def plot(self) -> Any:
+        """Draw the distance of each part of the model over the epochs.
+
+        Returns:
+            A `matplotlib.figure.Figure`, not shown and not saved.
+
+        Raises:
+            ImportError: If Matplotlib is not installed (extra `plot`).
+        """
+        from keras_repro.plots import plot_comparison
+
+        return plot_comparison(self)
 
     def __str__(self) -> str:
-        """A few lines for a terminal."""
-        lines = [f"a: {self.a}", f"b: {self.b}"]
-        if self.identity is not None:
-            lines += [f"b has {detail}" for detail in self.identity.details]
-        if self.first_mismatch is None:
-            lines.append(f"Bitwise equal at {self.num_compared} moments.")
+        """What a terminal shows: the verdict first."""
+        return write_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return write_fragment(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunGroups:
+    """Which of many runs agree with which.
+
+    Args:
+        runs: The runs, in the order given.
+        groups: The positions of the runs of each group, the largest group
+            first; runs of one group are equal in all that they share.
+        comparisons: For each group after the first, its first run compared
+            with the first run of the first group.
+    """
+
+    runs: tuple[Run, ...]
+    groups: tuple[tuple[int, ...], ...]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def agree(self) -> bool:
+        """Whether all runs are in one group."""
+        return len(self.groups) <= 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The groups as plain values that strict JSON can hold."""
+        return {
+            "agree": self.agree,
+            "runs": [_outline_run(run) for run in self.runs],
+            "groups": [list(group) for group in self.groups],
+            "comparisons": [one.to_json() for one in self.comparisons],
+        }
+
+    def __str__(self) -> str:
+        """What a terminal shows: the verdict first."""
+        return write_groups_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return write_groups_fragment(self)
+
+
+def compare_runs(
+    a: Run, b: Run, rtol: float = 0.0, atol: float = 0.0
+) -> Comparison:
+    """Compare two runs down to the first mismatch.
+
+    What they did decides. How they differ before they begin (another seed),
+    in their environments and in their length is told beside it.
+
+    Args:
+        a: A run, for example from `load_run`.
+        b: Another.
+        rtol: Relative tolerance for weights, optimizer and metrics, as in
+            `numpy.allclose(a, b)`. Random state, data and integers are
+            compared bit for bit in any case.
+        atol: Absolute tolerance.
+
+    Returns:
+        The comparison. Where both runs kept snapshots, the first mismatch is
+        measured exactly, else by the norms of the variables, which can tell
+        that two arrays are apart but not that all their elements are close.
+
+    Raises:
+        TypeError: If one of them is not a `Run`.
+        ValueError: If a tolerance is negative or not finite, or a snapshot is
+            damaged.
+
+    Scope:
+        What the runs recorded. Moments that only one recorded, because it
+        recorded more often or for longer, are passed over.
+
+    Example:
+        >>> from keras_repro.runs import RunHeader
+        >>> run = Run(RunHeader(run_id="1", started="", identity={}))
+        >>> compare_runs(run, run).status
+        'different'
+    """
+    for name, run in (("a", a), ("b", b)):
+        if not isinstance(run, Run):
+            raise TypeError(
+                f"`{name}` must be a Run. Received: {run!r} (of type "
+                f"{type(run).__name__}). Load one with `load_run(path)`."
+            )
+    return _Matcher(a, b, Tolerance(rtol=rtol, atol=atol)).compare()
+
+
+def group_runs(
+    runs: Sequence[Run], rtol: float = 0.0, atol: float = 0.0
+) -> RunGroups:
+    """Sort runs into groups that agree.
+
+    Args:
+        runs: Two runs or more.
+        rtol: Relative tolerance, as of `compare_runs`.
+        atol: Absolute tolerance.
+
+    Returns:
+        The groups. A run joins the first group whose first run it agrees
+        with, in the order given.
+
+    Raises:
+        TypeError: If one of them is not a `Run`.
+        ValueError: If there are fewer than two, or as `compare_runs`.
+    """
+    runs = tuple(runs)
+    if len(runs) < 2:
+        raise ValueError(
+            "`runs` must hold two runs or more. Received: "
+            f"{len(runs)}. Load all runs of a file with `load_runs(path)`."
+        )
+    groups: list[list[int]] = []
+    for index, run in enumerate(runs):
+        for group in groups:
+            if compare_runs(runs[group[0]], run, rtol, atol).agree:
+                group.append(index)
+                break
         else:
-            lines.append(str(self.first_mismatch))
-        return "\n".join(lines)
+            groups.append([index])
+    groups.sort(key=len, reverse=True)
+    first, *others = groups
+    return RunGroups(
+        runs=runs,
+        groups=tuple(tuple(group) for group in groups),
+        comparisons=tuple(
+            compare_runs(runs[first[0]], runs[other[0]], rtol, atol)
+            for other in others
+        ),
+    )
+
+
+class _Matcher:
+    """Walks through two runs, moment by moment."""
+
+    def __init__(self, a: Run, b: Run, tolerance: Tolerance) -> None:
+        self.a, self.b, self.tolerance = a, b, tolerance
+        self.pairs = list(_pair_records(a, b))
+        self.outlines = {
+            (str(one.get("role")), str(one.get("place"))): one
+            for run in (b, a)
+            for one in run.header.variables
+        }
+        self.identity = compare_identities(a.header, b.header)
+
+    def compare(self) -> Comparison:
+        first = beyond = None
+        agreements: list[Agreement] = []
+        previous: str | None = None
+        for one, other in self.pairs:
+            found = self._compare(one, other, previous)
+            first = first or found
+            if found is not None and beyond is None:
+                within = is_within(found, one, other, self.tolerance)
+                beyond = None if within else found
+            if first is None:
+                previous = one.moment
+            if one.batch is None:
+                agreements += list_agreements(one, found)
+        if not self.pairs:
+            first = beyond = _NOTHING
+        first, beyond = self._measured(first), self._measured(beyond)
+        status = WITHIN if first is not None else EQUAL
+        return Comparison(
+            a=self.a,
+            b=self.b,
+            status=DIFFERENT if beyond is not None else status,
+            first_mismatch=first,
+            first_beyond=beyond,
+            num_compared=len(self.pairs),
+            rtol=self.tolerance.rtol,
+            atol=self.tolerance.atol,
+            identity=self.identity,
+            environment=compare_environments(
+                self.a.header.environment, self.b.header.environment
+            ),
+            notes=tuple(note_differences(self.a, self.b, self.pairs)),
+            agreements=tuple(agreements),
+        )
+
+    def _compare(
+        self, one: RunRecord, other: RunRecord, previous: str | None
+    ) -> Mismatch | None:
+        found = compare_records(
+            one,
+            other,
+            previous=previous,
+            tolerance=self.tolerance,
+            outlines=self.outlines,
+        )
+        if found is None:
+            return None
+        if self.tolerance and one.snapshot and other.snapshot:
+            found = measure_exactly(
+                found, (self.a, one), (self.b, other), self.tolerance
+            )
+        if one.epoch is not None and self._has_other_data(found):
+            found = replace(found, roles=("data", *found.roles))
+        return found
+
+    def _has_other_data(self, found: Mismatch) -> bool:
+        """Whether the arrays differ, so that they parted before all else."""
+        data = [run.header.identity.get("data") for run in (self.a, self.b)]
+        return (
+            None not in data and data[0] != data[1]
+        ) and "data" not in found.roles
+
+    def _measured(self, mismatch: Mismatch | None) -> Mismatch | None:
+        """The mismatch with exact sizes, from the first snapshot after it."""
+        if mismatch is None or any(one.exact for one in mismatch.differences):
+            return mismatch
+        moments = {
+            (one.epoch, one.batch): index
+            for index, (one, _) in enumerate(self.pairs)
+        }
+        start = moments.get((mismatch.epoch, mismatch.batch), len(self.pairs))
+        for one, other in self.pairs[start:]:
+            if one.snapshot and other.snapshot:
+                return measure_exactly(
+                    mismatch, (self.a, one), (self.b, other), self.tolerance
+                )
+        return mismatch
 
 
 _NOTHING = Mismatch(
@@ -107,185 +357,6 @@ _NOTHING = Mismatch(
 )
 
 
-def compare_runs(a: Run, b: Run) -> Comparison:
-    """Compare two runs, bit for bit, down to the first mismatch.
-
-    What they did decides; how they differ before they begin, such as another
-    seed, is told beside it. A run that ended early differs from one that went
-    on.
-
-    Args:
-        a: A run, for example from `load_run`.
-        b: Another.
-
-    Returns:
-        The comparison.
-
-    Raises:
-        TypeError: If one of them is not a `Run`.
-
-    Scope:
-        What the runs recorded. Moments that only one recorded, because it
-        recorded more often, are passed over.
-    """
-    for name, run in (("a", a), ("b", b)):
-        if not isinstance(run, Run):
-            raise TypeError(
-                f"`{name}` must be a Run. Received: {run!r} (of type "
-                f"{type(run).__name__}). Load one with `load_run(path)`."
-            )
-    pairs = list(_pair_records(a, b))
-    identity = compare_identities(a.header, b.header)
-    mismatch: Mismatch | None = None
-    previous: str | None = None
-    for first, second in pairs:
-        if mismatch is not None:
-            break
-        mismatch = compare_records(first, second, previous=previous)
-        previous = first.moment
-    if mismatch is None:
-        mismatch = _compare_length(a, b, previous) if pairs else _NOTHING
-    return Comparison(a, b, mismatch, len(pairs), identity)
-
-
-def compare_identities(
-    reference: RunHeader, header: RunHeader
-) -> Mismatch | None:
-    """Compare what two runs are, before what they did.
-
-    Args:
-        reference: The header of the run to compare with.
-        header: The other run's header.
-
-    Returns:
-        A mismatch of the role `"identity"`, or `None`.
-    """
-    ours, theirs = dict(header.identity), dict(reference.identity)
-    keys = sorted({*ours, *theirs}, key=_position)
-    places = tuple(key for key in keys if ours.get(key) != theirs.get(key))
-    if not places:
-        return None
-    return Mismatch(
-        moment="start",
-        epoch=None,
-        batch=None,
-        roles=("identity",),
-        places=places,
-        agreed=tuple(key for key in keys if key not in places),
-        details=tuple(
-            f"{_WORDS.get(key, key)}: {ours.get(key)}, not {theirs.get(key)}"
-            for key in places
-        ),
-    )
-
-
-def compare_records(
-    reference: RunRecord, record: RunRecord, *, previous: str | None = None
-) -> Mismatch | None:
-    """Compare two records of the same moment.
-
-    Args:
-        reference: The record to compare with.
-        record: The other record.
-        previous: The last moment at which all was equal, in words.
-
-    Returns:
-        A mismatch, or `None` if all that both hold is equal.
-    """
-    differing: dict[str, list[str]] = {}
-    agreed: list[str] = []
-    for role in ROLES:
-        places, total = _compare_role(role, reference, record)
-        if places:
-            differing[role] = places
-        if total > len(places):
-            agreed.append(f"{role} ({total - len(places)} of {total})")
-    if not differing:
-        return None
-    return Mismatch(
-        moment=record.moment,
-        epoch=record.epoch,
-        batch=record.batch,
-        roles=tuple(differing),
-        places=tuple(place for group in differing.values() for place in group),
-        agreed=tuple(agreed),
-        details=tuple(_metric_details(reference, record)),
-        previous=previous,
-    )
-
-
-def with_note(mismatch: Mismatch, note: str) -> Mismatch:
-    """Add a line to a mismatch.
-
-    Args:
-        mismatch: The mismatch.
-        note: More about it, in words.
-
-    Returns:
-        A new mismatch.
-    """
-    return replace(mismatch, details=(*mismatch.details, note))
-
-
-def _compare_role(
-    role: str, reference: RunRecord, record: RunRecord
-) -> tuple[list[str], int]:
-    """The places of a role that differ, and how many were compared."""
-    ours = dict(record.variables.get(role, {}))
-    theirs = dict(reference.variables.get(role, {}))
-    if reference.epoch is None and _is_incomplete(role, ours, theirs):
-        ours, theirs = {}, {}
-    if role == "random" and None not in (record.streams, reference.streams):
-        ours["random streams"] = str(record.streams)
-        theirs["random streams"] = str(reference.streams)
-    if role == "metrics":
-        if set(record.metrics) != set(reference.metrics):
-            # One was validated and one was not: their states may differ.
-            ours, theirs = {}, {}
-        shared = set(record.metrics) & set(reference.metrics)
-        ours.update(_bits(record.metrics, shared))
-        theirs.update(_bits(reference.metrics, shared))
-    names = list(dict.fromkeys([*theirs, *ours]))
-    places = [name for name in names if ours.get(name) != theirs.get(name)]
-    return places, len(names)
-
-
-def _is_incomplete(
-    role: str, ours: Mapping[str, str], theirs: Mapping[str, str]
-) -> bool:
-    """Whether a role was not complete yet in one of two initial states.
-
-    A first `fit` builds the optimizer, and on some backends the layers, only
-    after it has begun; a later one finds them there. Metrics still hold what
-    came before, and each epoch resets them.
-    """
-    if role == "metrics" or not ours or not theirs:
-        return True
-    return role == "optimizer" and len(ours) != len(theirs)
-
-
-def _bits(metrics: Mapping[str, float], names: set[str]) -> dict[str, str]:
-    """Metrics by name as exact bits, so that NaN equals NaN, 0.0 not -0.0."""
-    return {
-        f"metric {name!r}": (
-            "nan" if math.isnan(value) else struct.pack("<d", value).hex()
-        )
-        for name, value in metrics.items()
-        if name in names
-    }
-
-
-def _metric_details(reference: RunRecord, record: RunRecord) -> Iterator[str]:
-    shared = set(record.metrics) & set(reference.metrics)
-    ours = _bits(record.metrics, shared)
-    theirs = _bits(reference.metrics, shared)
-    for name in record.metrics:
-        key = f"metric {name!r}"
-        if ours.get(key) != theirs.get(key):
-            value, other = record.metrics[name], reference.metrics[name]
-            yield f"{name} is {value!r}, was {other!r}"
-
-
 def _pair_records(a: Run, b: Run) -> Iterator[tuple[RunRecord, RunRecord]]:
     """Records of the moments that both runs hold, in order."""
     others = {(record.epoch, record.batch): record for record in b.records}
@@ -295,41 +366,40 @@ def _pair_records(a: Run, b: Run) -> Iterator[tuple[RunRecord, RunRecord]]:
             yield record, other
 
 
-def _compare_length(a: Run, b: Run, previous: str | None) -> Mismatch | None:
-    """Tell if one of the runs went on for longer."""
-    ends = [_last_moment(run) for run in (a, b)]
-    if ends[0][0] == ends[1][0]:
+# --- plain values ---------------------------------------------------------
+
+
+def _outline_run(run: Run) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "name": run.header.name,
+        "started": run.header.started,
+        "seed": run.header.identity.get("seed"),
+        "status": None if run.end is None else run.end.status,
+        "num_records": len(run.records),
+        "checksum": run.checksum,
+    }
+
+
+def _mismatch_to_json(mismatch: Mismatch | None) -> dict[str, Any] | None:
+    if mismatch is None:
         return None
-    last = (a if ends[0][0] > ends[1][0] else b).records[-1]
-    return Mismatch(
-        moment=last.moment,
-        epoch=last.epoch,
-        batch=last.batch,
-        roles=("records",),
-        places=("length",),
-        agreed=("all that both recorded",),
-        details=(f"a ends at {ends[0][1]}, b at {ends[1][1]}",),
-        previous=previous,
-    )
+    return {"role": mismatch.role, **to_plain(mismatch)}
 
 
-def _last_moment(run: Run) -> tuple[int, str]:
-    """The last whole epoch that a run recorded."""
-    last, moment = -1, "its start"
-    for record in run.records:
-        if record.epoch is not None and record.batch is None:
-            last, moment = record.epoch, record.moment
-    return last, moment
-
-
-def _position(key: Any) -> tuple[int, str]:
-    """Known parts of the identity first, in their usual order."""
-    known = list(_WORDS)
-    rank = known.index(key) if key in known else len(known)
-    return rank, str(key)
-
-
-def _shorten(places: tuple[str, ...]) -> str:
-    shown = ", ".join(places[:_SHOWN])
-    more = len(places) - _SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown
+def to_plain(value: Any) -> Any:
+    """Dataclasses and tuples as dicts and lists, NaN and infinity as text."""
+    if is_dataclass(value):
+        return {
+            one.name: to_plain(getattr(value, one.name))
+            for one in fields(value)
+        }
+    if isinstance(value, Norms):
+        return to_plain(dict(zip(value._fields, value, strict=True)))
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

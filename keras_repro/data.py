@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -14,6 +15,11 @@ import numpy.typing as npt
 
 from keras_repro import _backends, seeding
 from keras_repro.attributes import AttributeState
+from keras_repro.checksums import (
+    checksum_array,
+    combine_checksums,
+    view_array,
+)
 
 
 def epoch_order(
@@ -47,23 +53,231 @@ _log = logging.getLogger(__name__)
 
 
 class OrderedPasses:
-    """Gives each pass over the data the order of its epoch."""
+    """Gives each pass over the data the order of its epoch.
+
+    Remembers the last orders that it gave, so that what was fed can be told.
+    """
 
     def __init__(self, seed: int, first_epoch: int, shuffle: Any) -> None:
         self._seed = seed
-        self._next = first_epoch
+        self._first = self._next = first_epoch
         self._shuffle = shuffle
+        self._given: dict[int, tuple[npt.NDArray[np.int64], int]] = {}
 
     def __call__(
         self, num_samples: int, batch_size: int
     ) -> npt.NDArray[np.int64]:
         """The order of the next pass, shape `(num_samples,)`."""
         epoch, self._next = self._next, self._next + 1
+        order = self._make_order(epoch, num_samples, batch_size)
+        self._given[epoch - self._first] = order, batch_size
+        # A pipeline may have begun the next pass before this one is trained.
+        self._given.pop(epoch - self._first - 3, None)
+        return order
+
+    def _make_order(
+        self, epoch: int, num_samples: int, batch_size: int
+    ) -> npt.NDArray[np.int64]:
+        if not self._shuffle:
+            return np.arange(num_samples)
         if self._shuffle == "batch":
             return epoch_order_within_batches(
                 self._seed, epoch, num_samples, batch_size
             )
         return epoch_order(self._seed, epoch, num_samples)
+
+    def find_batch(
+        self, passes: int, batch: int
+    ) -> npt.NDArray[np.int64] | None:
+        """The samples of one batch.
+
+        Args:
+            passes: How many passes had begun before this one.
+            batch: Which batch; beyond the end of a pass it is one of the next.
+
+        Returns:
+            Indices, or `None` if that order is not remembered.
+        """
+        while passes in self._given:
+            order, size = self._given[passes]
+            num_batches = -(-len(order) // size)
+            if batch < num_batches:
+                return order[batch * size : (batch + 1) * size]
+            batch -= num_batches
+            passes += 1
+        return None
+
+
+class FedSamples:
+    """What a training on arrays was fed, batch by batch.
+
+    Args:
+        arrays: Inputs, targets and weights, nested in any way.
+        passes: Gave the order.
+        steps: `steps_per_epoch`: with it, passes go on across epochs.
+    """
+
+    def __init__(
+        self, arrays: Any, passes: OrderedPasses, steps: int | None
+    ) -> None:
+        self._arrays = arrays
+        self._passes = passes
+        self._steps = steps
+        self._rows: list[npt.NDArray[Any]] | None = None
+
+    def checksum(self, epochs: int, first: int, last: int) -> str | None:
+        """Checksum of the samples of some batches, in their order.
+
+        Args:
+            epochs: How many epochs this training had begun before this one.
+            first: The first batch.
+            last: The last batch.
+
+        Returns:
+            A checksum, or `None` for data whose rows cannot be taken.
+        """
+        if self._rows is None:
+            self._rows = _find_rows(self._arrays)
+        parts = []
+        for batch in range(first, last + 1):
+            if self._steps:
+                place = 0, epochs * self._steps + batch
+            else:
+                place = epochs, batch
+            indices = self._passes.find_batch(*place)
+            if indices is None or not self._rows:
+                return None
+            parts += [checksum_array(rows[indices]) for rows in self._rows]
+        return parts[0] if len(parts) == 1 else combine_checksums(parts)
+
+
+def _find_rows(arrays: Any) -> list[npt.NDArray[Any]]:
+    """The arrays as NumPy sees them; none if one of them has no plain rows."""
+    result = []
+    for leaf in keras.tree.flatten(arrays):
+        if leaf is None:
+            continue
+        values = leaf.to_numpy() if hasattr(leaf, "iloc") else view_array(leaf)
+        if values.ndim == 0 or values.dtype.hasobject:
+            return []
+        result.append(values)
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOutline:
+    """What `fit` was given.
+
+    Args:
+        kind: `"arrays"`, `"tf.data.Dataset"`, `"PyDataset"`, `"DataLoader"`,
+            `"generator"` or `"unknown"`.
+        num_samples: How many samples; `None` where nobody knows.
+        num_batches: How many batches an epoch has, if the data say so.
+        arguments: Those arguments of `fit` that decide what is fed in which
+            order.
+        arrays: Inputs, targets and weights, or `None` if they are no arrays.
+    """
+
+    kind: str = "unknown"
+    num_samples: int | None = None
+    num_batches: int | None = None
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    arrays: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a run's header."""
+        leaves = () if self.arrays is None else keras.tree.flatten(self.arrays)
+        return {
+            "kind": self.kind,
+            "num_samples": self.num_samples,
+            "num_batches": self.num_batches,
+            **self.arguments,
+            "arrays": [
+                {
+                    "shape": [int(size) for size in leaf.shape],
+                    "dtype": _name_dtype(leaf),
+                }
+                for leaf in leaves
+                if hasattr(leaf, "shape")
+            ],
+        }
+
+    @property
+    def num_bytes(self) -> int:
+        """How large the arrays are, about."""
+        leaves = () if self.arrays is None else keras.tree.flatten(self.arrays)
+        return sum(_count_bytes(leaf) for leaf in leaves)
+
+
+def outline_data(call: Mapping[str, Any]) -> DataOutline:
+    """Say what `fit` is given.
+
+    Args:
+        call: The arguments of `fit` by name.
+    """
+    x = call.get("x")
+    arrays = (x, call.get("y"), call.get("sample_weight"))
+    kind = _find_kind(arrays)
+    is_array = kind == "arrays"
+    arguments: dict[str, Any] = {
+        "batch_size": call.get("batch_size") or (32 if is_array else None),
+        "shuffle": call.get("shuffle", True) if is_array else None,
+        "steps_per_epoch": call.get("steps_per_epoch"),
+        "initial_epoch": call.get("initial_epoch") or 0,
+        "validation_split": call.get("validation_split") or 0.0,
+    }
+    weights = call.get("class_weight")
+    if weights:
+        arguments["class_weight"] = {
+            str(key): float(value) for key, value in sorted(weights.items())
+        }
+    return DataOutline(
+        kind=kind,
+        num_samples=_count_rows(arrays) if is_array else None,
+        num_batches=None if is_array else _count_batches(x),
+        arguments=arguments,
+        arrays=arrays if is_array else None,
+    )
+
+
+def _find_kind(arrays: tuple[Any, Any, Any]) -> str:
+    x = arrays[0]
+    if x is not None and _backends.are_arrays(arrays):
+        return "arrays"
+    if _backends.is_tf_dataset(x):
+        return "tf.data.Dataset"
+    if isinstance(x, keras.utils.PyDataset):
+        return "PyDataset"
+    if _backends.is_torch_loader(x):
+        return "DataLoader"
+    return "generator" if isinstance(x, types.GeneratorType) else "unknown"
+
+
+def _count_rows(arrays: Any) -> int | None:
+    for leaf in keras.tree.flatten(arrays):
+        if hasattr(leaf, "shape") and len(leaf.shape):
+            return int(leaf.shape[0])
+    return None
+
+
+def _count_batches(x: Any) -> int | None:
+    try:
+        return len(x)
+    except (TypeError, ValueError, NotImplementedError, OverflowError):
+        return None
+
+
+def _count_bytes(leaf: Any) -> int:
+    size = getattr(leaf, "nbytes", None)
+    if isinstance(size, (int, np.integer)):
+        return int(size)
+    # Tables and sparse tensors; eight bytes for each number of them.
+    return 8 * int(np.prod([int(n or 0) for n in getattr(leaf, "shape", ())]))
+
+
+def _name_dtype(leaf: Any) -> str | None:
+    dtype = getattr(leaf, "dtype", None)
+    return None if dtype is None else str(getattr(dtype, "name", dtype))
 
 
 def _put_back(head: Any, rest: Any) -> Iterator[Any]:

@@ -66,6 +66,8 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
             history = getattr(model, "history", None)
             if history is not None and history is not earlier:
                 trial.epochs_trained += len(history.epoch)
+            # The arrays are the caller's; nothing here keeps them alive.
+            trial.data, trial.fed = data.DataOutline(), None
 
 
 @contextmanager
@@ -118,8 +120,8 @@ def _prepare(model: Any, call: dict[str, Any]) -> None:
     trial: Trial = model._repro
     x, y = call.get("x"), call.get("y")
     weights = call.get("sample_weight")
-    is_array = _backends.are_arrays((x, y, weights))
-    trial.data_arrays = (x, y, weights) if is_array else None
+    trial.data = data.outline_data(call)
+    trial.fed = None
     trial.data_notes = data.describe_order(x)
     trial.positions.enter(x, at_start=trial.at_start and trial.has_trained)
     if _needs_building(model):
@@ -193,18 +195,22 @@ def _capture_for_training(model: Any) -> None:
 def _order_arrays(model: Any, call: dict[str, Any]) -> None:
     """Feed arrays in the order of the trial's seed and the epoch."""
     trial: Trial = model._repro
-    shuffle = call.get("shuffle", True)
-    if trial.data_arrays is None or not shuffle or not model.compiled:
+    if trial.data.arrays is None or not model.compiled:
         return
     first = max(trial.epochs_trained, call.get("initial_epoch") or 0)
+    steps = call.get("steps_per_epoch")
+    passes = data.OrderedPasses(
+        trial.settled_seed, first, call.get("shuffle", True)
+    )
+    trial.fed = data.FedSamples(trial.data.arrays, passes, steps)
     call["x"] = _backends.make_ordered_adapter(
         call.get("x"),
         call.pop("y", None),
         call.pop("sample_weight", None),
         batch_size=call.get("batch_size"),
-        steps=call.get("steps_per_epoch"),
+        steps=steps,
         class_weight=call.pop("class_weight", None),
-        order=data.OrderedPasses(trial.settled_seed, first, shuffle),
+        order=passes,
     )
 
 

@@ -6,7 +6,6 @@ the class itself stays a list of promises.
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,8 @@ class Trial:
         self.epochs_trained = 0
         self.positions = data.DataPositions()
         self.data_notes: list[str] = []
-        self.data_arrays: Any = None
+        self.data = data.DataOutline()
+        self.fed: data.FedSamples | None = None
         self.compile_config: Any = None
         self.seed: int | None = None
 
@@ -79,23 +79,13 @@ class Trial:
             raise RuntimeError(msg)
         return self.streams
 
-    @property
-    def data_identity(self) -> str | None:
-        """Checksum of the arrays that `fit` was given."""
-        if self.data_arrays is None:
-            return None
-        return compute_checksum(self.data_arrays)
-
     def random_checksum(self) -> str:
         """Checksum of where the streams of the trial stand."""
         if self.streams is None:
             return compute_checksum([])
-        position = seeding.rng_to_json(self.streams.position)
-        # Which other libraries are loaded says nothing of the trial.
-        backend = _backends.get_backend().name
-        position["backends"] = {backend: position["backends"].get(backend)}
-        text = json.dumps(position, sort_keys=True).encode()
-        return compute_checksum(memoryview(text))
+        return seeding.checksum_rng(
+            self.streams.position, _backends.get_backend().name
+        )
 
 
 def require_built(model: Any, what: str) -> None:

@@ -1,12 +1,13 @@
 """Every variable of a model, by role and place.
 
 Keras numbers names per process (`dense_7`), so a variable is known by where it
-stands: `layers.2.kernel`, `optimizer.0`.
+stands: `layers.2.kernel`, `optimizer.momentum.layers.2.kernel`.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _SEED_STATE = "seed_generator_state"
+_HAS_DIGIT = re.compile(r"\d")
 _AUTO_NUMBERED = re.compile(r"variable(_\d+)?")
 
 
@@ -62,12 +64,18 @@ def iterate_variables(model: Any) -> list[VariablePlace]:
     listed += [v for v in _recurrent_states(model) if id(v) not in known]
     result = [_describe(v, places[id(v)]) for v in _unique(listed)]
     seen = {id(entry.variable) for entry in result}
-    for role, name, variables in _flat_groups(model):
-        for index, variable in enumerate(variables):
+    for name, optimizer in find_optimizers(model).items():
+        for variable, place in _name_slots(optimizer, places):
             if id(variable) not in seen:
                 seen.add(id(variable))
-                place = f"{name}.{index}"
-                result.append(VariablePlace(role, place, variable))
+                one = VariablePlace("optimizer", f"{name}.{place}", variable)
+                result.append(one)
+    for index, variable in enumerate(model.metrics_variables):
+        if id(variable) not in seen:
+            seen.add(id(variable))
+            result.append(
+                VariablePlace("metrics", f"metrics.{index}", variable)
+            )
     return result
 
 
@@ -106,10 +114,38 @@ def read_variable(variable: Any) -> npt.NDArray[Any]:
     return np.array(keras.ops.convert_to_numpy(variable.value), copy=True)
 
 
-def _flat_groups(model: Any) -> Iterator[tuple[str, str, list[Any]]]:
-    for name, optimizer in find_optimizers(model).items():
-        yield "optimizer", name, list(optimizer.variables)
-    yield "metrics", "metrics", list(model.metrics_variables)
+def _name_slots(
+    optimizer: Any, places: dict[int, str]
+) -> Iterator[tuple[Any, str]]:
+    """Name an optimizer's variables by what they belong to.
+
+    A slot is known by its kind and the variable that it serves, such as
+    `momentum.layers.0.kernel`; one whose name says neither, by its position.
+    """
+    served = {
+        variable.path.replace("/", "_"): places[id(variable)]
+        for variable in _backends.optimized_variables(optimizer)
+        if id(variable) in places
+    }
+    variables = list(optimizer.variables)
+    names = [_name_slot(variable.name, served) for variable in variables]
+    counts = Counter(names)
+    for index, variable in enumerate(variables):
+        name = names[index]
+        is_known = name is not None and counts[name] == 1
+        yield variable, str(name) if is_known else str(index)
+
+
+def _name_slot(name: str, served: dict[str, str]) -> str | None:
+    """`momentum.layers.0.kernel`, `learning_rate`, or `None`."""
+    served_one, _, kind = name.rpartition("_")
+    while served_one:
+        if served_one in served:
+            return f"{kind}.{served[served_one]}"
+        served_one, _, more = served_one.rpartition("_")
+        kind = f"{more}_{kind}"
+    # A number in it may be one that Keras counts per process.
+    return None if _HAS_DIGIT.search(name) else name
 
 
 def _describe(variable: Any, place: str) -> VariablePlace:

@@ -27,7 +27,28 @@ def _find_backend():
 HAS_BACKEND = _find_backend()
 # The modules and tests that need no Keras; the others are not even collected
 # where there is none.
-LAYER_0 = ("checksums", "comparison", "runs")
+LAYER_0 = (
+    "agreements",
+    "checksums",
+    "cli",
+    "comparison",
+    "environment_differences",
+    "faults",
+    "fuzz",
+    "line_files",
+    "mismatches",
+    "norms",
+    "page",
+    "plots",
+    "reports",
+    "run_fields",
+    "run_files",
+    "run_lines",
+    "runs",
+    "snapshots",
+    "stored_arrays",
+    "switches",
+)
 
 
 def _needs_keras(path):

@@ -1,220 +1,346 @@
-"""The first place where two runs differ, and what still agreed."""
+"""Two runs down to the first mismatch; many runs, by what agrees."""
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from keras_repro.comparison import (
-    compare_identities,
-    compare_records,
-    compare_runs,
-    with_note,
-)
-from keras_repro.runs import Run, RunHeader, RunRecord
+from keras_repro.agreements import find_part
+from keras_repro.checksums import checksum_array
+from keras_repro.comparison import compare_runs, group_runs
+from keras_repro.norms import Norms, compute_norms
+from keras_repro.runs import Run, RunEnd, RunHeader, RunRecord
+from keras_repro.snapshots import snapshot_folder, write_snapshot
 
-PLACES = {
-    "random": {"layers.1.seed_generator_state": "a"},
-    "weights": {"layers.0.kernel": "a", "layers.0.bias": "a"},
-    "optimizer": {"optimizer.0": "a", "optimizer.1": "a"},
-    "metrics": {"metrics.0": "a"},
-}
+KERNEL, BIAS = "layers.0.kernel", "layers.0.bias"
+START = {KERNEL: np.ones((2, 2), "float32"), BIAS: np.zeros(2, "float32")}
 
 
-def make(index=1, epoch=0, change=(), metrics=None, streams=None):
-    """A record of all roles, in which some places are changed."""
-    variables = {
-        role: {
-            place: "b" if place in change else checksum
-            for place, checksum in group.items()
-        }
-        for role, group in PLACES.items()
+def make(epoch, change=(), *, by=0.25, batch=None, **fields):
+    """A record after some epochs, in which some places are changed."""
+    arrays = {
+        place: value + (by if place in change else 0)
+        for place, value in START.items()
     }
+    variables = {
+        place: checksum_array(value) for place, value in arrays.items()
+    }
+    norms = {place: compute_norms(value) for place, value in arrays.items()}
     return RunRecord(
         run_id="r1",
-        index=index,
+        index=0 if epoch is None else epoch + 1,
         epoch=epoch,
-        batch=None,
-        model="kr1:m",
+        batch=batch,
+        model=f"kr1:{variables[KERNEL]}",
         roles={},
-        variables=variables,
-        streams=streams,
-        metrics=metrics or {},
+        variables={
+            "random": {"layers.1.seed_generator_state": "a"},
+            "weights": variables,
+            "optimizer": {"optimizer.learning_rate": "a"},
+        },
+        norms={"weights": norms},
+        **fields,
     )
 
 
-def make_header(seed=1):
-    identity = {"seed": seed, "model": "kr1:a"}
-    return RunHeader(run_id="r1", started="x", identity=identity)
-
-
-def make_run(*records, seed=1):
-    return Run(make_header(seed=seed), records)
-
-
-def test_equal_records():
-    """Equal records have no mismatch; one changed place is one."""
-    assert compare_records(make(), make()) is None
-    assert compare_records(make(), make(change=["optimizer.1"])) is not None
-
-
-def test_roles_and_places_in_order():
-    """Random state comes first, then weights, optimizer, metrics."""
-    change = ["metrics.0", "optimizer.1", "layers.0.bias"]
-    change.append("layers.1.seed_generator_state")
-    found = compare_records(make(), make(epoch=0, change=change))
-    assert found.roles == ("random", "weights", "optimizer", "metrics")
-    assert found.places == tuple(reversed(change))
-    assert found.agreed == ("weights (1 of 2)", "optimizer (1 of 2)")
-
-
-def test_only_what_differs_is_named():
-    """Roles that agree are told as such."""
-    found = compare_records(make(), make(change=["layers.0.kernel"]))
-    assert (found.roles, found.places) == (("weights",), ("layers.0.kernel",))
-    assert "random (1 of 1)" in found.agreed
-    assert "optimizer (2 of 2)" in found.agreed
-
-
-def test_streams_count_where_both_know_them():
-    """The trial's random streams are compared if both recorded them."""
-    a, b = make(streams="s"), make(streams="t")
-    assert compare_records(a, b).places == ("random streams",)
-    assert compare_records(a, make()) is None
-    assert compare_records(a, make(streams="s")) is None
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "equal"),
-    [
-        (0.1, 0.1, True),
-        (0.1, 0.1 + 2**-56, False),
-        (0.0, -0.0, False),
-        (float("nan"), float("nan"), True),
-        (float("nan"), 1.0, False),
-    ],
-)
-def test_metrics_are_compared_by_bits(ours, theirs, equal):
-    """One bit of a metric counts; a NaN equals a NaN."""
-    a = make(metrics={"loss": theirs})
-    found = compare_records(a, make(metrics={"loss": ours}))
-    assert (found is None) == equal
-    if found is not None:
-        assert found.places == ("metric 'loss'",)
-        assert found.details == (f"loss is {ours!r}, was {theirs!r}",)
-
-
-def test_validation_added_on_purpose():
-    """A metric that only one run has is no mismatch; a shared one is."""
-    a = make(metrics={"loss": 1.0})
-    b = make(metrics={"loss": 1.0, "val_loss": 2.0}, change=["metrics.0"])
-    assert compare_records(a, b) is None
-    worse = replace(b, metrics={"loss": 2.0, "val_loss": 2.0})
-    assert compare_records(a, worse).places == ("metric 'loss'",)
-
-
-def test_initial_state_that_was_not_built_yet():
-    """An unbuilt optimizer is no mismatch at the start; later it is."""
-    unbuilt = {**PLACES, "optimizer": {"optimizer.0": "z"}, "metrics": {}}
-    for epoch, equal in ((None, True), (0, False)):
-        a = make(epoch=epoch)
-        found = compare_records(a, replace(a, variables=unbuilt))
-        assert (found is None) == equal
-    a = make(epoch=None)
-    assert compare_records(a, make(epoch=None, change=["metrics.0"])) is None
-    assert compare_records(a, make(epoch=None, change=["optimizer.0"]))
-    assert compare_records(a, make(epoch=None, change=["layers.0.bias"]))
-
-
-@given(st.sets(st.sampled_from([p for g in PLACES.values() for p in g])))
-def test_comparison_is_symmetric(change):
-    """Both ways round the same places differ."""
-    a, b = make(), make(change=change)
-    there, back = compare_records(a, b), compare_records(b, a)
-    assert (there is None) == (back is None) == (not change)
-    if there is not None:
-        assert (there.places, there.agreed) == (back.places, back.agreed)
-        assert set(there.places) == change
+def make_run(*records, seed=1, status="finished", **fields):
+    header = RunHeader(
+        run_id="r1",
+        started="x",
+        identity={"seed": seed, "model": "kr1:a"},
+        variables=tuple(
+            {
+                "role": "weights",
+                "place": place,
+                "shape": list(value.shape),
+                "dtype": "float32",
+            }
+            for place, value in START.items()
+        ),
+        **fields,
+    )
+    end = RunEnd(run_id="r1", status=status, ended="x", num_records=1)
+    return Run(header, records, end)
 
 
 def test_first_mismatch_of_runs():
     """The earliest moment is named, and the last that was equal."""
-    a = make_run(make(0, None), make(1, 0), make(2, 1), make(3, 2))
-    change = ["layers.0.bias"]
-    b = make_run(
-        make(0, None), make(1, 0), make(2, 1, change), make(3, 2, change)
+    a = make_run(make(None), make(0), make(1), make(2))
+    b = make_run(make(None), make(0), make(1, [BIAS]), make(2, [BIAS]))
+    same = compare_runs(a, a)
+    assert (same.equal, same.agree, same.status) == (
+        True,
+        True,
+        "bitwise equal",
     )
-    assert compare_runs(a, a).equal
-    assert str(compare_runs(a, a)).endswith("Bitwise equal at 4 moments.")
+    assert (same.num_compared, same.first_mismatch) == (4, None)
     found = compare_runs(a, b)
-    assert not found.equal
-    assert found.first_mismatch.epoch == 1
+    assert (found.equal, found.agree, found.status) == (False,) * 2 + (
+        "different",
+    )
+    assert found.first_mismatch == found.first_beyond
+    assert (found.first_mismatch.epoch, found.first_mismatch.role) == (
+        1,
+        "weights",
+    )
     assert found.first_mismatch.previous == "epoch 1"
+    [difference] = found.first_mismatch.differences
+    assert (difference.place, difference.b.largest) == (BIAS, 0.25)
     text = str(found)
-    for words in ("epoch 2", "weights", "layers.0.bias", "optimizer (2 of 2)"):
+    for words in ("epoch 2", "weights", BIAS):
         assert words in text
+    assert "Bitwise equal" in str(same)
+
+
+def test_roles_that_part_at_the_start():
+    """A mismatch before any step is one of the initial state."""
+    a, b = make_run(make(None)), make_run(make(None, [BIAS]))
+    assert compare_runs(a, b).first_mismatch.role == "initial state"
+    later = compare_runs(make_run(make(0)), make_run(make(0, [BIAS])))
+    assert later.first_mismatch.role == "weights"
+
+
+def test_other_arrays_part_first():
+    """Where other data were given, the data parted before the weights."""
+    a, b = (
+        make_run(make(None), record) for record in (make(0), make(0, [BIAS]))
+    )
+    for run, data in ((a, "kr1:x"), (b, "kr1:y")):
+        run.header.identity["data"] = data
+    found = compare_runs(a, b)
+    assert found.first_mismatch.role == "data"
+    assert found.first_mismatch.roles == ("data", "weights")
+    b.header.identity["data"] = "kr1:x"
+    assert compare_runs(a, b).first_mismatch.role == "weights"
 
 
 def test_runs_that_recorded_at_other_moments():
     """Moments of one run alone are passed over; with none shared it says so."""
-    each = make_run(make(0, None), make(1, 0), make(2, 1))
-    batch = replace(make(1, 0), batch=3)
-    finer = make_run(make(0, None), batch, make(2, 0), make(3, 1))
+    each = make_run(make(None), make(0), make(1))
+    finer = make_run(make(None), make(0, batch=3), make(1), make(2))
     assert compare_runs(each, finer).equal
-    nothing = compare_runs(each, make_run(batch))
+    nothing = compare_runs(each, make_run(make(0, batch=3)))
     assert nothing.first_mismatch.roles == ("records",)
+    assert not nothing.agree
 
 
-def test_a_run_that_ended_early_differs():
-    """Runs of other lengths are not equal, in either order."""
-    short = make_run(make(0, None), make(1, 0))
-    long = make_run(make(0, None), make(1, 0), make(2, 1))
-    for a, b in ((short, long), (long, short)):
-        found = compare_runs(a, b).first_mismatch
-        assert (found.epoch, found.roles) == (1, ("records",))
-    start = make_run(make(0, None))
-    assert not compare_runs(start, long).equal
+def test_a_run_that_went_on_is_told_as_such():
+    """More epochs are no mismatch; nor is a run that failed on the way."""
+    short = make_run(make(None), make(0))
+    long = make_run(make(None), make(0), make(1), make(2))
+    assert compare_runs(short, short).notes == ()
+    found = compare_runs(short, long)
+    assert found.equal
+    assert found.notes == ("b went on for 2 more epochs: 1 are in both",)
+    failed = replace(
+        short, end=replace(short.end, status="failed", exception="OSError")
+    )
+    assert (
+        "did not finish: failed by OSError"
+        in compare_runs(failed, long).notes[1]
+    )
+    assert "no end" in compare_runs(replace(short, end=None), short).notes[0]
+    assert (
+        "half-written"
+        in compare_runs(replace(short, torn=True), short).notes[0]
+    )
 
 
-def test_identities():
-    """Another seed is told as what it is, beside the first mismatch."""
-    a, b = make_run(make(0, None)), make_run(make(0, None), seed=2)
-    assert compare_identities(a.header, a.header) is None
-    found = compare_identities(a.header, b.header)
-    assert (found.roles, found.places) == (("identity",), ("seed",))
-    assert found.agreed == ("model",)
+def test_other_metrics_and_names_are_told_as_such():
+    """Metrics of one run alone and renamed layers are no mismatch."""
+    a = make(0, metrics={"loss": 1.0})
+    b = make(0, metrics={"loss": 1.0, "mae": 2.0, "mse": 1.0})
+    found = compare_runs(make_run(a), make_run(b))
+    assert found.equal
+    assert found.notes == ("only b has the metrics mae, mse",)
+    weights = {
+        place.replace("kernel", "w"): value
+        for place, value in a.variables["weights"].items()
+    }
+    renamed = replace(a, variables={**a.variables, "weights": weights})
+    other = replace(make_run(renamed).header, model={"class": "Mine"})
+    found = compare_runs(make_run(a), Run(other, (renamed,), None))
+    assert found.equal
+    assert "renamed: layers.0.kernel of a is layers.0.w of b" in found.notes
+    assert "the class of the model is None in a, Mine in b" in found.notes
+
+
+def test_environments_are_told_beside():
+    """Another processor is no mismatch, and is told with what it may do."""
+    a = make_run(make(0), environment={"processor": "x", "os": "Linux"})
+    b = make_run(make(0), environment={"processor": "y", "os": "Linux"})
+    found = compare_runs(a, b)
+    assert found.equal
+    [difference] = found.environment
+    assert (difference.key, difference.a, difference.b) == (
+        "processor",
+        "x",
+        "y",
+    )
+    assert difference.sentence in str(found).replace(
+        "\n", " "
+    ) or difference.key in str(found)
+
+
+def test_identities_are_told_beside():
+    """Another seed is told as what it is, beside the verdict."""
+    a, b = make_run(make(None)), make_run(make(None), seed=2)
     both = compare_runs(a, b)
     assert both.equal
-    assert "b has another seed: 2, not 1" in str(both)
+    assert "another seed: 2, not 1" in str(both)
     assert compare_runs(a, a).identity is None
 
 
-def test_unknown_part_of_an_identity():
-    """A part that only one of them knows differs."""
-    header = make_header()
-    other = replace(header, identity={**header.identity, "other": 1})
-    assert compare_identities(header, other).places == ("other",)
+def test_within_a_tolerance():
+    """Tolerances give a third verdict, and say where bits differ first."""
+    a = make_run(make(None), make(0), make(1))
+    b = make_run(
+        make(None), make(0, [KERNEL], by=1e-6), make(1, [KERNEL], by=0.5)
+    )
+    assert compare_runs(a, b).status == "different"
+    found = compare_runs(a, b, rtol=1e-4)
+    assert found.status == "different"
+    assert (found.first_mismatch.epoch, found.first_beyond.epoch) == (0, 1)
+    close = make_run(make(None), make(0, [KERNEL], by=1e-6))
+    found = compare_runs(a, close, rtol=1e-4)
+    assert (found.status, found.equal, found.agree) == (
+        "within tolerance",
+        False,
+        True,
+    )
+    assert found.first_mismatch.differences[0].status == "within tolerance"
+    assert found.first_beyond is None
+    assert compare_runs(a, close, atol=1e-4).agree
+    assert not compare_runs(a, close, rtol=1e-9).agree
 
 
-def test_many_places_are_shortened():
-    """A terminal gets the first places and the number of the others."""
-    change = [p for group in PLACES.values() for p in group]
-    text = str(compare_records(make(), make(change=change)))
-    assert "and 1 more" in text
-    assert "agreed:  nothing" in text
+def test_agreements_part_by_part():
+    """Each epoch says of each part whether it agrees, and how far not."""
+    a = make_run(make(None), make(0), make(1))
+    b = make_run(make(None), make(0), make(1, [KERNEL], by=1.0))
+    found = {
+        (one.epoch, one.part): one for one in compare_runs(a, b).agreements
+    }
+    assert len(found) == 9
+    assert found[0, "layers.0"].status == "bitwise equal"
+    assert found[0, "layers.0"].distance == 0.0
+    assert found[1, "layers.0"].status == "different"
+    assert found[1, "layers.0"].distance == 0.5
+    assert found[1, "optimizer"].status == "bitwise equal"
+    streams = make_run(replace(make(0), streams="s"))
+    other = make_run(replace(make(0), streams="t"))
+    parts = {
+        one.part: one.status for one in compare_runs(streams, other).agreements
+    }
+    assert parts["random"] == "different"
 
 
-def test_notes():
-    """A note is added to a copy."""
-    found = compare_records(make(), make(change=["optimizer.0"]))
-    assert with_note(found, "why").details == ("why",)
-    assert found.details == ()
+@pytest.mark.parametrize(
+    ("role", "place", "part"),
+    [
+        ("weights", "layers.2.kernel", "layers.2"),
+        ("weights", "layers.2.layers.10.kernel", "layers.2.layers.10"),
+        ("weights", "scale", "model"),
+        ("random", "layers.1.seed_generator_state", "random"),
+        ("metrics", "metrics.0", "metrics"),
+    ],
+)
+def test_parts(role, place, part):
+    """Weights belong to their layer, the rest to its role."""
+    assert find_part(role, place) == part
+
+
+def write_snapshots(tmp_path, name, records, arrays):
+    """A run in a file's folder, with a snapshot for each record."""
+    path = tmp_path / "runs.jsonl"
+    path.touch()
+    folder = snapshot_folder(path, name)
+    kept = []
+    for record, values in zip(records, arrays, strict=True):
+        variables = {
+            ("weights", place): value for place, value in values.items()
+        }
+        sums = {key: checksum_array(value) for key, value in variables.items()}
+        file = f"{record.index:06d}.h5"
+        write_snapshot(folder, file, variables, sums, run_id=name)
+        weights = {place: checksum_array(v) for place, v in values.items()}
+        by_role = {**record.variables, "weights": weights}
+        kept.append(replace(record, snapshot=file, variables=by_role))
+    run = make_run(*kept, snapshots=folder.relative_to(tmp_path).as_posix())
+    header = replace(run.header, run_id=name)
+    return replace(run, header=header, path=path)
+
+
+def test_snapshots_measure_exactly(tmp_path):
+    """Sizes in units in the last place, at the mismatch or the next snapshot."""
+    records = [make(None), make(0)]
+    near = {**START, KERNEL: np.nextafter(START[KERNEL], np.float32(2))}
+    a = write_snapshots(tmp_path, "a" * 32, records, [START, START])
+    b = write_snapshots(tmp_path, "b" * 32, records, [START, near])
+    found = compare_runs(a, b).first_mismatch
+    [difference] = found.differences
+    assert difference.place == KERNEL
+    assert difference.exact.largest_ulp == 1
+    assert difference.exact.share == 1.0
+    # Each element is close, though no norm would have said so exactly.
+    assert compare_runs(a, b, rtol=1e-6).status == "within tolerance"
+    assert compare_runs(a, b, rtol=1e-9).status == "different"
+    batch = make(0, [KERNEL], batch=2)
+    early = [
+        replace(run, records=(run.records[0], between, run.records[1]))
+        for run, between in ((a, batch), (b, make(0, batch=2)))
+    ]
+    found = compare_runs(*early).first_mismatch
+    assert found.batch == 2
+    assert "exact sizes are those at epoch 1" in found.details
+    assert found.differences[0].exact.largest_ulp == 1
+
+
+def test_snapshots_that_are_gone(tmp_path):
+    """Where a snapshot has gone, the norms are what is left."""
+    a = write_snapshots(tmp_path, "a" * 32, [make(0)], [START])
+    other = {**START, BIAS: START[BIAS] + 1}
+    b = write_snapshots(tmp_path, "b" * 32, [make(0)], [other])
+    assert compare_runs(a, b).first_mismatch.differences[0].exact is not None
+    for file in tmp_path.glob("runs.jsonl.snapshots/*/*.h5"):
+        file.unlink()
+    assert compare_runs(a, b).first_mismatch.differences[0].exact is None
+
+
+def test_groups():
+    """Runs are sorted by what agrees, the largest group first."""
+    one, other = make_run(make(0)), make_run(make(0, [BIAS]))
+    groups = group_runs([other, one, one, one])
+    assert groups.groups == ((1, 2, 3), (0,))
+    assert not groups.agree
+    [comparison] = groups.comparisons
+    assert comparison.first_mismatch.places == (BIAS,)
+    assert group_runs([one, one]).agree
+    assert group_runs([one, other], atol=1.0).agree
+    with pytest.raises(ValueError, match="two runs or more. Received: 1"):
+        group_runs([one])
+
+
+def test_json_is_strict():
+    """What `--json` prints is plain, with NaN and infinities as text."""
+    bad = replace(
+        make(0, [BIAS], metrics={"loss": float("nan")}),
+        norms={"weights": {BIAS: Norms(float("inf"), float("nan"), 1.0)}},
+    )
+    a, b = make_run(make(0, metrics={"loss": 1.0})), make_run(bad)
+    for result in (compare_runs(a, b), group_runs([a, b])):
+        text = json.dumps(result.to_json(), allow_nan=False)
+        assert '"inf"' in text
+    content = compare_runs(a, b).to_json()
+    assert content["status"] == "different"
+    assert content["first_mismatch"]["role"] == "weights"
+    assert content["first_mismatch"]["differences"][0]["b"]["mean"] == "nan"
 
 
 def test_only_runs_can_be_compared():
     """A path is not a run; the error says how to load one."""
-    run = make_run(make())
+    run = make_run(make(0))
     with pytest.raises(TypeError, match=r"`b` must be a Run. Received: 'x'"):
         compare_runs(run, "x")
     with pytest.raises(TypeError, match=r"`a` must be a Run"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro.runs import load_run
+from keras_repro.run_files import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 7

@@ -1,0 +1,240 @@
+"""The command `keras-repro`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_repro.cli_arguments import MisuseError, make_parser
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
+_BROKEN_PIPE = 141  # As a shell reports a program that SIGPIPE ended.
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Its arguments; those of the process if `None`.
+
+    Returns:
+        The exit code: 0 equal, 1 different, 2 trouble.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _never_fail_to_encode()
+    try:
+        code = _try(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has read enough. Python would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+# --- the commands ------------------------------------------------------------
+
+
+def _try(arguments: list[str]) -> int:
+    """Run the command; what a person can mend is told, not raised."""
+    try:
+        options = make_parser().parse_args(arguments)
+        if options.version:
+            from keras_repro import __version__
+
+            print(f"keras-repro {__version__}")
+            return EQUAL
+        if options.command is None:
+            make_parser().print_help(sys.stderr)
+            return TROUBLE
+        return _COMMANDS[options.command](options)
+    except BrokenPipeError:
+        raise
+    except (MisuseError, ValueError) as error:
+        message = str(error)
+    except OSError as error:
+        message = _explain(error)
+    if _wants_json(arguments):
+        print(json.dumps({"error": message}))
+    _say(message)
+    return TROUBLE
+
+
+def _compare(options: Namespace) -> int:
+    from keras_repro.cli_runs import RunFile, compare_files
+
+    files = [RunFile(argument) for argument in options.files]
+    _say(*dict.fromkeys(one for file in files for one in file.warnings))
+    result = compare_files(files, rtol=options.rtol, atol=options.atol)
+    if options.html is not None:
+        _write_page(result, Path(options.html))
+    if options.json:
+        _print_json(result.to_json())
+    else:
+        print(result)
+    return EQUAL if result.agree else DIFFERENT
+
+
+def _show(options: Namespace) -> int:
+    from keras_repro.cli_runs import RunFile, file_to_json, show_file
+
+    file = RunFile(options.file)
+    _say(*file.warnings)
+    if options.json:
+        _print_json(file_to_json(file))
+    else:
+        print(show_file(file))
+    return EQUAL
+
+
+def _env(options: Namespace) -> int:
+    from keras_repro.cli_env import check, describe, to_json
+
+    found = check()
+    if options.json:
+        _print_json(to_json(found))
+    else:
+        print(describe(found))
+    return EQUAL if found.complete else DIFFERENT
+
+
+def _run(options: Namespace) -> int:
+    from keras_repro.run_files import RunWriter
+    from keras_repro.script_fits import Options
+    from keras_repro.switches import find_backend, switches_for
+
+    module = options.module is not None
+    target = options.module if module else options.script
+    if target[:1] == ["--"]:
+        target = target[1:]
+    _check_target(target, module=module)
+    log = Path(options.log).absolute()
+    RunWriter(log)  # Says now if nothing can be recorded there.
+    environment = {**os.environ}
+    if options.backend is not None:
+        environment["KERAS_BACKEND"] = options.backend
+    backend = find_backend(environment)
+    environment.update(switches_for(options.seed, backend, environment))
+    named = options.name is not None
+    wanted = Options(
+        seed=options.seed,
+        log=str(log),
+        every=options.every,
+        name=options.name,
+        on_drift=options.on_drift or ("warn" if named else "ignore"),
+        snapshots="epoch" if options.snapshots else None,
+        module=module,
+        quiet=options.quiet,
+        json=options.json,
+    )
+    starter = str(Path(__file__).with_name("__main__.py"))
+    command = [sys.executable, starter, wanted.to_text(), *target]
+    return start(command, environment)
+
+
+_COMMANDS = {"compare": _compare, "show": _show, "env": _env, "run": _run}
+
+
+def start(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a program in our place: its exit code is ours.
+
+    Args:
+        command: The program and its arguments.
+        environment: Its environment variables.
+
+    Returns:
+        Its exit code, where it could not take this process over.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name == "posix":
+        # It keeps our process: signals, streams and exit code are its own.
+        os.execve(command[0], list(command), dict(environment))
+    with subprocess.Popen(list(command), env=dict(environment)) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue  # The console has told the script as well.
+
+
+def _check_target(target: Sequence[str], *, module: bool) -> None:
+    if not target:
+        raise MisuseError(
+            "`run` must be given a script, or `-m` and a module. Received: "
+            "neither. Try `keras-repro run train.py`."
+        )
+    if not module and not Path(target[0]).is_file():
+        raise MisuseError(
+            f"`run` must be given a script that exists. Received: '{target[0]}'"
+            ". Options of ours come before the script; see "
+            "`keras-repro run --help`."
+        )
+
+
+# --- output ------------------------------------------------------------------
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _say(*messages: str) -> None:
+    for message in messages:
+        print(f"keras-repro: {message}", file=sys.stderr)
+
+
+def _explain(error: OSError) -> str:
+    """What the system refused, as our own errors are written."""
+    if error.filename is None:
+        return str(error)
+    return (
+        "The file must be one that can be opened. Received: "
+        f"'{error.filename}' ({error.strerror}). Check its name and its "
+        "permissions."
+    )
+
+
+def _write_page(result: Any, path: Path) -> None:
+    """Write a page under another name first: none is ever half there."""
+    from keras_repro.comparison import Comparison
+    from keras_repro.reports import write_groups_page, write_page
+
+    is_pair = isinstance(result, Comparison)
+    page = write_page(result) if is_pair else write_groups_page(result)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _never_fail_to_encode() -> None:
+    """Have names that a terminal cannot show written as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether `--json` was typed for us, also where parsing failed."""
+    if arguments[:1] != ["run"]:
+        return "--json" in arguments
+    ours = arguments[1:]
+    for position, one in enumerate(ours):
+        if one == "-m" or Path(one).is_file():
+            ours = ours[:position]
+            break
+    return "--json" in ours

@@ -1,0 +1,289 @@
+"""The arguments of the command, and its help texts."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+_MAX_SEED = 2**32 - 1
+
+_ABOUT = """\
+Make Keras training repeatable: run a script with everything seeded, record
+what its models hold epoch by epoch, and find where two runs part.
+
+  keras-repro run train.py                 record every fit in runs.jsonl
+  keras-repro show runs.jsonl              list what was recorded
+  keras-repro compare runs.jsonl           are they bitwise equal? where not?
+  keras-repro env                          what bitwise equal runs still lack
+"""
+_CODES = """\
+exit codes:
+  0  {0}
+  1  {1}
+  2  trouble: {2}
+"""
+_TROUBLE = "wrong arguments, no such file or run, not a run's file"
+_COMPARE = """\
+Compare runs down to the first place at which they differ.
+
+FILE is a run's file. FILE@RUN is one run of it: a whole number that is a
+position in the file, such as 0 or -1, counts as one; all else is the start of
+an id. A file whose own name holds an @ is taken as that file.
+
+With one FILE, all its finished runs are compared; with two arguments, one run
+of each (the last one where none is named). More than two runs are sorted into
+groups that agree.
+"""
+_COMPARE_EXAMPLES = """\
+examples:
+  keras-repro compare runs.jsonl                  all runs of one file
+  keras-repro compare runs.jsonl@0 runs.jsonl@-1  its first and its last run
+  keras-repro compare monday.jsonl friday.jsonl   the last run of each
+  keras-repro compare monday.jsonl friday.jsonl --rtol 1e-5
+  keras-repro compare runs.jsonl --html report.html
+"""
+_SHOW = """\
+Show the runs of a file in a table; times are in UTC. With FILE@RUN, or where
+the file holds one run alone, show all of that run: what it is, its epochs with
+their metrics and checksums, its notes, and its environment. RUN is a position
+(0, -1) or the start of an id, as for `compare`.
+"""
+_SHOW_EXAMPLES = """\
+examples:
+  keras-repro show runs.jsonl
+  keras-repro show runs.jsonl@-1
+  keras-repro show runs.jsonl --json
+"""
+_ENV = """\
+Show what bitwise equal runs need set before Python or a backend starts: what
+is set, what is missing or advised, and the line that mends it. `keras-repro
+run` sets what is missing for the script that it starts. No backend is loaded.
+"""
+_ENV_EXAMPLES = """\
+examples:
+  keras-repro env
+  KERAS_BACKEND=jax keras-repro env --json
+"""
+_RUN = """\
+Run a script, unchanged, in an interpreter in which hash seed and deterministic
+switches are set before anything is imported, and every generator is seeded;
+record each `keras.Model.fit` in a file.
+
+Options of ours come before the script; all that follows it is the script's
+own. Nothing is written to standard output. One line on standard error says at
+the end how many runs were recorded.
+"""
+_RUN_EXAMPLES = """\
+exit codes:
+  those of the script; 128 + n if signal n ended it, as a shell has it
+  2  also if the script is not there or the log cannot be written
+
+examples:
+  keras-repro run train.py --epochs 5
+  keras-repro run --seed 7 --log runs.jsonl train.py
+  keras-repro run --backend jax --every batch train.py
+  keras-repro run -m package.train --epochs 5
+"""
+
+
+class MisuseError(Exception):
+    """What was asked for cannot be done; the message says what to do."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises, so that errors can be told as JSON too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print before it exits."""
+        raise MisuseError(f"{message}. See `{self.prog} --help`.")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command.
+
+    Returns:
+        The parser; `docs/cli.md` holds its help texts.
+    """
+    parser = _Parser(
+        prog="keras-repro",
+        description=_ABOUT,
+        epilog="`keras-repro COMMAND --help` tells more of each command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action="store_true", help="print the version and exit"
+    )
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands"
+    )
+    _add_compare(commands)
+    _add_show(commands)
+    _add_env(commands)
+    _add_run(commands)
+    return parser
+
+
+def _add_compare(commands: Any) -> None:
+    codes = _CODES.format(
+        "all agree: equal, or within tolerance", "different", _TROUBLE
+    )
+    parser = _add(
+        commands, "compare", "compare runs", _COMPARE, codes, _COMPARE_EXAMPLES
+    )
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE[@RUN]", help="a file, or a run of it"
+    )
+    for name, word in (("--rtol", "relative"), ("--atol", "absolute")):
+        parser.add_argument(
+            name,
+            type=_tolerance,
+            default=0.0,
+            metavar="X",
+            help=f"the {word} tolerance (default: 0)",
+        )
+    parser.add_argument(
+        "--html", metavar="FILE", help="also write a self-contained page"
+    )
+    _add_json(parser)
+
+
+def _add_show(commands: Any) -> None:
+    codes = _CODES.format("shown", "never", _TROUBLE)
+    parser = _add(
+        commands, "show", "show what was recorded", _SHOW, codes, _SHOW_EXAMPLES
+    )
+    parser.add_argument(
+        "file", metavar="FILE[@RUN]", help="a file, or a run of it"
+    )
+    _add_json(parser)
+
+
+def _add_env(commands: Any) -> None:
+    codes = _CODES.format(
+        "nothing is missing", "something is missing", "wrong arguments"
+    )
+    parser = _add(
+        commands, "env", "show what is set", _ENV, codes, _ENV_EXAMPLES
+    )
+    _add_json(parser)
+
+
+def _add_run(commands: Any) -> None:
+    parser = _add(
+        commands, "run", "run a script, recorded", _RUN, _RUN_EXAMPLES
+    )
+    parser.usage = (
+        "keras-repro run [options] SCRIPT [ARGS ...]\n"
+        "       keras-repro run [options] -m MODULE [ARGS ...]"
+    )
+    parser.add_argument(
+        "script",
+        nargs=argparse.REMAINDER,
+        metavar="SCRIPT [ARGS ...]",
+        help="the script and its own arguments",
+    )
+    parser.add_argument(
+        "-m",
+        dest="module",
+        nargs=argparse.REMAINDER,
+        metavar="MODULE",
+        help="run a module instead, as `python -m` does",
+    )
+    parser.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N",
+        help="seed of every generator and of string hashes (default: 0)",
+    )
+    parser.add_argument(
+        "--log",
+        default="runs.jsonl",
+        metavar="FILE",
+        help="append the runs to this file (default: runs.jsonl)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=("tensorflow", "jax", "torch"),
+        help="set KERAS_BACKEND",
+    )
+    parser.add_argument(
+        "--every",
+        type=_every,
+        default="epoch",
+        metavar="WHEN",
+        help="record each `epoch`, each `batch` or each N batches "
+        "(default: epoch)",
+    )
+    parser.add_argument(
+        "--name",
+        help="say that runs of this name must be equal; a second fit of the "
+        "script is called NAME/2",
+    )
+    parser.add_argument(
+        "--on-drift",
+        choices=("warn", "raise", "stop", "ignore"),
+        help="what to do when a run departs from an earlier one that it "
+        "should equal (default: warn with --name, else ignore)",
+    )
+    parser.add_argument(
+        "--snapshots",
+        action="store_true",
+        help="also keep the weights of each epoch, beside the file",
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="leave out the line at the end"
+    )
+    _add_json(parser, "make the line at the end a JSON object")
+
+
+def _add(
+    commands: Any, name: str, summary: str, description: str, *after: str
+) -> Any:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog="\n".join(after),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_json(parser: Any, text: str = "print one JSON object") -> None:
+    parser.add_argument("--json", action="store_true", help=text)
+
+
+# --- values ------------------------------------------------------------------
+
+
+def _seed(text: str) -> int:
+    if text.isascii() and text.isdecimal() and int(text) <= _MAX_SEED:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"must be an integer from 0 to {_MAX_SEED}. Received: {text!r}"
+    )
+
+
+def _every(text: str) -> str | int:
+    if text in ("epoch", "batch"):
+        return text
+    if text.isascii() and text.isdecimal() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        "must be `epoch`, `batch` or a positive number of batches. Received: "
+        f"{text!r}"
+    )
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if 0 <= value < float("inf"):
+        return value
+    raise argparse.ArgumentTypeError(
+        f"must be a finite number, 0 or more. Received: {text!r}"
+    )

@@ -1,0 +1,126 @@
+"""Plain text for a terminal of 80 columns, and plain values for JSON."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+WIDTH = 80
+
+
+def to_plain(value: Any) -> Any:
+    """Values that strict JSON can hold: NaN and infinities as strings.
+
+    Args:
+        value: Mappings, sequences and plain values.
+
+    Returns:
+        The same as dicts, lists and plain values.
+
+    Example:
+        >>> to_plain({"loss": [0.5, float("nan")]})
+        {'loss': [0.5, 'nan']}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return str(value)
+
+
+def clean(value: object) -> str:
+    r"""Text for a terminal: no control characters, one line.
+
+    Args:
+        value: Anything; a name that a person gave may hold anything.
+
+    Returns:
+        Its text, what cannot be printed as an escape.
+
+    Example:
+        >>> clean("two" + chr(10) + "lines")
+        'two\\nlines'
+    """
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode()
+        for one in str(value)
+    )
+
+
+def format_table(
+    rows: Sequence[Mapping[str, str]], flexible: Mapping[str, int] | None = None
+) -> list[str]:
+    """Lay a table out in 80 columns.
+
+    Args:
+        rows: By its heading, the text of each cell; the same headings in all.
+        flexible: By its heading, a column that may be cut, and the width that
+            is left to it.
+
+    Returns:
+        The lines, the headings first. A column that is empty is left out.
+        They are longer only where nothing more may be cut.
+    """
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    widths = {
+        name: max(len(name), *(len(row[name]) for row in rows))
+        for name in names
+    }
+    gap = "  "
+    if _width_of(widths, gap) > WIDTH:
+        gap = " "
+    _shrink(widths, flexible or {}, _width_of(widths, gap) - WIDTH)
+    header = {name: name for name in names}
+    return [
+        gap.join(_cut(row[name], widths[name]) for name in names).rstrip()
+        for row in (header, *rows)
+    ]
+
+
+def wrap(text: str, start: str, width: int = WIDTH) -> list[str]:
+    """Break a text into lines, the later ones indented under the first.
+
+    Args:
+        text: The text.
+        start: What the first line begins with.
+        width: How many columns there are.
+
+    Returns:
+        The lines.
+    """
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_on_hyphens=False,
+    )
+
+
+def _width_of(widths: Mapping[str, int], gap: str) -> int:
+    return sum(widths.values()) + len(gap) * (len(widths) - 1)
+
+
+def _shrink(
+    widths: dict[str, int], flexible: Mapping[str, int], excess: int
+) -> None:
+    """Take what is too much from the widest of the columns that may give."""
+    for _ in range(max(excess, 0)):
+        able = [
+            name
+            for name, low in flexible.items()
+            if widths.get(name, 0) > max(low, len(name))
+        ]
+        if not able:
+            return
+        widths[max(able, key=widths.__getitem__)] -= 1
+
+
+def _cut(text: str, width: int) -> str:
+    return text.ljust(width) if len(text) <= width else f"{text[: width - 2]}.."

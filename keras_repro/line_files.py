@@ -1,0 +1,211 @@
+"""A file of lines: appended to whole under a lock, read without surprises."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_LOCKED_BYTE = 2**31 - 2
+# A reader waits as long for a writer's lock, then reads without it.
+_PATIENCE = 1.0
+_NEXT_STEP = "Pass the path of a file that a ChecksumCallback wrote."
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a path that cannot be written, before there is anything to write.
+
+    Args:
+        path: A file, or where one shall be.
+
+    Raises:
+        OSError: `IsADirectoryError`, `FileNotFoundError` (no directory) or
+            `PermissionError`.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"`path` must name a file. Received: '{path}', a directory. Add a "
+            'file name, such as "runs.jsonl".'
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            "`path` must lie in a directory that exists. Received: "
+            f"'{path}'. Create '{path.parent}' first."
+        )
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(
+            f"`path` must be writable. Received: '{path}', which is not. "
+            "Choose another place or change its permissions."
+        )
+
+
+def append_line(descriptor: int, data: bytes, *, may_undo: bool) -> int:
+    """Append a line whole or not at all.
+
+    A line that somebody else left torn is ended first.
+
+    Args:
+        descriptor: A file, opened to read and to append.
+        data: The line with its line break.
+        may_undo: Whether the file is locked, so that nobody can have written
+            behind this line.
+
+    Returns:
+        Where the line begins.
+
+    Raises:
+        OSError: If it could not be written whole; what was written of it is
+            taken back, where it may and can be.
+    """
+    start = os.lseek(descriptor, 0, os.SEEK_END)
+    torn = _ends_torn(descriptor, start)
+    left = b"\n" + data if torn else data
+    try:
+        while left:
+            left = left[_write_some(descriptor, left) :]
+    except BaseException:
+        if may_undo:
+            with suppress(OSError):
+                os.ftruncate(descriptor, start)
+        raise
+    return start + torn
+
+
+def _write_some(descriptor: int, data: bytes) -> int:
+    written = os.write(descriptor, data)
+    if not written:
+        raise OSError(errno.EIO, "Nothing could be written")
+    return written
+
+
+def _ends_torn(descriptor: int, size: int) -> bool:
+    """Whether the last line was cut off before its line break."""
+    if size == 0:
+        return False
+    os.lseek(descriptor, size - 1, os.SEEK_SET)
+    return os.read(descriptor, 1) != b"\n"
+
+
+@contextmanager
+def locked(descriptor: int) -> Iterator[bool]:
+    """Hold a file for one line; other processes wait.
+
+    Args:
+        descriptor: The file.
+
+    Yields:
+        Whether it is locked; some file systems cannot.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        with _locked_on_windows(descriptor):
+            yield True
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        held = True
+    except OSError:  # Some network file systems have no locks.
+        held = False
+    try:
+        yield held
+    finally:
+        if held:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+@contextmanager
+def _locked_on_windows(descriptor: int) -> Iterator[None]:
+    import msvcrt
+
+    windows: Any = msvcrt  # Typed as empty on other systems.
+    lock = windows.locking
+    # A locked byte cannot be read there: take one that no file reaches.
+    os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+    lock(descriptor, windows.LK_LOCK, 1)
+    try:
+        yield
+    finally:
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        lock(descriptor, windows.LK_UNLCK, 1)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Read the lines that a file holds now.
+
+    Args:
+        path: The file. A device or a pipe is refused: it might never end.
+
+    Yields:
+        The number of the line, counted from 1, and the line without its end;
+        empty lines are left out.
+
+    Raises:
+        ValueError: If it is no regular file.
+        OSError: `FileNotFoundError`, `IsADirectoryError` and what the system
+            raises.
+
+    Scope:
+        Reads no further than the file reached at the start, so it ends though
+        others append. With locks, no line is seen half-written.
+    """
+    with _open_regular(path) as file:
+        left = _whole_size(file)
+        number = 0
+        while left > 0 and (line := file.readline(left)):
+            number += 1
+            left -= len(line)
+            line = line.rstrip(b"\r\n")
+            if line:
+                yield number, line
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"`path` must name a file. Received: '{path}', a directory. "
+            f"{_NEXT_STEP}"
+        )
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        file = open(os.open(path, flags), "rb")  # noqa: PTH123, SIM115
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            "The run's file must exist. Received: "
+            f"'{path}', where there is none. {_NEXT_STEP}"
+        ) from None
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise ValueError(
+        f"The file must be a run's file. Received: '{path}', a device or a "
+        f"pipe. {_NEXT_STEP}"
+    )
+
+
+def _whole_size(file: BinaryIO) -> int:
+    """The size when nobody writes, so that no line is seen half-written."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return os.fstat(file.fileno()).st_size
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:  # Somebody writes, or was stopped writing.
+            if time.monotonic() > deadline:
+                return os.fstat(file.fileno()).st_size
+            time.sleep(0.001)
+        except OSError:  # Some network file systems have no locks.
+            return os.fstat(file.fileno()).st_size
+        else:
+            size = os.fstat(file.fileno()).st_size
+            fcntl.flock(file, fcntl.LOCK_UN)
+            return size

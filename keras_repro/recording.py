@@ -1,0 +1,312 @@
+"""A run while it is being recorded: its records, its file, its snapshots."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from keras_repro.checksums import combine_checksums
+from keras_repro.reading import ModelReader, Reading
+from keras_repro.run_files import RunWriter, load_run
+from keras_repro.runs import (
+    Run,
+    RunData,
+    RunEnd,
+    RunHeader,
+    RunRecord,
+    find_layer,
+)
+from keras_repro.snapshots import snapshot_folder, write_snapshot
+
+MODEL_ROLES = ("weights", "random")
+_SNAPSHOT_ROLES = ("weights",)
+
+
+class Recording:
+    """One run while it is being recorded.
+
+    With a file the records are in the file and not in memory too.
+
+    Args:
+        header: What the run is.
+        reader: Reads the model.
+        log: Where the run is written.
+    """
+
+    def __init__(
+        self, header: RunHeader, reader: ModelReader, log: RunLog
+    ) -> None:
+        self.header = header
+        self._reader = reader
+        self._log = log
+        self._kept: list[RunRecord] = []
+        self._num_records = 0
+        self._end: RunEnd | None = None
+        self._log.write(header)
+
+    def run(self) -> Run:
+        """The run as recorded so far."""
+        written: tuple[RunRecord, ...] = ()
+        if self._log.path is not None:
+            written = _read_written(self._log.path, self.header.run_id)
+        return Run(
+            self.header,
+            (*written, *self._kept),
+            self._end,
+            path=self._log.path,
+        )
+
+    def add(
+        self,
+        *,
+        epoch: int | None,
+        batch: int | None,
+        step: int,
+        logs: Mapping[str, Any],
+        streams: str | None,
+        fed: str | None,
+    ) -> RunRecord:
+        """Record the model as it is now."""
+        if batch is None:
+            self._reader.refresh()
+        readings = self._reader.read()
+        checksums, norms = _by_role(readings)
+        record = RunRecord(
+            run_id=self.header.run_id,
+            index=self._num_records,
+            epoch=epoch,
+            batch=batch,
+            step=step,
+            model=combine_checksums(
+                one.checksum for one in readings if one.role in MODEL_ROLES
+            ),
+            roles={
+                role: combine_checksums(group.values())
+                for role, group in checksums.items()
+            },
+            layers=_by_layer(readings),
+            variables=checksums,
+            norms=norms,
+            streams=streams,
+            fed=fed,
+            metrics=dict(_read_metrics(logs)),
+            snapshot=self._keep_weights(batch, readings),
+        )
+        self._num_records += 1
+        if not self._log.write(record):
+            self._kept.append(record)
+        return record
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end was written."""
+        return self._end is not None
+
+    def settle_data(self, checksum: str | None) -> None:
+        """Take up the checksum of the data, once it is known."""
+        if checksum is None or self.header.identity["data"] is not None:
+            return
+        identity = {**self.header.identity, "data": checksum}
+        self.header = replace(self.header, identity=identity)
+        self._log.write(RunData(run_id=self.header.run_id, checksum=checksum))
+
+    def end_with(self, status: str, exception: str | None = None) -> None:
+        """Write the end."""
+        self._end = RunEnd(
+            run_id=self.header.run_id,
+            status=status,
+            ended=now(),
+            num_records=self._num_records,
+            exception=exception,
+        )
+        self._log.close()
+        self._log.write(self._end)
+
+    def _keep_weights(
+        self, batch: int | None, readings: list[Reading]
+    ) -> str | None:
+        if self.header.snapshots is None or batch is not None:
+            return None
+        name = f"{self._num_records:06d}.h5"
+        checksums = {(one.role, one.place): one.checksum for one in readings}
+        values = self._reader.copy(_SNAPSHOT_ROLES)
+        self._log.write_snapshot(
+            self.header.run_id,
+            name,
+            values,
+            {key: checksums[key] for key in values},
+        )
+        return name
+
+
+class RunLog:
+    """Where a run is written, and what happens where that fails.
+
+    Args:
+        path: The run's file, or `None` for a run in memory alone.
+        on_error: `"warn"` tells of the first failure and keeps the rest of
+            the run in memory; `"raise"` raises.
+    """
+
+    def __init__(self, path: Path | None, on_error: str = "warn") -> None:
+        self.path = path
+        self._on_error = on_error
+        self._writer: RunWriter | None = None
+        self._snapshot: _Beside | None = None
+        if path is not None:
+            self._attempt(lambda: setattr(self, "_writer", RunWriter(path)))
+
+    def write(self, entry: RunHeader | RunData | RunRecord | RunEnd) -> bool:
+        """Write one entry; whether it is in the file."""
+        writer = self._writer
+        if writer is None:
+            return False
+        return self._attempt(lambda: writer.write(entry))
+
+    def write_snapshot(
+        self,
+        run_id: str,
+        name: str,
+        values: Mapping[tuple[str, str], Any],
+        checksums: Mapping[tuple[str, str], str],
+    ) -> None:
+        """Write a snapshot beside the training; one at a time."""
+        self._finish_snapshot()
+        path = self.path
+        if path is None or self._writer is None:
+            return
+        self._snapshot = _Beside(
+            lambda: write_snapshot(
+                snapshot_folder(path, run_id),
+                name,
+                values,
+                checksums,
+                run_id=run_id,
+            )
+        )
+
+    def close(self) -> None:
+        """Wait for the last snapshot."""
+        self._finish_snapshot()
+
+    def _finish_snapshot(self) -> None:
+        running, self._snapshot = self._snapshot, None
+        if running is not None:
+            self._attempt(running.result)
+
+    def _attempt(self, action: Callable[[], Any]) -> bool:
+        try:
+            action()
+        except OSError as error:
+            self._writer = None
+            consequence = (
+                'The training was stopped, as on_error="raise" asks.'
+                if self._on_error == "raise"
+                else "The training goes on; the rest of this run is kept in "
+                "memory alone."
+            )
+            message = (
+                "The run's file must be writable. Received: "
+                f"'{self.path}', with {type(error).__name__}: "
+                f"{error.strerror or error}. {consequence} Free some space or "
+                "choose another place."
+            )
+            if self._on_error == "raise":
+                raise _same_kind(error, message) from error
+            warnings.warn(message, RuntimeWarning, stacklevel=5)
+            return False
+        return True
+
+
+class _Beside:
+    """Something done in a thread beside the training."""
+
+    def __init__(self, action: Callable[[], Any]) -> None:
+        self._action = action
+        self._error: Exception | None = None
+        self._value: Any = None
+        self._thread = threading.Thread(
+            target=self._run, name="keras_repro-beside", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._action()
+        except Exception as error:  # noqa: BLE001 - told where it is awaited
+            self._error = error
+
+    @property
+    def is_done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def wait(self) -> None:
+        self._thread.join()
+
+    def result(self) -> Any:
+        """Wait for it; raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def run_beside(action: Callable[[], Any]) -> _Beside:
+    """Do something in a thread beside the training.
+
+    Returns:
+        An object with `result()` and `wait()`, which wait, and `is_done`.
+    """
+    return _Beside(action)
+
+
+def now() -> str:
+    """The time, ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _same_kind(error: OSError, message: str) -> OSError:
+    """An error of the same type and number, with more to say."""
+    return type(error)(error.errno, message)
+
+
+def _read_written(path: Path, run_id: str) -> tuple[RunRecord, ...]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Torn lines of other runs.
+        try:
+            return load_run(path, run_id=run_id).records
+        except (OSError, ValueError):  # The file has gone since.
+            return ()
+
+
+def _by_role(
+    readings: list[Reading],
+) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, Any]]]:
+    checksums: dict[str, dict[str, str]] = {}
+    norms: dict[str, dict[str, Any]] = {}
+    for one in readings:
+        checksums.setdefault(one.role, {})[one.place] = one.checksum
+        norms.setdefault(one.role, {})[one.place] = one.norms
+    return checksums, norms
+
+
+def _by_layer(readings: list[Reading]) -> dict[str, str]:
+    layers: dict[str, list[str]] = {}
+    for one in readings:
+        if one.role in MODEL_ROLES:
+            layers.setdefault(find_layer(one.place), []).append(one.checksum)
+    return {layer: combine_checksums(group) for layer, group in layers.items()}
+
+
+def _read_metrics(logs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The metrics that are single numbers."""
+    for name, value in logs.items():
+        try:
+            yield str(name), float(value)
+        except (TypeError, ValueError):
+            continue

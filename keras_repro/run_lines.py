@@ -1,0 +1,257 @@
+"""One line of a run's file to one entry of a run, and back.
+
+What is read is not trusted: every field is checked, and nothing but an entry
+or a `LineError` comes out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_repro.run_fields import CHECKS, CLASSES, RUN_ID, Entry, WrongError
+from keras_repro.runs import FORMAT, RunRecord
+
+# Read, the newest last; only the last is written.
+FORMATS = ("keras_repro.run/1", FORMAT)
+
+_FAMILY = "keras_repro.run/"
+_KINDS = {cls: kind for kind, cls in CLASSES.items()}
+_STARTS = tuple(f'{{"type":"{kind}","run_id":"' for kind in CLASSES)
+_MUST = "Every line must be one JSON object that a ChecksumCallback wrote."
+
+
+class LineError(ValueError):
+    """A line that is none of ours: what must hold, and what came.
+
+    Args:
+        must: A sentence: what must hold.
+        received: What stands there.
+    """
+
+    def __init__(self, must: str, received: str) -> None:
+        super().__init__(f"{must} Received: {received}")
+        self.must = must
+        self.received = received
+
+
+class VersionError(LineError):
+    """A header of a version that is not read here."""
+
+
+class NoEntryError(LineError):
+    """A line that is not even of the kind that our lines are."""
+
+
+# --- writing -------------------------------------------------------------
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def encode_entry(entry: Entry) -> str:
+    """Write an entry as one line of JSON.
+
+    The type and the run's id come first, so that a reader can skip a line.
+
+    Args:
+        entry: A header, the data's checksum, a record or an end.
+
+    Returns:
+        ASCII without line breaks.
+
+    Raises:
+        ValueError: If the run's id could not be read back.
+        TypeError: If a value is no plain value, number or string.
+
+    Example:
+        >>> from keras_repro.runs import RunData
+        >>> encode_entry(RunData(run_id="a1", checksum="kr1:00"))
+        '{"type":"data","run_id":"a1","checksum":"kr1:00"}'
+    """
+    _check_run_id(entry.run_id)
+    content = {"type": _KINDS[type(entry)], **vars(entry)}
+    if isinstance(entry, RunRecord):
+        content["metrics"] = {
+            name: _encode_float(value) for name, value in entry.metrics.items()
+        }
+    try:
+        line = _encode(content)
+    except (TypeError, ValueError):  # NumPy's numbers; NaN and infinities.
+        return _encode(_make_plain(content))
+    # A lone surrogate, as in an undecodable file name, is no text.
+    return _encode(_make_plain(content)) if "\\ud" in line else line
+
+
+def _check_run_id(run_id: Any) -> str:
+    if isinstance(run_id, str) and RUN_ID.fullmatch(run_id):
+        return run_id
+    raise LineError(
+        "`run_id` must be 1 to 64 letters, digits, '_', '.' or '-'.",
+        _show(run_id),
+    )
+
+
+def _encode_float(value: float) -> float | str:
+    """JSON has no NaN and no infinity: these become strings."""
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def _make_plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {
+            _make_plain(key): _make_plain(one) for key, one in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_make_plain(one) for one in value]
+    if isinstance(value, (float, np.floating)):
+        return _encode_float(float(value))
+    return int(value) if isinstance(value, np.integer) else value
+
+
+# --- reading -------------------------------------------------------------
+
+
+def decode_entry(text: str) -> Entry | None:
+    """Read one line.
+
+    Args:
+        text: The line, without its end.
+
+    Returns:
+        The entry; `None` if the line is torn: the beginning of one of ours.
+
+    Raises:
+        LineError: If it is none of ours, or a field is not what it must be.
+
+    Scope:
+        No other exception comes out, whatever the text; memory is bounded by
+        a multiple of its length.
+
+    Example:
+        >>> from keras_repro.runs import RunData
+        >>> line = encode_entry(RunData(run_id="a1", checksum="kr1:00"))
+        >>> decode_entry(line)
+        RunData(run_id='a1', checksum='kr1:00')
+        >>> decode_entry(line[:-4]) is None
+        True
+    """
+    # A power cut may leave zeros where the rest of a line should be.
+    text = text.rstrip("\0")
+    try:
+        content = _decoder.decode(text)
+        _check_text(text, content)
+    except json.JSONDecodeError as error:
+        if _starts_like_ours(text) and _is_cut(text, error):
+            return None
+        raise NoEntryError(_MUST, _show(text)) from None
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or str(error)
+        raise NoEntryError(
+            _MUST, f"{_show(text)} ({reprlib.repr(reason)})"
+        ) from None
+    return _from_content(content, text)
+
+
+def find_owner(text: str) -> str | None:
+    """The run's id in a torn line, if it got that far."""
+    for start in _STARTS:
+        if text.startswith(start):
+            run_id, closed, _ = text[len(start) :].partition('"')
+            return run_id if closed else None
+    return None
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, str) and len(value) > 60:
+        value = value[:57] + "..."
+    return ascii(value) if isinstance(value, str) else reprlib.repr(value)
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        msg = "a name stands twice in one object"
+        raise ValueError(msg)
+    return result
+
+
+def _refuse_constant(name: str) -> Any:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
+)
+
+
+def _check_text(text: str, content: Any) -> None:
+    r"""Refuse `"\ud800"` alone: a string that no file or terminal takes."""
+    if "\\u" in text:
+        json.dumps(content, ensure_ascii=False).encode()
+
+
+def _starts_like_ours(text: str) -> bool:
+    return any(
+        text.startswith(start) or start.startswith(text) for start in _STARTS
+    )
+
+
+def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
+    """Whether more text would make it JSON: the error is at its very end."""
+    rest = text[error.pos :]
+    if not rest or error.msg.startswith("Unterminated string"):
+        return True
+    if error.msg.startswith("Invalid \\u"):
+        return re.search(r"\\u[0-9a-fA-F]{0,4}$", text) is not None
+    if error.msg.startswith("Expecting value"):
+        words = ("true", "false", "null", "-0")
+        return any(word.startswith(rest) for word in words)
+    return re.fullmatch(r"\.|[eE][+-]?", rest) is not None
+
+
+def _from_content(content: Any, text: str) -> Entry:
+    kind = content.get("type") if isinstance(content, dict) else None
+    if not isinstance(kind, str) or kind not in CLASSES:
+        raise NoEntryError(_MUST, _show(text))
+    if kind == "header":
+        _check_format(content, text)
+    values = {}
+    for name, (check, required) in CHECKS[kind].items():
+        if name in content:
+            try:
+                values[name] = check(content[name])
+            except WrongError as error:
+                raise LineError(
+                    f"`{name}` of a line of type {kind!r} must be {error}.",
+                    _show(content[name]),
+                ) from None
+        elif required:
+            raise LineError(
+                f"A line of type {kind!r} must have the field `{name}`.",
+                _show(text),
+            )
+    return CLASSES[kind](**values)
+
+
+def _check_format(content: dict[str, Any], text: str) -> None:
+    version = content.get("format")
+    if not isinstance(version, str) or not version.startswith(_FAMILY):
+        raise NoEntryError(
+            f"A header must have a `format` that begins with {_FAMILY!r}.",
+            _show(text),
+        )
+    if version not in FORMATS:
+        known = " or ".join(map(repr, FORMATS))
+        raise VersionError(
+            f"The run's file must have the format {known}.", _show(version)
+        )
