@@ -46,6 +46,15 @@ def get_global_seed() -> int | None:
     return None if seed is None else int(seed) % 2**32
 
 
+def set_global_seed(seed: int) -> None:
+    """Set Keras' global seed and nothing else (Keras 3.12 to 3.15).
+
+    `keras.utils.set_random_seed` would load TensorFlow under every backend,
+    and seed Python's and NumPy's generators too.
+    """
+    _global_state().set_global_attribute("global_random_seed", seed)
+
+
 def get_global_generator() -> Any:
     """Keras' global seed generator, or `None` while nothing has used it."""
     return _global_state().get_global_attribute("global_seed_generator")
@@ -742,7 +751,11 @@ class JaxBackend(Backend):
         variable.assign(jnp.full(variable.shape, value, value.dtype))
 
     def make_viewer(
-        self, model: Any, variables: list[Any], *, often: bool = False
+        self,
+        model: Any,
+        variables: list[Any],
+        *,
+        often: bool = False,  # noqa: ARG002 - reading is quick in any case
     ) -> Callable[[], list[npt.NDArray[Any]]]:
         # While `fit` runs, Keras (3.12 to 3.15) keeps the values in
         # `_jax_state`, in the order of these lists. Without it they are read

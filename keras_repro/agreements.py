@@ -132,10 +132,10 @@ def measure_exactly(
     Raises:
         ValueError: If a snapshot is damaged.
     """
-    paths = [find_snapshot(run, record) for run, record in (a, b)]
-    if None in paths:
+    one_path, other_path = find_snapshot(*a), find_snapshot(*b)
+    if one_path is None or other_path is None:
         return mismatch
-    with open_snapshot(paths[0]) as first, open_snapshot(paths[1]) as second:
+    with open_snapshot(one_path) as first, open_snapshot(other_path) as second:
         known = set(first.keys()) & set(second.keys())
         differences = tuple(
             _measured_difference(one, first, second, tolerance)

@@ -164,7 +164,7 @@ class ChecksumCallback(keras.callbacks.Callback):
         self.checksum_data = bool(checksum_data)
         self._reference = _check_reference(reference)
         # Made here for its checks alone; each run opens the file anew.
-        self._path = None if path is None else RunWriter(path).path
+        self.path = None if path is None else RunWriter(path).path
         # Batches between two records; 0 records the epochs alone.
         self._steps = _count_steps(self.every)
         # Keras may then go on handing out batches without waiting for us.
@@ -175,12 +175,20 @@ class ChecksumCallback(keras.callbacks.Callback):
         self._trial: Any = None
         self._epoch: int | None = None
         self._num_epochs = self._num_steps = 0
-        self._begin_batches()
+        self._last_batch = self._last_recorded = -1
+        # Where only epochs are recorded Keras calls from several threads, not
+        # always in order: appending is safe, and so is taking the largest.
+        self._seen: deque[int] = deque(maxlen=1024)
 
     @property
     def run(self) -> Run | None:
         """The run being recorded, or the last one; `None` before any."""
         return None if self._recording is None else self._recording.run()
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run being recorded, or of the last one."""
+        return None if self._recording is None else self._recording.run_id
 
     @property
     def mismatch(self) -> Mismatch | None:
@@ -238,7 +246,8 @@ class ChecksumCallback(keras.callbacks.Callback):
         self._seen.append(batch)
         if not self._steps:
             return
-        before, self._last_batch = self._last_batch, batch
+        before = self._last_batch
+        self._last_batch = batch
         if (batch + 1) // self._steps > (before + 1) // self._steps:
             self._record(self._epoch, batch, logs or {})
 
@@ -291,7 +300,7 @@ class ChecksumCallback(keras.callbacks.Callback):
             recording.settle_data(self._data_checksum.result().checksum)
         finally:
             recording.end_with(status, exception)
-        run = recording.run() if self._path is None else None
+        run = recording.run() if self.path is None else None
         if run is not None and run.finished:
             _MEMORY.keep(run)
 
@@ -312,14 +321,14 @@ class ChecksumCallback(keras.callbacks.Callback):
             identity = {**header.identity, "data": checksum}
             notes = header.notes if note is None else (*header.notes, note)
             header = replace(header, identity=identity, notes=notes)
-        return Recording(header, reader, RunLog(self._path, self.on_error))
+        return Recording(header, reader, RunLog(self.path, self.on_error))
 
     def _name_snapshots(self, run_id: str) -> str | None:
         """The folder of the snapshots, as the header names it."""
-        if self.snapshots is None or self._path is None:
+        if self.snapshots is None or self.path is None:
             return None
-        folder = snapshot_folder(self._path, run_id)
-        return folder.relative_to(self._path.parent).as_posix()
+        folder = snapshot_folder(self.path, run_id)
+        return folder.relative_to(self.path.parent).as_posix()
 
     def _find_data(self) -> DataOutline:
         """What `fit` was given, as somebody told us."""
@@ -330,11 +339,8 @@ class ChecksumCallback(keras.callbacks.Callback):
         return outline if self.checksum_data else replace(outline, arrays=None)
 
     def _begin_batches(self) -> None:
-        self._last_batch: int = -1
-        self._last_recorded: int = -1
-        # In an epoch without batch records Keras calls from several threads,
-        # not always in order: appending is safe, and so is the largest.
-        self._seen: deque[int] = deque(maxlen=1024)
+        self._last_batch = self._last_recorded = -1
+        self._seen.clear()
 
     def _count_batches(self) -> int:
         """How many batches this epoch has had so far."""
@@ -364,10 +370,10 @@ class ChecksumCallback(keras.callbacks.Callback):
             return _find_in_file(self._reference, header)
         if self.name is None and header.seed is None:
             return None
-        if self._path is None:
+        if self.path is None:
             return _MEMORY.find(header)
         return find_first_finished(
-            self._path, lambda other: _is_same(other, header)
+            self.path, lambda other: _is_same(other, header)
         )
 
     def _record(
@@ -402,7 +408,8 @@ class ChecksumCallback(keras.callbacks.Callback):
 
     def _read_fed(self, batch: int) -> str | None:
         """Checksum of what was fed since the record before."""
-        first, self._last_recorded = self._last_recorded + 1, batch
+        first = self._last_recorded + 1
+        self._last_recorded = batch
         fed = getattr(self._trial, "fed", None)
         if fed is None or not self.checksum_data:
             return None

@@ -23,6 +23,7 @@ WEIGHTS = {3: "almost surely", 2: "likely", 1: "sometimes", 0: "hardly ever"}
 ROLES = {"random": "random state", "identity": "what they are"}
 
 _LONGEST = 120
+_MOST_DETAILS = 8
 _CHECKSUM = re.compile(r"\b(kr\d+:[0-9a-f]{8})[0-9a-f]{24}\b")
 
 
@@ -191,7 +192,12 @@ def say_identity(comparison: Comparison) -> list[str]:
     """How the runs differ before they begin."""
     if comparison.identity is None:
         return []
-    return [f"b has {clean(one)}" for one in comparison.identity.details]
+    details = comparison.identity.details
+    more = len(details) - _MOST_DETAILS
+    return [
+        *(f"b has {clean(one)}" for one in details[:_MOST_DETAILS]),
+        *([f"and {more} more such differences"] if more > 0 else []),
+    ]
 
 
 # --- a mismatch ----------------------------------------------------------
@@ -250,7 +256,7 @@ def _tell_details(
         for name in b
         if name in a
     }
-    for detail in mismatch.details[:20]:
+    for detail in mismatch.details[:_MOST_DETAILS]:
         name = told.get(detail)
         if name is None:
             yield False, clean(detail)

@@ -49,6 +49,11 @@ class Recording:
         self._end: RunEnd | None = None
         self._log.write(header)
 
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+        return self.header.run_id
+
     def run(self) -> Run:
         """The run as recorded so far."""
         written: tuple[RunRecord, ...] = ()

@@ -6,7 +6,6 @@ Loads Keras only once the script has.
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import json
 import os
@@ -112,7 +111,9 @@ class Recorder:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        call = _bind(original, model, args, kwargs)
+        from keras_repro.training import bind
+
+        call = bind(original, model, args, kwargs)
         # A forked child has the hook too, and is not the script's process.
         if call is None or os.getpid() != self._process:
             return original(model, *args, **kwargs)
@@ -130,9 +131,8 @@ class Recorder:
             callback.on_train_abort(error)
             raise
         finally:
-            run = callback.run
-            if run is not None:
-                self.run_ids.append(run.run_id)
+            if callback.run_id is not None:
+                self.run_ids.append(callback.run_id)
 
     def _make_callback(self) -> Any:
         from keras_repro.callbacks import ChecksumCallback
@@ -148,22 +148,6 @@ class Recorder:
             snapshots=self.options.snapshots,
             on_error="warn",
         )
-
-
-def _bind(
-    function: Callable[..., Any],
-    model: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> dict[str, Any] | None:
-    """All arguments by name; `None` where Keras would refuse them."""
-    try:
-        bound = inspect.signature(function).bind(model, *args, **kwargs)
-    except TypeError:
-        return None
-    call = dict(bound.arguments)
-    call.pop("self")
-    return call
 
 
 def _flatten(callbacks: Any) -> list[Any]:
@@ -193,8 +177,8 @@ def _writes_to(callback: Any, log: str) -> bool:
 
     if not isinstance(callback, ChecksumCallback):
         return False
-    path = getattr(callback, "path", None) or callback._path
-    return path is not None and Path(path).resolve() == Path(log).resolve()
+    path = callback.path
+    return path is not None and path.resolve() == Path(log).resolve()
 
 
 def _is_below(path: str, folder: Path) -> bool:

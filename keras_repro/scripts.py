@@ -295,7 +295,7 @@ def seed_keras(seed: int) -> None:
 
     # Not `keras.utils.set_random_seed`, which loads TensorFlow under every
     # backend: the hook seeds it if the script loads it.
-    _backends._global_state().set_global_attribute("global_random_seed", seed)
+    _backends.set_global_seed(seed)
     late = _backends.get_backend().enable_determinism()
     if late is not None:
         sys.stderr.write(f"keras-repro: {late}\n")

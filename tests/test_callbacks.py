@@ -240,7 +240,6 @@ def test_what_a_trial_tells(path):
 
 def test_data_without_a_checksum():
     """Data that have none are noted, and the training goes on."""
-
     objects = np.array([{}, {}], object)
     data = outline_data({"x": objects, "y": objects})
     run = fit(give_trial(make_model(), data=data), ChecksumCallback())

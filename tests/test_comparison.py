@@ -273,7 +273,7 @@ def write_snapshots(tmp_path, name, records, arrays):
 
 
 def test_snapshots_measure_exactly(tmp_path):
-    """Sizes in units in the last place, at the mismatch or the next snapshot."""
+    """Sizes are exact, at the mismatch or at the next snapshot."""
     records = [make(None), make(0)]
     near = {**START, KERNEL: np.nextafter(START[KERNEL], np.float32(2))}
     a = write_snapshots(tmp_path, "a" * 32, records, [START, START])
@@ -318,7 +318,7 @@ def test_groups():
     assert comparison.first_mismatch.places == (BIAS,)
     assert group_runs([one, one]).agree
     assert group_runs([one, other], atol=1.0).agree
-    with pytest.raises(ValueError, match="two runs or more. Received: 1"):
+    with pytest.raises(ValueError, match=r"two runs or more. Received: 1"):
         group_runs([one])
 
 

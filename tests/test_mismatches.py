@@ -201,7 +201,7 @@ def test_samples_fed_part_first():
 
 
 ARRAYS = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=30).map(
-    lambda values: np.array(values)
+    np.array
 )
 
 
@@ -274,5 +274,5 @@ def test_metrics_within_a_tolerance():
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1"])
 def test_tolerances_that_are_none(value):
     """A tolerance is a finite number, 0 or greater."""
-    with pytest.raises(ValueError, match="`rtol` must be a finite.*Received"):
+    with pytest.raises(ValueError, match=r"`rtol` must be a finite.*Received"):
         Tolerance(rtol=value)

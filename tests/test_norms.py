@@ -131,7 +131,7 @@ def test_sizes_of_differences():
 @pytest.mark.parametrize("other", [np.ones(3), np.ones(2, "float32")])
 def test_arrays_of_other_shapes_are_not_measured(other):
     """Only arrays of one shape and dtype can be measured."""
-    with pytest.raises(ValueError, match="one shape and dtype.*Received"):
+    with pytest.raises(ValueError, match=r"one shape and dtype.*Received"):
         compare_arrays(np.ones(2), other)
 
 

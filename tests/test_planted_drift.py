@@ -225,15 +225,16 @@ def test_no_alarm_without_a_plant(model, clean):
 def test_the_alarm_is_told_as_it_happens(model, clean):
     """The callback names the same place while the training runs."""
     action, places = flip_one_bit("weights", 5, bit=1)
+    checks = kr.ChecksumCallback(every="batch", reference=clean)
+    plant = Plant(1, 2, action)
+    model.reset()
     with pytest.warns(kr.DriftWarning, match="epoch 2, batch 3"):
-        checks = kr.ChecksumCallback(every="batch", reference=clean)
-        model.reset()
         model.fit(
             X,
             Y,
             epochs=EPOCHS,
             batch_size=SIZE,
             verbose=0,
-            callbacks=[Plant(1, 2, action), checks],
+            callbacks=[plant, checks],
         )
     assert checks.mismatch.places == tuple(places)

@@ -83,6 +83,19 @@ def test_runs_without_a_common_epoch_are_drawn_as_words(plots):
     assert _texts(axes) == ["No epoch is in both runs."]
 
 
+def test_differences_before_the_first_shared_epoch(plots):
+    """A mismatch at no epoch that is drawn is not marked."""
+    agreements = tuple(examples.make_agreements(2, 4))
+    counts = []
+    for epoch in (2, 99):
+        found = examples.make_mismatch(epoch)
+        comparison = examples.make_comparison(
+            first_mismatch=found, first_beyond=found, agreements=agreements
+        )
+        counts.append(len(plots.plot_comparison(comparison).axes[0].lines))
+    assert counts[0] == counts[1] + 1
+
+
 def test_legends_stay_short(plots):
     """Of many layers the farthest are named, the others counted."""
     agreements = tuple(examples.make_agreements(100, 10))

@@ -3,6 +3,7 @@
 import math
 import re
 import runpy
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -239,6 +240,22 @@ def test_another_seed_is_said_at_once():
     assert "another seed" not in write_text(examples.make_comparison())
 
 
+@pytest.mark.parametrize(("number", "is_cut"), [(8, False), (50, True)])
+def test_many_differences_before_the_start_are_cut(number, is_cut):
+    """A model with another optimizer differs in many settings."""
+    identity = Mismatch(
+        moment="start",
+        epoch=None,
+        batch=None,
+        roles=("identity",),
+        places=("compile",),
+        details=tuple(f"compile.{n}: 1, not 2" for n in range(number)),
+    )
+    text = write_text(examples.make_comparison(identity=identity))
+    assert text.count("b has compile.") == 8
+    assert ("and 42 more such differences" in text) == is_cut
+
+
 def test_environments_are_told_by_how_likely_they_matter():
     """Six at most are told, what hardly matters by name alone."""
     entries = tuple(
@@ -288,6 +305,31 @@ def test_snapshots_are_advised_where_there_are_none():
     assert 'snapshots="epoch"' in write_text(_weights_only())
     kept = {name: examples.make_run(name * 32, snapshots="s") for name in "ab"}
     assert 'snapshots="epoch"' not in write_text(_weights_only(**kept))
+
+
+@pytest.mark.parametrize(
+    ("relative", "expected"), [(1e-7, "rtol=1e-5"), (0.5, None)]
+)
+def test_exact_sizes_advise_a_tolerance_too(relative, expected):
+    """Without norms the exact relative difference decides."""
+    exact = examples.ArrayDifference(
+        largest_absolute=relative,
+        largest_relative=relative,
+        largest_ulp=None,
+        num_differing=1,
+        num_elements=10_000,
+    )
+    difference = examples.VariableDifference(
+        role="weights", place="p", exact=exact
+    )
+    found = examples.make_mismatch(
+        batch=None, roles=("weights",), differences=(difference,)
+    )
+    text = write_text(_weights_only(first_mismatch=found, first_beyond=found))
+    assert ("rtol=" in text) == (expected is not None)
+    assert expected is None or expected in text
+    assert "ULP" not in text
+    assert "1 of 10000 elements differ (<0.1%)" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -445,6 +487,71 @@ def test_cells_say_how_far_apart(distance, expected):
     page = write_page(examples.make_comparison(agreements=(one,)))
     assert expected in page
     assert ("<polyline" in page) == (distance is not None)
+
+
+def test_parts_that_are_in_some_epochs_alone_leave_holes():
+    """A layer built later has no cell before."""
+    cells = [
+        examples.Agreement(epoch=e, part=part, status=EQUAL, distance=0.0)
+        for e, part in ((0, "layers.0"), (1, "layers.0"), (1, "layers.1"))
+    ]
+    page = write_page(examples.make_comparison(EQUAL, agreements=tuple(cells)))
+    assert page.count("<td></td>") == 1
+    assert page.count("<td class=e>") == 3
+
+
+def test_only_metrics_differ():
+    """A mismatch without variables has no table of them."""
+    found = examples.make_mismatch(
+        batch=None,
+        roles=("metrics",),
+        places=("metric 'loss'",),
+        differences=(),
+        previous=None,
+    )
+    comparison = examples.make_comparison(
+        first_mismatch=found, first_beyond=found
+    )
+    assert "How far apart" not in write_page(comparison)
+    assert "How far apart" in write_page(examples.make_comparison())
+    text = write_text(comparison)
+    assert "also differs:     metric 'loss'" in text
+    assert "all equal until" not in text
+    assert "The training itself agrees" in text
+
+
+@pytest.mark.parametrize("end", [None, "ValueError"])
+def test_runs_that_did_not_finish_are_said_to(end):
+    """A run that was killed or failed is outlined as that."""
+    run = examples.make_run()
+    ended = (
+        None
+        if end is None
+        else replace(run.end, status="failed", exception=end)
+    )
+    comparison = examples.make_comparison(EQUAL, a=replace(run, end=ended))
+    expected = "not ended" if end is None else "failed by ValueError"
+    assert expected in write_text(comparison)
+    assert ("was killed" in write_page(comparison)) == (end is None)
+    assert "not ended" not in write_text(examples.make_comparison(EQUAL))
+
+
+def test_fragments_of_equal_runs_leave_environments_out():
+    """Entries that hardly ever matter are not worth a notebook's lines."""
+    comparison = examples.make_comparison(
+        EQUAL, environment=examples.ENVIRONMENT[3:]
+    )
+    assert "Environments" not in write_fragment(comparison)
+    assert "os_release" in write_page(comparison)
+
+
+def test_environments_that_were_not_recorded_are_said_so():
+    """No difference and no record are two things."""
+    bare = examples.make_run(environment={})
+    page = write_page(examples.make_comparison(EQUAL, a=bare, b=bare))
+    assert "not recorded" in page
+    page = write_page(examples.make_comparison(EQUAL))
+    assert "no difference" in page
 
 
 def test_fragments_style_nothing_else():

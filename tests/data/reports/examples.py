@@ -187,7 +187,8 @@ def make_groups(sizes=(3, 1)):
 
 
 HOSTILE = (
-    "</title><script>document.title='owned'</script>\"'><img src=x>\x1b[2J"
+    "</title><script>document.title='owned'</script>\"'><img src=x "
+    "onerror=x>\x1b[2J"
 )
 
 
