@@ -38,15 +38,20 @@ _HINTS = {
         "One of them drew other random numbers, or more: look for a random "
         "layer or an augmentation that runs in one alone."
     ),
-    "weights": (
-        "The steps were computed otherwise: train both in deterministic mode, "
-        "`seed_everything(seed, deterministic=True)`."
-    ),
     "metrics": (
         "The training itself agrees: look at the metrics and at the data "
         "they are computed from."
     ),
 }
+_HINT_COMPUTED = (
+    "The steps were computed otherwise: train both in deterministic mode, "
+    "`seed_everything(seed, deterministic=True)`."
+)
+_HINT_DETERMINISTIC = (
+    "The steps were computed otherwise though both ran in deterministic mode: "
+    "look for code that changes weights beside the training, such as a "
+    "callback."
+)
 
 
 def list_steps(comparison: Comparison) -> list[str]:
@@ -76,7 +81,14 @@ def _find_cause(comparison: Comparison, found: Mismatch) -> str:
             "Make the environments alike and train again, beginning with "
             f"{clean(first.key)}."
         )
-    return _HINTS.get(found.role, _HINTS["weights"])
+    hint = _HINTS.get(found.role)
+    if hint is not None:
+        return hint
+    modes = [
+        run.header.environment.get("deterministic")
+        for run in (comparison.a, comparison.b)
+    ]
+    return _HINT_DETERMINISTIC if all(modes) else _HINT_COMPUTED
 
 
 def _look_closer(comparison: Comparison, found: Mismatch) -> Iterator[str]:
@@ -111,11 +123,12 @@ def _suggest_rtol(comparison: Comparison, found: Mismatch) -> str | None:
     largest = max(sizes, default=math.inf)
     if not largest <= 1e-4:
         return None
-    return "1e-5" if largest <= 1e-6 else "1e-3"
+    return "1e-5" if largest <= 5e-6 else "1e-3"
 
 
 def _relative_size(difference: VariableDifference) -> float:
-    if difference.a is not None and difference.b is not None:
-        return relate_norms(difference.a, difference.b)
-    exact = difference.exact
-    return math.inf if exact is None else exact.largest_relative
+    if difference.exact is not None:
+        return difference.exact.largest_relative
+    if difference.a is None or difference.b is None:
+        return math.inf
+    return relate_norms(difference.a, difference.b)

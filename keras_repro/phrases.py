@@ -215,7 +215,7 @@ def list_facts(
         facts = [("Parted first", roles[0] + then)]
     if mismatch.previous is not None:
         facts.append(("All equal until", clean(mismatch.previous)))
-    agreed = ", ".join(clean(one) for one in mismatch.agreed)
+    agreed = ", ".join(map(_name_agreed, mismatch.agreed))
     facts.append(("Still equal then", agreed or "nothing"))
     measured = {one.place for one in mismatch.differences}
     others = [place for place in mismatch.places if place not in measured]
@@ -226,6 +226,12 @@ def list_facts(
         for name, text in _tell_details(mismatch, comparison)
     ]
     return facts
+
+
+def _name_agreed(agreed: str) -> str:
+    """Such as `random state (1 of 2)`."""
+    role, found, numbers = agreed.partition(" (")
+    return name_role(role) + clean(found + numbers)
 
 
 def shorten(places: Sequence[str], shown: int) -> str:

@@ -164,7 +164,7 @@ def _draw_norms(axes: Any, norms: Mapping[str, Mapping[int, float]]) -> None:
     _draw_lines(axes, xs, lines, set(moved[-_MOST_NAMED:]))
     values = [value for line in lines.values() for value in line]
     finite = [value for value in values if math.isfinite(value)]
-    if finite and min(finite) > 0:
+    if finite and max(finite) > 20 * min(finite) > 0:
         axes.set_yscale("log")
     _label(axes, "L2 norm of weights")
 

@@ -127,6 +127,7 @@ def test_run_shows_metrics_and_norms(plots):
     line = figure.axes[0].lines[0]
     assert list(line.get_xdata()) == [1, 2, 3, 4, 5]
     assert line.get_ydata()[0] == 1.0
+    assert figure.axes[2].get_yscale() == "linear"
     norms = figure.axes[2].lines[0]
     assert list(norms.get_xdata()) == [0, 1, 2, 3, 4, 5]
     assert _save(figure)
@@ -147,6 +148,15 @@ def test_run_joins_the_variables_of_a_layer(plots):
     lines = {one.get_label(): one for one in figure.axes[-1].lines}
     assert list(lines["layers.0"].get_ydata()) == [5.0, 5.0]
     assert list(lines["model"].get_ydata()) == [math.inf, math.inf]
+
+
+def test_norms_of_other_sizes_are_drawn_on_a_log_scale(plots):
+    """Layers that are a hundred times as large do not flatten the others."""
+    run = examples.make_run()
+    for record in run.records:
+        large = examples.Norms(500.0, 0.0, 0.0)
+        record.norms["weights"]["layers.9.kernel"] = large
+    assert plots.plot_run(run).axes[-1].get_yscale() == "log"
 
 
 def test_run_without_epochs_is_drawn_as_words(plots):

@@ -333,7 +333,7 @@ def test_exact_sizes_advise_a_tolerance_too(relative, expected):
 
 
 @pytest.mark.parametrize(
-    ("b", "expected"), [(1 + 1e-8, "1e-5"), (1 + 1e-5, "1e-3"), (2.0, None)]
+    ("b", "expected"), [(1 + 1e-8, "1e-5"), (1 + 2e-5, "1e-3"), (2.0, None)]
 )
 def test_a_tolerance_is_advised_for_rounding_alone(b, expected):
     """Weights that are nearly alike may be compared with a tolerance."""
@@ -349,6 +349,32 @@ def test_a_tolerance_is_advised_for_rounding_alone(b, expected):
     text = write_text(_weights_only(first_mismatch=found, first_beyond=found))
     assert (f"rtol={expected}" in text) == (expected is not None)
     assert ("rtol=" in text) == (expected is not None)
+
+
+@pytest.mark.parametrize(
+    ("modes", "expected"),
+    [
+        ((False, True), "train both in deterministic mode"),
+        ((True, True), "though both ran in deterministic mode"),
+    ],
+)
+def test_deterministic_mode_is_advised_where_it_was_off(modes, expected):
+    """Where it was on already, something else is advised."""
+    a, b = (
+        examples.make_run(environment={"deterministic": mode}) for mode in modes
+    )
+    text = " ".join(write_text(_weights_only(a=a, b=b)).split())
+    assert expected in text
+
+
+def test_no_tolerance_is_advised_where_nothing_was_measured():
+    """A difference of unknown size is no rounding."""
+    difference = examples.VariableDifference(role="weights", place="p")
+    found = examples.make_mismatch(
+        batch=None, roles=("weights",), differences=(difference,)
+    )
+    text = write_text(_weights_only(first_mismatch=found, first_beyond=found))
+    assert "rtol=" not in text
 
 
 def test_no_tolerance_is_advised_where_random_state_parted():
