@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import os
 import random
 import sys
@@ -657,26 +658,48 @@ class TensorFlowBackend(Backend):
         held = isinstance(value, HeldTensor)
         variable.assign(value.tensor if held else value)
 
+    def view(self, variable: Any) -> npt.NDArray[Any]:
+        import tensorflow as tf
+
+        held = variable.value
+        if not isinstance(held, tf.Variable):
+            return view_variable(variable)
+        # A third of what `read_value` takes outside a function.
+        read = tf.raw_ops.ReadVariableOp
+        return np.asarray(read(resource=held.handle, dtype=held.dtype))
+
     def make_viewer(
         self, model: Any, variables: list[Any], *, often: bool = False
     ) -> Callable[[], list[npt.NDArray[Any]]]:
         import tensorflow as tf
 
         held = [variable.value for variable in variables]
-        if not all(isinstance(one, tf.Variable) for one in held):
+        if not often or not all(isinstance(one, tf.Variable) for one in held):
             return super().make_viewer(model, variables)
-        if often:
-            # One call for all of them; a call for each takes twice as long.
-            read_all = tf.function(
-                lambda: [one.read_value() for one in held]
-            ).get_concrete_function()
-            return lambda: [np.asarray(one) for one in read_all()]
-        # A third of what `read_value` takes outside a function.
-        read = tf.raw_ops.ReadVariableOp
-        return lambda: [
-            np.asarray(read(resource=one.handle, dtype=one.dtype))
-            for one in held
+        joined = [
+            i
+            for i, one in enumerate(held)
+            if one.dtype == tf.float32 and one.shape.num_elements() < _LARGE
         ]
+        if len(joined) < 2:
+            return super().make_viewer(model, variables)
+        read_joined = _join_floats([held[i] for i in joined])
+        sizes = [held[i].shape.num_elements() for i in joined]
+        ends = list(itertools.accumulate(sizes))
+        shapes = [tuple(held[i].shape) for i in joined]
+        parts = list(zip(joined, [0, *ends], ends, shapes, strict=False))
+        others = set(range(len(held))).difference(joined)
+
+        def view_all() -> list[npt.NDArray[Any]]:
+            values = np.asarray(read_joined())
+            views: list[Any] = [None] * len(held)
+            for i, start, end, shape in parts:
+                views[i] = values[start:end].reshape(shape)
+            for i in others:
+                views[i] = self.view(variables[i])
+            return views
+
+        return view_all
 
     def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
         import tensorflow as tf
@@ -822,6 +845,25 @@ def _list_jax_state(model: Any) -> dict[str, list[Any]]:
         "optimizer_variables": [] if optimizer is None else optimizer.variables,
         "metrics_variables": model.metrics_variables,
     }
+
+
+def _join_floats(variables: list[Any]) -> Callable[[], Any]:
+    """Make a function that reads many small variables as one tensor.
+
+    One compiled call takes a quarter of the time of a call for each.
+    """
+    import tensorflow as tf
+
+    def join() -> Any:
+        return tf.concat([tf.reshape(one, [-1]) for one in variables], 0)
+
+    compiled: Callable[[], Any]
+    try:
+        compiled = tf.function(join, jit_compile=True).get_concrete_function()
+        compiled()
+    except (tf.errors.OpError, ValueError):  # A build without XLA.
+        compiled = tf.function(join).get_concrete_function()
+    return compiled
 
 
 @functools.cache

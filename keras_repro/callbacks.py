@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import uuid
 import warnings
 from collections import OrderedDict, deque
@@ -25,7 +26,13 @@ from keras_repro.mismatches import (
     with_note,
 )
 from keras_repro.reading import ModelReader
-from keras_repro.recording import Recording, RunLog, run_beside
+from keras_repro.recording import (
+    Fed,
+    Moment,
+    Recording,
+    RunLog,
+    run_beside,
+)
 from keras_repro.run_files import RunWriter, find_first_finished
 from keras_repro.runs import (
     DRIFTED,
@@ -36,13 +43,17 @@ from keras_repro.runs import (
     RunHeader,
     RunRecord,
 )
-from keras_repro.seeding import capture_rng, checksum_rng
+from keras_repro.seeding import RngState, capture_rng
 from keras_repro.snapshots import snapshot_folder
 
 _ON_DRIFT = ("warn", "raise", "stop", "ignore")
 _ON_ERROR = ("warn", "raise")
 # Bytes: so small arrays are read in less time than a thread is worth.
 _SMALL_DATA = 1 << 26
+# How many batches, and how many seconds of them, are recorded together.
+_MAX_WAITING = 64
+_MAX_WAIT = 0.25
+_MAX_WAITING_BYTES = 1 << 24
 _UNKNOWN_DATA = (
     "the data given to `fit` are not known here (a pipeline, a generator or a "
     "plain keras.Model): if they were changed on purpose, give the runs a "
@@ -172,6 +183,8 @@ class ChecksumCallback(keras.callbacks.Callback):
         self._data: DataOutline | None = None
         self._recording: Recording | None = None
         self._baseline: _Baseline | None = None
+        self._waiting: list[Moment] = []
+        self._flushed = 0.0
         self._trial: Any = None
         self._epoch: int | None = None
         self._num_epochs = self._num_steps = 0
@@ -183,6 +196,7 @@ class ChecksumCallback(keras.callbacks.Callback):
     @property
     def run(self) -> Run | None:
         """The run being recorded, or the last one; `None` before any."""
+        self._flush()
         return None if self._recording is None else self._recording.run()
 
     @property
@@ -226,6 +240,7 @@ class ChecksumCallback(keras.callbacks.Callback):
             self._data_checksum.wait()
         self._recording = self._start_recording(model, outline)
         self._baseline = _Baseline()
+        self._waiting.clear()
         if self._data_checksum.is_done:
             self._settle()
         self._record(None, None, {})
@@ -255,6 +270,7 @@ class ChecksumCallback(keras.callbacks.Callback):
         self, epoch: int, logs: Mapping[str, Any] | None = None
     ) -> None:
         """Record the epoch."""
+        self._flush()
         self._settle()
         self._num_steps += self._count_batches()
         self._seen.clear()
@@ -295,6 +311,7 @@ class ChecksumCallback(keras.callbacks.Callback):
         if recording is None or recording.has_ended:
             return
         try:
+            self._flush()
             if status in (FINISHED, DRIFTED):
                 self._settle()
             recording.settle_data(self._data_checksum.result().checksum)
@@ -382,39 +399,70 @@ class ChecksumCallback(keras.callbacks.Callback):
         batch: int | None,
         logs: Mapping[str, Any],
     ) -> None:
-        recording, baseline = self._recording, self._baseline
-        if recording is None or baseline is None:
+        recording = self._recording
+        if recording is None:
             return
-        record = recording.add(
+        moment = recording.look(
             epoch=epoch,
             batch=batch,
             step=self._num_steps + self._count_batches(),
             logs=logs,
-            streams=self._read_streams(),
-            fed=None if batch is None else self._read_fed(batch),
+            streams=self._find_streams(),
+            fed=None if batch is None else self._find_fed(batch),
         )
-        if baseline.is_settled:
-            self._tell(baseline.compare(record))
-        else:
-            baseline.wait(record)
+        self._waiting.append(moment)
+        if batch is None or not self._may_wait():
+            self._flush()
 
-    def _read_streams(self) -> str | None:
+    def _may_wait(self) -> bool:
+        """Whether a batch may be recorded a little later, with others.
+
+        Many together take half the time. Who wants the training stopped at
+        once, or many seconds of it recorded if the process is killed, must
+        not wait.
+        """
+        if self.on_drift in ("raise", "stop") or self.on_error == "raise":
+            return False
+        num_waiting = len(self._waiting)
+        num_bytes = num_waiting * self._waiting[-1].look.num_bytes
+        return (
+            time.monotonic() - self._flushed < _MAX_WAIT
+            and num_waiting < _MAX_WAITING
+            and num_bytes < _MAX_WAITING_BYTES
+        )
+
+    def _flush(self) -> None:
+        """Record the moments that wait, compare them, and tell of drift."""
+        recording, baseline = self._recording, self._baseline
+        moments, self._waiting = self._waiting, []
+        self._flushed = time.monotonic()
+        if recording is None or baseline is None or not moments:
+            return
+        mismatches = []
+        for record in recording.add(moments):
+            if baseline.is_settled:
+                mismatches.append(baseline.compare(record))
+            else:
+                baseline.wait(record)
+        for mismatch in mismatches:
+            self._tell(mismatch)
+
+    def _find_streams(self) -> RngState | None:
         """Where the random streams stand, the trial's or the program's."""
-        if self._trial is not None:
-            return str(self._trial.random_checksum())
-        if not self._steps:
-            return None
-        return checksum_rng(capture_rng(), keras.backend.backend())
+        if self._trial is None:
+            return capture_rng() if self._steps else None
+        position: RngState | None = self._trial.random_position()
+        return position
 
-    def _read_fed(self, batch: int) -> str | None:
-        """Checksum of what was fed since the record before."""
+    def _find_fed(self, batch: int) -> Fed | None:
+        """What was fed since the record before."""
         first = self._last_recorded + 1
         self._last_recorded = batch
-        fed = getattr(self._trial, "fed", None)
-        if fed is None or not self.checksum_data:
+        samples = getattr(self._trial, "fed", None)
+        if samples is None or not self.checksum_data:
             return None
-        checksum: str | None = fed.checksum(self._num_epochs - 1, first, batch)
-        return checksum
+        chosen = samples.select(self._num_epochs - 1, first, batch)
+        return None if chosen is None else Fed(samples, chosen)
 
     def _tell(self, mismatch: Mismatch | None) -> None:
         """Tell of a mismatch, as `on_drift` says."""

@@ -56,7 +56,7 @@ def checksum_array(array: npt.ArrayLike) -> str:
         >>> checksum_array(np.zeros(2)) == checksum_array(np.zeros((2, 1)))
         False
     """
-    values = np.asarray(array)
+    values = array if isinstance(array, np.ndarray) else np.asarray(array)
     prefix = _prefix(values.dtype, values.shape)
     values = _to_little_endian(values)
     if values.nbytes <= _SMALL:

@@ -125,8 +125,10 @@ class FedSamples:
         self._steps = steps
         self._rows: list[npt.NDArray[Any]] | None = None
 
-    def checksum(self, epochs: int, first: int, last: int) -> str | None:
-        """Checksum of the samples of some batches, in their order.
+    def select(
+        self, epochs: int, first: int, last: int
+    ) -> list[npt.NDArray[np.int64]] | None:
+        """The samples of some batches, in their order.
 
         Args:
             epochs: How many epochs this training had begun before this one.
@@ -134,21 +136,39 @@ class FedSamples:
             last: The last batch.
 
         Returns:
-            A checksum, or `None` for data whose rows cannot be taken.
+            Indices by batch, or `None` if they are not known.
         """
-        if self._rows is None:
-            self._rows = _find_rows(self._arrays)
-        parts = []
+        chosen = []
         for batch in range(first, last + 1):
             if self._steps:
                 place = 0, epochs * self._steps + batch
             else:
                 place = epochs, batch
             indices = self._passes.find_batch(*place)
-            if indices is None or not self._rows:
+            if indices is None:
                 return None
-            parts += [checksum_array(rows[indices]) for rows in self._rows]
-        return parts[0] if len(parts) == 1 else combine_checksums(parts)
+            chosen.append(indices)
+        return chosen
+
+    def checksum(self, chosen: list[npt.NDArray[np.int64]]) -> str | None:
+        """Checksum of some samples.
+
+        Args:
+            chosen: As `select` gives them.
+
+        Returns:
+            A checksum, or `None` for data whose rows cannot be taken.
+        """
+        if self._rows is None:
+            self._rows = _find_rows(self._arrays)
+        if not self._rows:
+            return None
+        parts = [
+            checksum_array(rows[indices])
+            for indices in chosen
+            for rows in self._rows
+        ]
+        return combine_checksums(parts)
 
 
 def _find_rows(arrays: Any) -> list[npt.NDArray[Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -76,19 +77,27 @@ def compute_norms_of_small(arrays: Sequence[npt.NDArray[Any]]) -> list[Norms]:
 
 
 def _norms_of_joined(arrays: list[npt.NDArray[Any]]) -> list[Norms]:
+    # Many small copies of numbers cost more than one of their bytes.
     values = np.concatenate(
-        [one.reshape(-1) for one in arrays], dtype=np.float64, casting="unsafe"
+        [
+            np.frombuffer(b"".join([one.tobytes() for one in group]), dtype)
+            for dtype, group in itertools.groupby(
+                arrays, key=operator.attrgetter("dtype")
+            )
+        ],
+        dtype=np.float64,
+        casting="unsafe",
     )
-    sizes = [one.size for one in arrays]
-    starts = [0, *itertools.accumulate(sizes)][:-1]
+    sizes = np.array([one.size for one in arrays])
+    starts = np.cumsum(sizes) - sizes
     with np.errstate(all="ignore"):
-        totals = np.add.reduceat(values, starts).tolist()
-        squares = np.add.reduceat(values * values, starts).tolist()
-        largest = np.maximum.reduceat(np.abs(values), starts).tolist()
-    return [
-        Norms(math.sqrt(squares[n]), totals[n] / size, largest[n])
-        for n, size in enumerate(sizes)
-    ]
+        means = np.add.reduceat(values, starts) / sizes
+        np.abs(values, out=values)
+        largest = np.maximum.reduceat(values, starts)
+        np.multiply(values, values, out=values)
+        l2 = np.sqrt(np.add.reduceat(values, starts))
+    columns = (l2.tolist(), means.tolist(), largest.tolist())
+    return list(map(Norms._make, zip(*columns, strict=True)))
 
 
 class NormSums:

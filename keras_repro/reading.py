@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -43,12 +43,59 @@ class Reading:
     norms: Norms
 
 
+class Look:
+    """The variables of a model at one moment, read or still to be read.
+
+    Args:
+        places: The variables.
+        small: Copies of the small ones, by position.
+        large: Checksum and norms of the large ones, by position.
+    """
+
+    def __init__(
+        self,
+        places: list[VariablePlace],
+        small: dict[int, npt.NDArray[Any]],
+        large: dict[int, tuple[str, Norms]],
+    ) -> None:
+        self._places, self._small, self._large = places, small, large
+        self.num_bytes = sum(one.nbytes for one in small.values())
+
+    @property
+    def waiting(self) -> list[npt.NDArray[Any]]:
+        """The arrays still to be read."""
+        return list(self._small.values())
+
+    def read(self, norms: Iterator[Norms]) -> list[Reading]:
+        """What each variable held.
+
+        Args:
+            norms: Gives the norms of the arrays still to be read.
+        """
+        held = {
+            i: (checksum_array(array), next(norms))
+            for i, array in self._small.items()
+        }
+        held.update(self._large)
+        return [
+            Reading(one.role, one.place, *held[i])
+            for i, one in enumerate(self._places)
+        ]
+
+
+def read_looks(looks: Sequence[Look]) -> list[list[Reading]]:
+    """What each variable held at some moments, which is quicker together."""
+    arrays = [array for look in looks for array in look.waiting]
+    norms = iter(compute_norms_of_small(arrays))
+    return [look.read(norms) for look in looks]
+
+
 class ModelReader:
     """Reads the variables of one model, again and again.
 
-    Values are seen in place, not copied; that is safe as long as the training
-    waits. Large variables are read by several threads, each value once for
-    checksum and norms together.
+    Large values are seen in place, not copied, which is safe as long as the
+    training waits. Several threads read them, each value once for checksum
+    and norms together.
 
     Args:
         model: Any `keras.Model`.
@@ -72,21 +119,19 @@ class ModelReader:
                 often=self._often,
             )
 
-    def read(self) -> list[Reading]:
-        """Read every variable, as it is now."""
+    def look(self) -> Look:
+        """Look at every variable, as it is now.
+
+        What is large is read at once, while the training waits; what is small
+        is copied, to be read later by `read_looks`.
+        """
         arrays = self._view_all()
-        small = [i for i, one in enumerate(arrays) if one.nbytes < _LARGE]
-        large = [i for i, one in enumerate(arrays) if one.nbytes >= _LARGE]
-        norms = compute_norms_of_small([arrays[i] for i in small])
-        held = {
-            i: (checksum_array(arrays[i]), one)
-            for i, one in zip(small, norms, strict=True)
-        }
-        held.update(_read_large({i: arrays[i] for i in large}))
-        return [
-            Reading(one.role, one.place, *held[i])
-            for i, one in enumerate(self.places)
-        ]
+        large = {i: one for i, one in enumerate(arrays) if one.nbytes >= _LARGE}
+        return Look(
+            self.places,
+            {i: one.copy() for i, one in enumerate(arrays) if i not in large},
+            dict(_read_large(large)),
+        )
 
     def copy(self, roles: tuple[str, ...]) -> dict[tuple[str, str], Any]:
         """Copy the variables of some roles to host arrays of their own."""

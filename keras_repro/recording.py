@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_repro.checksums import combine_checksums
-from keras_repro.reading import ModelReader, Reading
+from keras_repro.data import FedSamples
+from keras_repro.reading import Look, ModelReader, Reading, read_looks
 from keras_repro.run_files import RunWriter, load_run
 from keras_repro.runs import (
     Run,
@@ -21,10 +22,48 @@ from keras_repro.runs import (
     RunRecord,
     find_layer,
 )
+from keras_repro.seeding import RngState, checksum_rng
 from keras_repro.snapshots import snapshot_folder, write_snapshot
 
 MODEL_ROLES = ("weights", "random")
 _SNAPSHOT_ROLES = ("weights",)
+
+
+class Fed(NamedTuple):
+    """Which samples were fed.
+
+    Args:
+        samples: All samples.
+        chosen: Indices by batch.
+    """
+
+    samples: FedSamples
+    chosen: list[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What a record needs of the moment that it is of.
+
+    Args:
+        epoch: The epoch, or `None` for the initial state.
+        batch: The last batch trained, or `None` at the end of an epoch.
+        step: How many batches the run had trained.
+        metrics: The metrics that Keras reported.
+        look: The variables.
+        streams: Where the random streams stood.
+        fed: What was fed since the record before.
+        weights: Copies for a snapshot; none if there is to be none.
+    """
+
+    epoch: int | None
+    batch: int | None
+    step: int
+    metrics: Mapping[str, float]
+    look: Look
+    streams: RngState | None
+    fed: Fed | None
+    weights: Mapping[tuple[str, str], Any]
 
 
 class Recording:
@@ -66,27 +105,57 @@ class Recording:
             path=self._log.path,
         )
 
-    def add(
+    def look(
         self,
         *,
         epoch: int | None,
         batch: int | None,
         step: int,
         logs: Mapping[str, Any],
-        streams: str | None,
-        fed: str | None,
-    ) -> RunRecord:
-        """Record the model as it is now."""
+        streams: RngState | None,
+        fed: Fed | None,
+    ) -> Moment:
+        """Take what the record of this moment needs.
+
+        As little as must be done now; `add` does the rest, for one moment
+        after the other, whenever it is convenient.
+        """
         if batch is None:
             self._reader.refresh()
-        readings = self._reader.read()
-        checksums, norms = _by_role(readings)
-        record = RunRecord(
-            run_id=self.header.run_id,
-            index=self._num_records,
+        keeps = self.header.snapshots is not None and batch is None
+        return Moment(
             epoch=epoch,
             batch=batch,
             step=step,
+            metrics=dict(_read_metrics(logs)),
+            look=self._reader.look(),
+            streams=streams,
+            fed=fed,
+            weights=self._reader.copy(_SNAPSHOT_ROLES) if keeps else {},
+        )
+
+    def add(self, moments: Sequence[Moment]) -> list[RunRecord]:
+        """Record some moments, in their order."""
+        looks = read_looks([moment.look for moment in moments])
+        records = [
+            self._make_record(moment, readings)
+            for moment, readings in zip(moments, looks, strict=True)
+        ]
+        if not self._log.write(*records):
+            self._kept += records
+        return records
+
+    def _make_record(
+        self, moment: Moment, readings: list[Reading]
+    ) -> RunRecord:
+        checksums, norms = _by_role(readings)
+        fed, streams = moment.fed, moment.streams
+        record = RunRecord(
+            run_id=self.header.run_id,
+            index=self._num_records,
+            epoch=moment.epoch,
+            batch=moment.batch,
+            step=moment.step,
             model=combine_checksums(
                 one.checksum for one in readings if one.role in MODEL_ROLES
             ),
@@ -97,14 +166,12 @@ class Recording:
             layers=_by_layer(readings),
             variables=checksums,
             norms=norms,
-            streams=streams,
-            fed=fed,
-            metrics=dict(_read_metrics(logs)),
-            snapshot=self._keep_weights(batch, readings),
+            streams=None if streams is None else checksum_rng(streams),
+            fed=None if fed is None else fed.samples.checksum(fed.chosen),
+            metrics=moment.metrics,
+            snapshot=self._keep_weights(moment.weights, checksums),
         )
         self._num_records += 1
-        if not self._log.write(record):
-            self._kept.append(record)
         return record
 
     @property
@@ -133,19 +200,17 @@ class Recording:
         self._log.write(self._end)
 
     def _keep_weights(
-        self, batch: int | None, readings: list[Reading]
+        self,
+        weights: Mapping[tuple[str, str], Any],
+        checksums: Mapping[str, Mapping[str, str]],
     ) -> str | None:
-        if self.header.snapshots is None or batch is not None:
+        if not weights:
             return None
         name = f"{self._num_records:06d}.h5"
-        checksums = {(one.role, one.place): one.checksum for one in readings}
-        values = self._reader.copy(_SNAPSHOT_ROLES)
-        self._log.write_snapshot(
-            self.header.run_id,
-            name,
-            values,
-            {key: checksums[key] for key in values},
-        )
+        sums = {
+            (role, place): checksums[role][place] for role, place in weights
+        }
+        self._log.write_snapshot(self.header.run_id, name, weights, sums)
         return name
 
 
@@ -166,12 +231,12 @@ class RunLog:
         if path is not None:
             self._attempt(lambda: setattr(self, "_writer", RunWriter(path)))
 
-    def write(self, entry: RunHeader | RunData | RunRecord | RunEnd) -> bool:
-        """Write one entry; whether it is in the file."""
+    def write(self, *entries: RunHeader | RunData | RunRecord | RunEnd) -> bool:
+        """Write entries; whether they are in the file."""
         writer = self._writer
         if writer is None:
             return False
-        return self._attempt(lambda: writer.write(entry))
+        return self._attempt(lambda: writer.write(*entries))
 
     def write_snapshot(
         self,

@@ -166,19 +166,19 @@ class RunWriter:
         if self.path.exists():
             _check_start(self.path)
 
-    def write(self, entry: Entry) -> None:
-        """Append one entry.
+    def write(self, *entries: Entry) -> None:
+        """Append entries, all of them or none.
 
         Args:
-            entry: A header, the data's checksum, a record or an end.
+            *entries: Headers, checksums of data, records or ends.
 
         Raises:
-            OSError: If the line could not be written whole, or the file is
-                not the one any more that the line before went to. What was
-                written of the line is taken back, where it can be.
+            OSError: If a line could not be written whole, or the file is not
+                the one any more that the line before went to. What was
+                written is taken back, where it can be.
         """
-        data = encode_entry(entry).encode("ascii") + b"\n"
-        starts = isinstance(entry, RunHeader)
+        data = "".join(f"{encode_entry(one)}\n" for one in entries).encode()
+        starts = any(isinstance(one, RunHeader) for one in entries)
         descriptor = self._open(create=starts)
         try:
             with locked(descriptor) as held:

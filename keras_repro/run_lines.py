@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import orjson
 
 from keras_repro.run_fields import CHECKS, CLASSES, RUN_ID, Entry, WrongError
 from keras_repro.runs import FORMAT, RunRecord
@@ -63,7 +64,7 @@ def encode_entry(entry: Entry) -> str:
         entry: A header, the data's checksum, a record or an end.
 
     Returns:
-        ASCII without line breaks.
+        Text without line breaks.
 
     Raises:
         ValueError: If the run's id could not be read back.
@@ -80,12 +81,35 @@ def encode_entry(entry: Entry) -> str:
         content["metrics"] = {
             name: _encode_float(value) for name, value in entry.metrics.items()
         }
+        line = _encode_quickly(content)
+        if line is not None:
+            return line
     try:
         line = _encode(content)
     except (TypeError, ValueError):  # NumPy's numbers; NaN and infinities.
         return _encode(_make_plain(content))
     # A lone surrogate, as in an undecodable file name, is no text.
     return _encode(_make_plain(content)) if "\\ud" in line else line
+
+
+def _encode_quickly(content: dict[str, Any]) -> str | None:
+    """A record by orjson, in a quarter of the time; `None` if it cannot."""
+    norms = {
+        role: {place: list(one) for place, one in group.items()}
+        for role, group in content["norms"].items()
+    }
+    # orjson would write what JSON cannot hold as null.
+    if not all(
+        math.isfinite(number)
+        for group in norms.values()
+        for one in group.values()
+        for number in one
+    ):
+        return None
+    try:
+        return orjson.dumps({**content, "norms": norms}).decode()
+    except TypeError:  # NumPy's numbers, long integers, lone surrogates.
+        return None
 
 
 def _check_run_id(run_id: Any) -> str:

@@ -413,17 +413,19 @@ def rng_from_json(data: dict[str, Any]) -> RngState:
     )
 
 
-def checksum_rng(state: RngState, backend: str) -> str:
+def checksum_rng(state: RngState) -> str:
     """Checksum of where the generators stand.
+
+    Of the backends' generators only that of Keras' backend counts: which
+    other libraries a process has loaded says nothing of a run.
 
     Args:
         state: Their state.
-        backend: The backend whose generator counts; which other libraries a
-            process has loaded says nothing of a run.
 
     Returns:
         A checksum, in tens of microseconds: it is taken at every batch.
     """
+    backend = _backends.get_backend().name
     parts = (
         state.python,
         state.numpy,

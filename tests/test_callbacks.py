@@ -3,6 +3,7 @@
 With plain Keras models; what a `ReproducibleModel` adds is a stand-in here.
 """
 
+import dataclasses
 import json
 import os
 import pickle
@@ -19,10 +20,13 @@ from keras_repro.checksums import compute_checksum
 from keras_repro.comparison import compare_runs
 from keras_repro.data import outline_data
 from keras_repro.run_files import load_run, load_runs
+from keras_repro.seeding import capture_rng, checksum_rng
 
 X = np.linspace(-1, 1, 24, dtype="float32").reshape(12, 2)
 Y = X[:, :1] * 2
 OTHER_DATA = outline_data({"x": X + 1, "y": Y})
+POSITION = capture_rng()
+MOVED = dataclasses.replace(POSITION, keras=np.array([7, 7]))
 EAGER = {"run_eagerly": True, "jit_compile": False}
 
 
@@ -82,7 +86,7 @@ def give_trial(model, **fields):
         epochs_trained=0,
         data=outline_data({"x": X, "y": Y}),
         data_notes=[],
-        random_checksum=lambda: "kr1:streams",
+        random_position=lambda: POSITION,
     )
     vars(trial).update(fields)
     object.__setattr__(model, "_repro", trial)
@@ -227,9 +231,9 @@ def test_what_a_trial_tells(path):
     assert run.header.seed == 5
     assert run.header.identity["data"] == compute_checksum((X, Y, None))
     assert run.header.notes == ("a generator",)
-    assert run.records[0].streams == "kr1:streams"
+    assert run.records[0].streams == checksum_rng(POSITION)
     checks = ChecksumCallback(path, on_drift="ignore")
-    moved = {"random_checksum": lambda: "kr1:moved", **trial}
+    moved = {"random_position": lambda: MOVED, **trial}
     fit(give_trial(make_model(), **moved), checks)
     assert checks.mismatch.places == ("random streams",)
     assert "cannot be rewound: a generator" in str(checks.mismatch)
