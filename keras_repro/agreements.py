@@ -17,7 +17,8 @@ from keras_repro.mismatches import (
     pair_places,
 )
 from keras_repro.norms import compare_arrays, is_close
-from keras_repro.runs import ROLES, Run, RunRecord, find_layer
+from keras_repro.plain import find_layer
+from keras_repro.runs import ROLES, Run, RunRecord
 from keras_repro.snapshots import find_snapshot, open_snapshot
 
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from keras_repro.cli_tables import WIDTH, clean, format_table, to_plain
+from keras_repro.cli_tables import WIDTH, clean, format_table
 from keras_repro.environment import capture_environment
+from keras_repro.plain import to_plain
 from keras_repro.switches import Switch, check_switches
 
 _PACKAGES = ("keras-repro", "keras", "tensorflow", "jax", "torch", "numpy")

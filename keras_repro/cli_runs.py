@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_repro.cli_tables import WIDTH, clean, format_table, to_plain, wrap
+from keras_repro.cli_tables import WIDTH, clean, format_table, wrap
 from keras_repro.comparison import (
     Comparison,
     RunGroups,
     compare_runs,
     group_runs,
 )
+from keras_repro.plain import to_plain
 from keras_repro.run_files import load_runs
 from keras_repro.runs import Run
 

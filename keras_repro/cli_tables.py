@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 WIDTH = 80
-
-
-def to_plain(value: Any) -> Any:
-    """Values that strict JSON can hold: NaN and infinities as strings.
-
-    Args:
-        value: Mappings, sequences and plain values.
-
-    Returns:
-        The same as dicts, lists and plain values.
-
-    Example:
-        >>> to_plain({"loss": [0.5, float("nan")]})
-        {'loss': [0.5, 'nan']}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(one) for one in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if value is None or isinstance(value, (str, int)):
-        return value
-    return str(value)
 
 
 def clean(value: object) -> str:

@@ -5,9 +5,8 @@ A mismatch found by comparing is a result: nothing here raises for it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_repro.agreements import (
@@ -30,7 +29,7 @@ from keras_repro.mismatches import (
     compare_records,
     is_within,
 )
-from keras_repro.norms import Norms
+from keras_repro.plain import to_plain
 from keras_repro.reports import (
     write_fragment,
     write_groups_fragment,
@@ -385,21 +384,3 @@ def _mismatch_to_json(mismatch: Mismatch | None) -> dict[str, Any] | None:
     if mismatch is None:
         return None
     return {"role": mismatch.role, **to_plain(mismatch)}
-
-
-def to_plain(value: Any) -> Any:
-    """Dataclasses and tuples as dicts and lists, NaN and infinity as text."""
-    if is_dataclass(value):
-        return {
-            one.name: to_plain(getattr(value, one.name))
-            for one in fields(value)
-        }
-    if isinstance(value, Norms):
-        return to_plain(dict(zip(value._fields, value, strict=True)))
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

@@ -23,6 +23,7 @@ _WORDS = {
     "model": "another model configuration",
     "compile": "another compile configuration",
     "data": "other data",
+    "fit": "other arguments of `fit`",
     "continues": "another training before it",
 }
 
@@ -170,7 +171,12 @@ def compare_identities(
     """
     ours, theirs = dict(header.identity), dict(reference.identity)
     keys = sorted({*ours, *theirs}, key=_position)
-    places = tuple(key for key in keys if ours.get(key) != theirs.get(key))
+    places = tuple(
+        key
+        for key in keys
+        if ours.get(key) != theirs.get(key)
+        and not _is_unknown(key, ours.get(key), theirs.get(key))
+    )
     if not places:
         return None
     return Mismatch(
@@ -190,6 +196,11 @@ def compare_identities(
             *compare_settings("data", reference.data, header.data),
         ),
     )
+
+
+def _is_unknown(key: str, ours: Any, theirs: Any) -> bool:
+    """Whether one run cannot say what it was fed: no sign of a difference."""
+    return key in ("data", "fit") and not (ours and theirs)
 
 
 def compare_settings(

@@ -14,6 +14,7 @@ from keras_repro.distances import (
     find_axis,
 )
 from keras_repro.phrases import clean, say_verdict
+from keras_repro.plain import find_layer
 
 if TYPE_CHECKING:
     from keras_repro.comparison import Comparison
@@ -143,15 +144,9 @@ def _collect_norms(run: Run) -> dict[str, dict[int, float]]:
     for record in moments:
         done = count_epochs(record.epoch)
         for place, norms in record.norms.get("weights", {}).items():
-            line = squares.setdefault(_find_layer(place), {})
+            line = squares.setdefault(find_layer(place), {})
             line[done] = math.hypot(line.get(done, 0.0), norms.l2)
     return squares
-
-
-def _find_layer(place: str) -> str:
-    """As `runs.find_layer`, which stands above this module."""
-    head, found, rest = place.rpartition("layers.")
-    return f"{head}{found}{rest.partition('.')[0]}" if found else "model"
 
 
 def _draw_norms(axes: Any, norms: Mapping[str, Mapping[int, float]]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from keras_repro.checksums import combine_checksums
 from keras_repro.data import FedSamples
+from keras_repro.plain import find_layer
 from keras_repro.reading import Look, ModelReader, Reading, read_looks
 from keras_repro.run_files import RunWriter, load_run
 from keras_repro.runs import (
@@ -20,7 +21,6 @@ from keras_repro.runs import (
     RunEnd,
     RunHeader,
     RunRecord,
-    find_layer,
 )
 from keras_repro.seeding import RngState, checksum_rng
 from keras_repro.snapshots import snapshot_folder, write_snapshot

@@ -23,17 +23,6 @@ Variables = Mapping[str, Mapping[str, str]]
 ROLES = ("random", "weights", "optimizer", "metrics")
 
 
-def find_layer(place: str) -> str:
-    """The layer that a variable stands in; `"model"` for the model's own.
-
-    Example:
-        >>> find_layer("layers.1.layers.0.kernel")
-        'layers.1.layers.0'
-    """
-    head, found, rest = place.rpartition("layers.")
-    return f"{head}{found}{rest.partition('.')[0]}" if found else "model"
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunHeader:
     """What a run is: written before the first step.

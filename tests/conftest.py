@@ -51,6 +51,7 @@ LAYER_0 = (
     "page",
     "pages",
     "phrases",
+    "plain",
     "plots",
     "reports",
     "run_fields",
