@@ -15,6 +15,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -64,6 +65,30 @@ def get_global_generator() -> Any:
 def set_global_generator(generator: Any) -> None:
     """Put a `SeedGenerator` (or `None`) in the place of the global one."""
     _global_state().set_global_attribute("global_seed_generator", generator)
+
+
+@contextmanager
+def tensorflow_unloaded() -> Iterator[None]:
+    """Have Keras not import TensorFlow in a block, if nobody has so far.
+
+    Under JAX and PyTorch Keras (3.12 to 3.15) imports it, which takes
+    seconds, only to ask of a setting whether it is one of TensorFlow's; where
+    TensorFlow is not loaded none can be. Without the private flag it loads.
+    """
+    from keras.src.utils import module_utils
+
+    lazy = module_utils.tensorflow
+    if (
+        "tensorflow" in sys.modules
+        or getattr(lazy, "_available", 0) is not None
+    ):
+        yield
+        return
+    lazy._available = False
+    try:
+        yield
+    finally:
+        lazy._available = None
 
 
 def functional_class() -> Any:

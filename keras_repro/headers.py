@@ -47,12 +47,16 @@ def make_header(
         The header; `identity["data"]` is `None` until the checksum is known.
     """
     trial = getattr(model, "_repro", None)
-    config = _read_config(model)
-    compiled = _try_quietly(model.get_compile_config)
+    with _backends.tensorflow_unloaded():
+        config = _read_config(model)
+        compiled = {
+            "compile": _try_quietly(model.get_compile_config),
+            "optimizers": _serialize_optimizers(model),
+        }
     identity = {
         "seed": _backends.get_global_seed() if trial is None else trial.seed,
         "model": _checksum_model(model, config, places),
-        "compile": _checksum_compile(model, config, compiled),
+        "compile": checksum_config(compiled, context=config),
         "data": None,
         "fit": dict(data.arguments),
         "continues": _describe_continuation(model, trial, places),
@@ -108,12 +112,6 @@ def _checksum_model(
     return checksum_config([type(model).__name__, config, outline])
 
 
-def _checksum_compile(model: Any, config: Any, compiled: Any) -> str:
-    """Checksum of how it was compiled, and of the optimizers as they are."""
-    parts = [compiled, *_serialize_optimizers(model).values()]
-    return checksum_config(parts, context=config)
-
-
 def _serialize_optimizers(model: Any) -> dict[str, Any]:
     serialize = keras.saving.serialize_keras_object
     return {
@@ -124,17 +122,13 @@ def _serialize_optimizers(model: Any) -> dict[str, Any]:
 
 def _describe_compile(model: Any, compiled: Any) -> dict[str, Any]:
     """Optimizers, loss and metrics as plain values that a person can read."""
-    described = describe_config(compiled)
-    result = described if isinstance(described, dict) else {}
-    result.update(
-        {
-            name: describe_config(config)
-            for name, config in _serialize_optimizers(model).items()
-        }
-    )
-    result["jit_compile"] = getattr(model, "jit_compile", None)
-    result["run_eagerly"] = getattr(model, "run_eagerly", None)
-    return result
+    described = describe_config(compiled["compile"])
+    return {
+        **(described if isinstance(described, dict) else {}),
+        **describe_config(compiled["optimizers"]),
+        "jit_compile": getattr(model, "jit_compile", None),
+        "run_eagerly": getattr(model, "run_eagerly", None),
+    }
 
 
 def _read_config(model: Any) -> Any:

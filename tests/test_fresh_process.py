@@ -1,5 +1,6 @@
 """A seed means the same in every process, whatever ran there before."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -189,3 +190,33 @@ def test_import_loads_no_keras(run_python, more, expected):
     loaded = run_python("-c", code).stdout.split()
     assert ("keras" in loaded) == bool(expected)
     assert bool(loaded) == bool(expected)
+
+
+RECORD = """
+import sys
+import keras, numpy as np
+import keras_repro as kr
+from keras_repro import _backends, headers
+
+if sys.argv[1:] == ["--without"]:
+    from contextlib import nullcontext
+    _backends.tensorflow_unloaded = nullcontext
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+model.compile("adam", "mse")
+checks = kr.ChecksumCallback()
+x = np.ones((8, 3))
+model.fit(x, x[:, :2], verbose=0, callbacks=[checks])
+assert checks.run.header.compile["optimizer"]["class"] == "Adam"
+print("tensorflow" in sys.modules)
+"""
+
+
+@pytest.mark.requires_backend("jax")
+def test_recording_does_not_load_tensorflow(tmp_path, run_python):
+    """Keras would load it for a look at the settings; the twin shows that."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is not installed")
+    script = tmp_path / "record.py"
+    script.write_text(RECORD, encoding="utf-8")
+    assert run_python(script).stdout.split()[-1] == "False"
+    assert run_python(script, "--without").stdout.split()[-1] == "True"
