@@ -400,7 +400,7 @@ class ChecksumCallback(keras.callbacks.Callback):
         logs: Mapping[str, Any],
     ) -> None:
         recording = self._recording
-        if recording is None:
+        if recording is None or recording.has_ended:
             return
         moment = recording.look(
             epoch=epoch,

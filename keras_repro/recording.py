@@ -81,7 +81,7 @@ class Recording:
         self, header: RunHeader, reader: ModelReader, log: RunLog
     ) -> None:
         self.header = header
-        self._reader = reader
+        self._reader: ModelReader | None = reader
         self._log = log
         self._kept: list[RunRecord] = []
         self._num_records = 0
@@ -120,18 +120,22 @@ class Recording:
         As little as must be done now; `add` does the rest, for one moment
         after the other, whenever it is convenient.
         """
+        reader = self._reader
+        if reader is None:
+            msg = "the run has ended"
+            raise RuntimeError(msg)
         if batch is None:
-            self._reader.refresh()
+            reader.refresh()
         keeps = self.header.snapshots is not None and batch is None
         return Moment(
             epoch=epoch,
             batch=batch,
             step=step,
             metrics=dict(_read_metrics(logs)),
-            look=self._reader.look(),
+            look=reader.look(),
             streams=streams,
             fed=fed,
-            weights=self._reader.copy(_SNAPSHOT_ROLES) if keeps else {},
+            weights=reader.copy(_SNAPSHOT_ROLES) if keeps else {},
         )
 
     def add(self, moments: Sequence[Moment]) -> list[RunRecord]:
@@ -196,6 +200,7 @@ class Recording:
             num_records=self._num_records,
             exception=exception,
         )
+        self._reader = None  # The model is not ours to keep alive.
         self._log.close()
         self._log.write(self._end)
 
@@ -297,30 +302,36 @@ class _Beside:
     """Something done in a thread beside the training."""
 
     def __init__(self, action: Callable[[], Any]) -> None:
-        self._action = action
         self._error: Exception | None = None
         self._value: Any = None
-        self._thread = threading.Thread(
-            target=self._run, name="keras_repro-beside", daemon=True
+        # Forgotten when done: neither what it read is kept alive, nor a
+        # thread, which nobody could copy.
+        self._thread: threading.Thread | None = threading.Thread(
+            target=self._run,
+            args=(action,),
+            name="keras_repro-beside",
+            daemon=True,
         )
         self._thread.start()
 
-    def _run(self) -> None:
+    def _run(self, action: Callable[[], Any]) -> None:
         try:
-            self._value = self._action()
+            self._value = action()
         except Exception as error:  # noqa: BLE001 - told where it is awaited
             self._error = error
 
     @property
     def is_done(self) -> bool:
-        return not self._thread.is_alive()
+        return self._thread is None or not self._thread.is_alive()
 
     def wait(self) -> None:
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
 
     def result(self) -> Any:
         """Wait for it; raises what it raised."""
-        self._thread.join()
+        self.wait()
         if self._error is not None:
             raise self._error
         return self._value

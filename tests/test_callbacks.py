@@ -3,12 +3,15 @@
 With plain Keras models; what a `ReproducibleModel` adds is a stand-in here.
 """
 
+import copy
 import dataclasses
+import gc
 import json
 import os
 import pickle
 import types
 import warnings
+import weakref
 
 import keras
 import numpy as np
@@ -518,3 +521,29 @@ def test_ignoring_gives_no_warning():
         warnings.simplefilter("error", DriftWarning)
         fit(make_model(), checks, x=X * 2)
     assert checks.mismatch is not None
+
+
+def test_a_callback_can_be_copied(path):
+    """Before and after a training, as tuners do; and the copy records."""
+    checks = ChecksumCallback(path, every="batch")
+    for _ in range(2):
+        other = copy.deepcopy(checks)
+        run = fit(make_model(), other)
+        assert run.finished
+        fit(make_model(), checks)
+    assert len(load_runs(path)) == 4
+    assert checks.mismatch is None
+
+
+def test_data_are_not_kept_alive(path):
+    """After a training nothing of ours holds the arrays."""
+    data = np.array(X)
+    model = make_model()
+    checks = ChecksumCallback(path, every="batch")
+    checks.note_data({"x": data, "y": Y})
+    fit(model, checks, x=data)
+    assert checks.run.header.identity["data"] is not None
+    watched = weakref.ref(data)
+    del data
+    gc.collect()
+    assert watched() is None
