@@ -6,7 +6,6 @@ import json
 import os
 import time
 import uuid
-import warnings
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -32,6 +31,7 @@ from keras_repro.recording import (
     Recording,
     RunLog,
     run_beside,
+    warn_user,
 )
 from keras_repro.run_files import RunWriter, find_first_finished
 from keras_repro.runs import (
@@ -486,7 +486,7 @@ class ChecksumCallback(keras.callbacks.Callback):
         if self.on_drift == "stop":
             self.model.stop_training = True
         if self.on_drift != "ignore":
-            warnings.warn(DriftWarning(message, mismatch), stacklevel=3)
+            warn_user(DriftWarning(message, mismatch))
 
 
 class _Baseline:

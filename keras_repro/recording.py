@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 from keras_repro.checksums import combine_checksums
@@ -26,6 +28,7 @@ from keras_repro.seeding import RngState, checksum_rng
 from keras_repro.snapshots import snapshot_folder, write_snapshot
 
 MODEL_ROLES = ("weights", "random")
+_INSIDE = {"keras", "keras_repro", "tensorflow", "jax", "torch"}
 _SNAPSHOT_ROLES = ("weights",)
 
 
@@ -293,7 +296,7 @@ class RunLog:
             )
             if self._on_error == "raise":
                 raise _same_kind(error, message) from error
-            warnings.warn(message, RuntimeWarning, stacklevel=5)
+            warn_user(RuntimeWarning(message))
             return False
         return True
 
@@ -344,6 +347,20 @@ def run_beside(action: Callable[[], Any]) -> _Beside:
         An object with `result()` and `wait()`, which wait, and `is_done`.
     """
     return _Beside(action)
+
+
+def warn_user(warning: Warning) -> None:
+    """Warn at the line of the program that called `fit`, not at one of ours."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_inside(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(warning, stacklevel=level - 1)
+
+
+def _is_inside(frame: FrameType) -> bool:
+    """Whether code of Keras, of a backend or of this package runs there."""
+    module = str(frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] in _INSIDE
 
 
 def now() -> str:

@@ -547,3 +547,12 @@ def test_data_are_not_kept_alive(path):
     del data
     gc.collect()
     assert watched() is None
+
+
+def test_a_warning_names_the_line_of_the_user():
+    """The place of a warning is the call of `fit`, not a line of ours."""
+    checks = ChecksumCallback(name="place")
+    fit(make_model(), checks)
+    with pytest.warns(DriftWarning) as caught:
+        fit(make_model(seed=2), checks)
+    assert [one.filename for one in caught] == [__file__]
