@@ -354,7 +354,7 @@ def warn_user(warning: Warning) -> None:
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _is_inside(frame):
         level, frame = level + 1, frame.f_back
-    warnings.warn(warning, stacklevel=level - 1)
+    warnings.warn(warning, stacklevel=level)
 
 
 def _is_inside(frame: FrameType) -> bool:
