@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from keras_repro.callbacks import DriftWarning as DriftWarning
     from keras_repro.checksums import compute_checksum as compute_checksum
     from keras_repro.comparison import compare_runs as compare_runs
+    from keras_repro.comparison import group_runs as group_runs
     from keras_repro.environment import (
         capture_environment as capture_environment,
     )
     from keras_repro.models import ReproducibleModel as ReproducibleModel
     from keras_repro.models import make_reproducible as make_reproducible
     from keras_repro.run_files import load_run as load_run
+    from keras_repro.run_files import load_runs as load_runs
     from keras_repro.seeding import isolate_rng as isolate_rng
     from keras_repro.seeding import seed_everything as seed_everything
 
@@ -34,8 +36,10 @@ _HOMES = {
     "capture_environment": "environment",
     "compare_runs": "comparison",
     "compute_checksum": "checksums",
+    "group_runs": "comparison",
     "isolate_rng": "seeding",
     "load_run": "run_files",
+    "load_runs": "run_files",
     "make_reproducible": "models",
     "seed_everything": "seeding",
 }
@@ -49,8 +53,10 @@ __all__ = [
     "capture_environment",
     "compare_runs",
     "compute_checksum",
+    "group_runs",
     "isolate_rng",
     "load_run",
+    "load_runs",
     "make_reproducible",
     "seed_everything",
 ]

@@ -23,6 +23,7 @@ _NAMES = {
     "model": "model configuration",
     "compile": "compile configuration",
     "data": "data",
+    "fit": "arguments of `fit`",
     "continues": "training before it",
 }
 _HINTS = {

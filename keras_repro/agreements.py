@@ -128,14 +128,15 @@ def measure_exactly(
         tolerance: Within which a variable is marked as such.
 
     Returns:
-        A new mismatch; the same one if a snapshot is not there any more.
+        A new mismatch, which says so if a snapshot is not there any more.
 
     Raises:
         ValueError: If a snapshot is damaged.
     """
     one_path, other_path = find_snapshot(*a), find_snapshot(*b)
     if one_path is None or other_path is None:
-        return mismatch
+        gone = "a snapshot is not there any more: sizes are by the norms"
+        return replace(mismatch, details=(*mismatch.details, gone))
     with open_snapshot(one_path) as first, open_snapshot(other_path) as second:
         known = set(first.keys()) & set(second.keys())
         differences = tuple(

@@ -258,6 +258,8 @@ class ChecksumCallback(keras.callbacks.Callback):
         self, batch: int, logs: Mapping[str, Any] | None = None
     ) -> None:
         """Record the batch, if it is the turn of one."""
+        # The last of several steps at once may lie behind the last batch.
+        batch = min(batch, (self.params.get("steps") or batch + 1) - 1)
         self._seen.append(batch)
         if not self._steps:
             return
@@ -389,9 +391,12 @@ class ChecksumCallback(keras.callbacks.Callback):
             return None
         if self.path is None:
             return _MEMORY.find(header)
-        return find_first_finished(
-            self.path, lambda other: _is_same(other, header)
-        )
+        try:
+            return find_first_finished(
+                self.path, lambda other: _is_same(other, header)
+            )
+        except OSError:  # It has gone, which the log tells.
+            return None
 
     def _record(
         self,

@@ -77,20 +77,20 @@ def compute_norms_of_small(arrays: Sequence[npt.NDArray[Any]]) -> list[Norms]:
 
 
 def _norms_of_joined(arrays: list[npt.NDArray[Any]]) -> list[Norms]:
-    # Many small copies of numbers cost more than one of their bytes.
-    values = np.concatenate(
-        [
-            np.frombuffer(b"".join([one.tobytes() for one in group]), dtype)
-            for dtype, group in itertools.groupby(
-                arrays, key=operator.attrgetter("dtype")
-            )
-        ],
-        dtype=np.float64,
-        casting="unsafe",
-    )
     sizes = np.array([one.size for one in arrays])
     starts = np.cumsum(sizes) - sizes
     with np.errstate(all="ignore"):
+        # Many small copies of numbers cost more than one of their bytes.
+        values = np.concatenate(
+            [
+                np.frombuffer(b"".join([one.tobytes() for one in group]), dtype)
+                for dtype, group in itertools.groupby(
+                    arrays, key=operator.attrgetter("dtype")
+                )
+            ],
+            dtype=np.float64,
+            casting="unsafe",
+        )
         means = np.add.reduceat(values, starts) / sizes
         np.abs(values, out=values)
         largest = np.maximum.reduceat(values, starts)

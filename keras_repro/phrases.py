@@ -150,7 +150,8 @@ def _moment_of(mismatch: Mismatch) -> tuple[int | None, int | None]:
 def _say_parting(mismatch: Mismatch) -> str:
     roles = [name_role(role) for role in mismatch.roles]
     if mismatch.epoch is None:
-        return f"{join_words(roles)} differ"
+        verb = "differs" if len(roles) == 1 else "differ"
+        return f"{join_words(roles)} {verb}"
     return f"{roles[0]} parted first"
 
 
@@ -300,6 +301,8 @@ def say_size(difference: VariableDifference) -> str:
 def pick_norm(a: Norms, b: Norms) -> tuple[str, str, str]:
     """The first norm in which two arrays differ, with enough digits."""
     names = ("L2 norm", "largest magnitude", "mean")
+    if all(one.l2 == one.largest == abs(one.mean) for one in (a, b)):
+        return ("value", *write_pair(a.mean, b.mean))  # A single number.
     pairs = zip(
         names,
         (a.l2, a.largest, a.mean),

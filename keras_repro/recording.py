@@ -235,6 +235,7 @@ class RunLog:
         self.path = path
         self._on_error = on_error
         self._writer: RunWriter | None = None
+        self._has_failed = False
         self._snapshot: _Beside | None = None
         if path is not None:
             self._attempt(lambda: setattr(self, "_writer", RunWriter(path)))
@@ -281,7 +282,9 @@ class RunLog:
         try:
             action()
         except OSError as error:
-            self._writer = None
+            if self._has_failed:  # Told already; a snapshot was under way.
+                return False
+            self._writer, self._has_failed = None, True
             consequence = (
                 'The training was stopped, as on_error="raise" asks.'
                 if self._on_error == "raise"

@@ -106,7 +106,7 @@ class RunRecord:
             record before, in their order; `None` where others fed them.
         metrics: The metrics that Keras reported.
         snapshot: Name of the file in the header's folder that holds the
-            variables themselves, or `None`.
+            weights themselves, or `None`.
     """
 
     run_id: str

@@ -65,7 +65,8 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
         finally:
             history = getattr(model, "history", None)
             if history is not None and history is not earlier:
-                trial.epochs_trained += len(history.epoch)
+                # Without one where a callback failed before Keras' own.
+                trial.epochs_trained += len(getattr(history, "epoch", ()))
             # The arrays are the caller's; nothing here keeps them alive.
             trial.data, trial.fed = data.DataOutline(), None
 

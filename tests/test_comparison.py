@@ -305,7 +305,9 @@ def test_snapshots_that_are_gone(tmp_path):
     assert compare_runs(a, b).first_mismatch.differences[0].exact is not None
     for file in tmp_path.glob("runs.jsonl.snapshots/*/*.h5"):
         file.unlink()
-    assert compare_runs(a, b).first_mismatch.differences[0].exact is None
+    found = compare_runs(a, b).first_mismatch
+    assert found.differences[0].exact is None
+    assert "a snapshot is not there any more" in found.details[0]
 
 
 def test_groups():
