@@ -150,7 +150,8 @@ def _moment_of(mismatch: Mismatch) -> tuple[int | None, int | None]:
 def _say_parting(mismatch: Mismatch) -> str:
     roles = [name_role(role) for role in mismatch.roles]
     if mismatch.epoch is None:
-        verb = "differs" if len(roles) == 1 else "differ"
+        is_one = mismatch.roles in (("random",), ("optimizer",))
+        verb = "differs" if is_one else "differ"
         return f"{join_words(roles)} {verb}"
     return f"{roles[0]} parted first"
 

@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_repro.mismatches import DIFFERENT, EQUAL, WITHIN, Mismatch
+from keras_repro.mismatches import (
+    DIFFERENT,
+    EQUAL,
+    WITHIN,
+    Mismatch,
+    VariableDifference,
+)
+from keras_repro.norms import Norms
 from keras_repro.reports import (
     write_fragment,
     write_groups_fragment,
@@ -622,3 +629,37 @@ def test_many_groups_are_cut():
     page = write_groups_page(groups)
     assert "and 100 more" in page
     assert len(page.encode()) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("role", "said"),
+    [
+        ("optimizer", "optimizer differs."),
+        ("random", "random state differs."),
+        ("weights", "weights differ."),
+    ],
+)
+def test_a_single_role_at_the_start(role, said):
+    """One thing differs, many differ."""
+    mismatch = examples.make_mismatch(
+        roles=(role,), epoch=None, batch=None, moment="initial state"
+    )
+    found = examples.make_comparison(
+        status=DIFFERENT, first_mismatch=mismatch, first_beyond=mismatch
+    )
+    assert write_text(found).splitlines()[0].endswith(said)
+
+
+def test_a_single_number_is_told_as_it_is():
+    """Of a learning rate the value is told, not a norm."""
+    rate = VariableDifference(
+        role="optimizer",
+        place="optimizer.learning_rate",
+        a=Norms(0.001, 0.001, 0.001),
+        b=Norms(0.002, 0.002, 0.002),
+    )
+    mismatch = examples.make_mismatch(differences=(rate,))
+    found = examples.make_comparison(
+        status=DIFFERENT, first_mismatch=mismatch, first_beyond=mismatch
+    )
+    assert "value 0.001 in a, 0.002 in b" in write_text(found)
