@@ -157,7 +157,8 @@ def test_more_threads_change_a_large_model(threads):
     assert "layers.0.kernel" in found.first_mismatch.places
     exact = [one.exact for one in found.first_mismatch.differences if one.exact]
     assert exact
-    assert all(0 < one.largest_absolute < 1e-7 for one in exact)
+    # Rounding alone: a scale near 1.0 may differ by its last place, 2**-23.
+    assert all(0 < one.largest_absolute <= 2**-22 for one in exact)
     text = str(found)
     assert "threads." in text
     assert "pin the same number of threads" in text
