@@ -96,13 +96,13 @@ def write_snapshot(
             "`checksums` must have one of each variable. Received: none of "
             f"{missing[0]!r}. Pass what `checksum_array` gives."
         )
+    content = _make_image(variables, checksums, run_id)
     folder = Path(folder)
     folder.parent.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)
     temporary = folder / f".{name}.{secrets.token_hex(8)}.tmp"
     try:
-        _write_file(temporary, variables, checksums, run_id)
-        _flush(temporary)
+        _write_file(temporary, content)
         temporary.replace(folder / name)
     except BaseException:
         with suppress(OSError):
@@ -111,34 +111,37 @@ def write_snapshot(
     _flush_folder(folder)
 
 
-def _write_file(
-    path: Path,
+def _make_image(
     variables: Mapping[tuple[str, str], npt.NDArray[Any]],
     checksums: Mapping[tuple[str, str], str],
     run_id: str,
-) -> None:
+) -> bytes:
+    """The bytes of the file, made in memory.
+
+    On a full disk libhdf5 can bring down the whole process while it closes a
+    file (seen with h5py 3.16 and HDF5 2.0), so it is kept away from the disk.
+    """
     import h5py
 
-    try:
-        with h5py.File(path, "x", locking=False) as file:
-            set_text(file, "format", FORMAT)
-            set_text(file, "run_id", run_id)
-            for index, (key, array) in enumerate(variables.items()):
-                name, values = f"{index:06d}", np.asarray(array)
-                dataset = write_array(file, name, values)
-                set_text(dataset, "role", key[0])
-                set_text(dataset, "place", key[1])
-                set_text(dataset, "checksum", checksums[key])
-    except RuntimeError as error:  # So h5py reports a file it cannot close.
-        raise OSError(f"HDF5 could not write {str(path)!r}: {error}") from error
+    with h5py.File("snapshot", "w", driver="core", backing_store=False) as file:
+        set_text(file, "format", FORMAT)
+        set_text(file, "run_id", run_id)
+        for index, (key, array) in enumerate(variables.items()):
+            name, values = f"{index:06d}", np.asarray(array)
+            dataset = write_array(file, name, values)
+            set_text(dataset, "role", key[0])
+            set_text(dataset, "place", key[1])
+            set_text(dataset, "checksum", checksums[key])
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _write_file(path: Path, content: bytes) -> None:
+    """Write bytes to a new file, down to the disk."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

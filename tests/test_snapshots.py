@@ -205,7 +205,7 @@ def test_what_cannot_be_written(folder):
     for place in ("a" * 5000, "a\0b"):
         with pytest.raises(ValueError, match="NUL"):
             write(folder, {("weights", place): np.zeros(1)})
-    assert list(folder.iterdir()) == []
+    assert not folder.exists()
 
 
 def test_the_directory_must_exist(tmp_path):
@@ -222,7 +222,7 @@ def test_an_error_leaves_the_file_before(file, monkeypatch):
     def fail(_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(snapshots, "_flush", fail)
+    monkeypatch.setattr(snapshots.os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write(file.parent, {KERNEL: np.ones(3)})
     assert file.read_bytes() == before
