@@ -22,6 +22,7 @@ from keras_repro.runs import Run, RunRecord
 from keras_repro.stored_arrays import (
     DamagedError,
     get_text,
+    make_image,
     read_array,
     set_text,
     write_array,
@@ -96,7 +97,7 @@ def write_snapshot(
             "`checksums` must have one of each variable. Received: none of "
             f"{missing[0]!r}. Pass what `checksum_array` gives."
         )
-    content = _make_image(variables, checksums, run_id)
+    content = make_image(lambda file: _fill(file, variables, checksums, run_id))
     folder = Path(folder)
     folder.parent.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)
@@ -111,29 +112,20 @@ def write_snapshot(
     _flush_folder(folder)
 
 
-def _make_image(
+def _fill(
+    file: Any,
     variables: Mapping[tuple[str, str], npt.NDArray[Any]],
     checksums: Mapping[tuple[str, str], str],
     run_id: str,
-) -> bytes:
-    """The bytes of the file, made in memory.
-
-    On a full disk libhdf5 can bring down the whole process while it closes a
-    file (seen with h5py 3.16 and HDF5 2.0), so it is kept away from the disk.
-    """
-    import h5py
-
-    with h5py.File("snapshot", "w", driver="core", backing_store=False) as file:
-        set_text(file, "format", FORMAT)
-        set_text(file, "run_id", run_id)
-        for index, (key, array) in enumerate(variables.items()):
-            name, values = f"{index:06d}", np.asarray(array)
-            dataset = write_array(file, name, values)
-            set_text(dataset, "role", key[0])
-            set_text(dataset, "place", key[1])
-            set_text(dataset, "checksum", checksums[key])
-        file.flush()
-        return bytes(file.id.get_file_image())
+) -> None:
+    set_text(file, "format", FORMAT)
+    set_text(file, "run_id", run_id)
+    for index, (key, array) in enumerate(variables.items()):
+        name, values = f"{index:06d}", np.asarray(array)
+        dataset = write_array(file, name, values)
+        set_text(dataset, "role", key[0])
+        set_text(dataset, "place", key[1])
+        set_text(dataset, "checksum", checksums[key])
 
 
 def _write_file(path: Path, content: bytes) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from keras_repro import _backends, seeding
 from keras_repro.attributes import AttributeState
 from keras_repro.checksums import checksum_array, combine_checksums
+from keras_repro.stored_arrays import make_image
 from keras_repro.variables import (
     VariablePlace,
     find_optimizers,
@@ -339,17 +340,20 @@ class InitialState:
             raise type(error)(msg) from error
         os.close(handle)
         try:
-            with h5py.File(temporary, "w") as file:
-                file.attrs["format"] = FORMAT
-                text = json.dumps(extra)
-                file.attrs["extra"] = text
-                file.attrs["extra_checksum"] = _text_checksum(text)
-                for index, entry in enumerate(self.entries):
-                    _write_entry(file, index, entry)
+            image = make_image(lambda file: self._fill(file, extra))
+            Path(temporary).write_bytes(image)
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+    def _fill(self, file: Any, extra: dict[str, Any]) -> None:
+        text = json.dumps(extra)
+        file.attrs["format"] = FORMAT
+        file.attrs["extra"] = text
+        file.attrs["extra_checksum"] = _text_checksum(text)
+        for index, entry in enumerate(self.entries):
+            _write_entry(file, index, entry)
 
     @classmethod
     def read(cls, path: Path) -> tuple[InitialState, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,26 @@ _STORED = {
 
 class DamagedError(Exception):
     """What is wrong with a file, in short."""
+
+
+def make_image(fill: Callable[[Any], None]) -> bytes:
+    """The bytes of an HDF5 file, made in memory.
+
+    On a full disk libhdf5 can bring down the whole process while it closes a
+    file (seen with h5py 3.16 and HDF5 2.0), so it is kept away from the disk.
+
+    Args:
+        fill: Called with the open `h5py.File`, to write into it.
+
+    Returns:
+        What the file holds.
+    """
+    import h5py
+
+    with h5py.File("image", "w", driver="core", backing_store=False) as file:
+        fill(file)
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def set_text(target: Any, name: str, text: str) -> None:

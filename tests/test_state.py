@@ -772,3 +772,31 @@ class NoiseAlways(L.Layer):
 
     def call(self, inputs):
         return inputs + keras.random.normal((1,), seed=self.generator)
+
+
+FULL_DISK = """
+import resource, signal, sys
+import keras, numpy as np
+import keras_repro as kr
+
+model = kr.ReproducibleModel([keras.Input((50,)), keras.layers.Dense(500)])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))
+try:
+    model.save_initial_state("state.h5")
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_full_disk(tmp_path, run_python):
+    """A state that cannot be written whole is an error, and not there."""
+    pytest.importorskip("resource")
+    script = tmp_path / "full_disk.py"
+    script.write_text(FULL_DISK, encoding="utf-8")
+    files = {script}
+    assert run_python(script, 50_000).stdout.split()[-1] == "OSError"
+    assert set(tmp_path.iterdir()) == files
+    # The twin: with room enough it is there.
+    run_python(script, 10_000_000)
+    assert (tmp_path / "state.h5").exists()
