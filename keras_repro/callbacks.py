@@ -318,7 +318,8 @@ class ChecksumCallback(keras.callbacks.Callback):
                 self._settle()
             recording.settle_data(self._data_checksum.result().checksum)
         finally:
-            recording.end_with(status, exception)
+            if not recording.has_ended:  # Drift found just now has ended it.
+                recording.end_with(status, exception)
         run = recording.run() if self.path is None else None
         if run is not None and run.finished:
             _MEMORY.keep(run)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import threading
+import time
 
 import keras
 import numpy as np
@@ -828,3 +829,24 @@ def test_recording_keeps_every_bit(strange):
         assert {place: weights[place] for place in assigned} == assigned
     moved = {one.variables["weights"]["layers.1.kernel"] for one in records}
     assert len(moved) > 1
+
+
+def test_drift_found_at_the_very_end(path, monkeypatch):
+    """With no epoch to settle in, drift is found at the end, and told once."""
+    monkeypatch.setattr(callbacks, "_SMALL_DATA", -1)
+    read = callbacks._checksum_data
+
+    def read_slowly(data):
+        time.sleep(0.5)
+        return read(data)
+
+    monkeypatch.setattr(callbacks, "_checksum_data", read_slowly)
+    own = kr.ReproducibleModel(make_layers(), seed=SEED)
+    own.compile("sgd", "mse")
+    train(own, kr.ChecksumCallback(path, name="n"), epochs=1)
+    strict = kr.ChecksumCallback(path, name="n", on_drift="raise")
+    own.reset(seed=SEED + 1)
+    with pytest.raises(kr.DriftError):
+        own.fit(X, Y, epochs=0, verbose=0, callbacks=[strict])
+    ends = [run.end.status for run in load_runs(path)]
+    assert ends == ["finished", "drifted"]
