@@ -26,11 +26,11 @@ from keras_repro.mismatches import (
 )
 from keras_repro.reading import ModelReader
 from keras_repro.recording import (
+    Beside,
     Fed,
     Moment,
     Recording,
     RunLog,
-    run_beside,
     warn_user,
 )
 from keras_repro.run_files import RunWriter, find_first_finished
@@ -235,7 +235,7 @@ class ChecksumCallback(keras.callbacks.Callback):
         # Kept, since asking `self.model` at each batch would sync JAX.
         self._trial = getattr(model, "_repro", None)
         outline = self._find_data()
-        self._data_checksum = run_beside(lambda: _checksum_data(outline))
+        self._data_checksum = Beside(lambda: _checksum_data(outline))
         if outline.num_bytes <= _SMALL_DATA:
             self._data_checksum.wait()
         self._recording = self._start_recording(model, outline)

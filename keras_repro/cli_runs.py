@@ -16,6 +16,7 @@ from keras_repro.comparison import (
     compare_runs,
     group_runs,
 )
+from keras_repro.mismatches import flatten
 from keras_repro.plain import to_plain
 from keras_repro.run_files import load_runs
 from keras_repro.runs import Run
@@ -279,16 +280,14 @@ def _entries(values: Mapping[str, Any], width: int = WIDTH) -> Iterator[str]:
         yield from wrap(clean(text), f"{key}:".ljust(indent), width)
 
 
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves by their path in dots; what is `None` is left out."""
     result: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            result.update(_flatten(value, f"{prefix}{key}."))
-        elif value is not None:
+    for key, value in flatten(nested).items():
+        if value is not None:
             plain = to_plain(value)
             is_list = isinstance(plain, list)
-            result[prefix + key] = json.dumps(plain) if is_list else plain
+            result[key] = json.dumps(plain) if is_list else plain
     return result
 
 

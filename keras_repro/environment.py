@@ -143,7 +143,7 @@ def capture_environment(*, private: bool = False) -> dict[str, Any]:
         "processor": _processor(),
         "instructions": list(_instructions()),
         "cores": os.cpu_count(),
-        "usable_cores": _usable_cores(),
+        "usable_cores": count_usable_cores(),
         "versions": _versions(backend),
         "backend": backend,
         "devices": devices,
@@ -272,7 +272,8 @@ def _simd() -> list[str]:
     ]
 
 
-def _usable_cores() -> int | None:
+def count_usable_cores() -> int | None:
+    """How many cores this process may use; `None` where nobody knows."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()

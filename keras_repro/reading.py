@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from keras_repro import _backends
 from keras_repro.checksums import ArrayDigest, checksum_array
+from keras_repro.environment import count_usable_cores
 from keras_repro.norms import (
     Norms,
     NormSums,
@@ -147,7 +147,7 @@ def _read_large(
 ) -> Iterator[tuple[int, tuple[str, Norms]]]:
     """Read large arrays, in threads where that is worth starting them."""
     order = sorted(arrays, key=lambda i: -arrays[i].nbytes)
-    num_threads = min(_count_cores(), len(order), _MAX_THREADS)
+    num_threads = min(count_usable_cores() or 1, len(order), _MAX_THREADS)
     total = sum(one.nbytes for one in arrays.values())
     if num_threads < 2 or total < _WORTH_THREADS:
         for i in order:
@@ -167,9 +167,3 @@ def _read_array(array: npt.NDArray[Any]) -> tuple[str, Norms]:
         digest.add(block)
         sums.add(block)
     return digest.checksum(), sums.norms()
-
-
-def _count_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -236,7 +236,7 @@ class RunLog:
         self._on_error = on_error
         self._writer: RunWriter | None = None
         self._has_failed = False
-        self._snapshot: _Beside | None = None
+        self._snapshot: Beside | None = None
         if path is not None:
             self._attempt(lambda: setattr(self, "_writer", RunWriter(path)))
 
@@ -259,7 +259,7 @@ class RunLog:
         path = self.path
         if path is None or self._writer is None:
             return
-        self._snapshot = _Beside(
+        self._snapshot = Beside(
             lambda: write_snapshot(
                 snapshot_folder(path, run_id),
                 name,
@@ -304,8 +304,12 @@ class RunLog:
         return True
 
 
-class _Beside:
-    """Something done in a thread beside the training."""
+class Beside:
+    """Something done in a thread beside the training.
+
+    Args:
+        action: What is done; it begins at once.
+    """
 
     def __init__(self, action: Callable[[], Any]) -> None:
         self._error: Exception | None = None
@@ -328,9 +332,11 @@ class _Beside:
 
     @property
     def is_done(self) -> bool:
+        """Whether it is done."""
         return self._thread is None or not self._thread.is_alive()
 
     def wait(self) -> None:
+        """Wait until it is done."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -341,15 +347,6 @@ class _Beside:
         if self._error is not None:
             raise self._error
         return self._value
-
-
-def run_beside(action: Callable[[], Any]) -> _Beside:
-    """Do something in a thread beside the training.
-
-    Returns:
-        An object with `result()` and `wait()`, which wait, and `is_done`.
-    """
-    return _Beside(action)
 
 
 def warn_user(warning: Warning) -> None:

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro import _backends, seeding
+from keras_repro import _backends
 from keras_repro.attributes import AttributeState
 from keras_repro.checksums import checksum_array, combine_checksums
 from keras_repro.stored_arrays import make_image
@@ -573,8 +573,3 @@ def check_path(path: object) -> Path:
         )
         raise TypeError(msg)
     return Path(path)
-
-
-def start_to_json(seed: int, streams: seeding.RngState) -> dict[str, Any]:
-    """The seed and the streams of a trial, for the file."""
-    return {"seed": seed, "streams": seeding.rng_to_json(streams)}

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from keras_repro.environment import count_usable_cores
+
 Status = Literal["set", "missing", "advised", "not needed"]
 
 # XLA obeys either; the second refuses what has no deterministic kernel.
@@ -203,17 +205,11 @@ def _judge(
         return "not needed", "It matters on a GPU, and none is visible.", ""
     if value is not None and rule.is_useful(value):
         return "set", rule.why, ""
-    target = rule.target.format(cores=_usable_cores())
+    target = rule.target.format(cores=count_usable_cores() or 1)
     if rule.name == "XLA_FLAGS" and value and value.strip():
         target = f'"$XLA_FLAGS {target}"'
     why = f"{rule.why} {rule.useless}" if value else rule.why
     return rule.status, why, f"export {rule.name}={target}"
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _is_hash_seed(value: str) -> bool:

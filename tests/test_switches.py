@@ -122,7 +122,7 @@ def test_without_a_gpu(no_gpu):
 )
 def test_threads(no_gpu, name, backend, monkeypatch):
     """A number of threads is advised until it is pinned."""
-    monkeypatch.setattr(switches, "_usable_cores", lambda: 6)
+    monkeypatch.setattr(switches, "count_usable_cores", lambda: 6)
     for unset in ({}, {name: "0"}, {name: "many"}, {name: ""}):
         row = check(name, KERAS_BACKEND=backend, **unset)
         assert (row.status, row.fix) == ("advised", f"export {name}=6")
