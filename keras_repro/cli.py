@@ -113,16 +113,10 @@ def _run(options: Namespace) -> int:
     from keras_repro.script_fits import Options
     from keras_repro.switches import find_backend, switches_for
 
-    module = options.module is not None
-    target = options.module if module else options.script
-    if target[:1] == ["--"]:
-        target = target[1:]
-    _check_target(target, module=module)
+    target, module = _find_target(options)
     log = Path(options.log).absolute()
     RunWriter(log)  # Says now if nothing can be recorded there.
-    environment = {**os.environ}
-    if options.backend is not None:
-        environment["KERAS_BACKEND"] = options.backend
+    environment = _make_environment(options)
     backend = find_backend(environment)
     environment.update(switches_for(options.seed, backend, environment))
     named = options.name is not None
@@ -142,7 +136,66 @@ def _run(options: Namespace) -> int:
     return start(command, environment)
 
 
-_COMMANDS = {"compare": _compare, "show": _show, "env": _env, "run": _run}
+def _verify(options: Namespace) -> int:
+    from keras_repro.laboratory import Fixes
+    from keras_repro.verification import Request, ScriptError, verify_in_folder
+
+    target, module = _find_target(options)
+    fixes = Fixes(
+        seed=options.seed,
+        hash_seed=options.hash_seed,
+        deterministic=options.deterministic,
+        num_workers=options.workers,
+        num_threads=options.threads,
+        shuffle=False if options.no_shuffle else None,
+    )
+    request = Request(
+        target=target,
+        module=module,
+        num_runs=options.runs,
+        budget=options.budget,
+        fixes=fixes,
+        timeout=options.timeout,
+        environment=_make_environment(options),
+    )
+    try:
+        verdict = verify_in_folder(
+            request, _say_nothing if options.quiet else _say
+        )
+    except ScriptError as error:
+        sys.stdout.flush()
+        raise MisuseError(str(error)) from error
+    if options.json is not None:
+        write_whole(Path(options.json), _to_json(verdict.to_json()))
+    print(verdict)
+    return EQUAL if verdict.reproducible else DIFFERENT
+
+
+_COMMANDS = {
+    "compare": _compare,
+    "show": _show,
+    "env": _env,
+    "verify": _verify,
+    "run": _run,
+}
+
+
+def _find_target(options: Namespace) -> tuple[list[str], bool]:
+    """The script or module with its arguments; whether it is a module."""
+    module = options.module is not None
+    target = options.module if module else options.script
+    if target[:1] == ["--"]:
+        target = target[1:]
+    _check_target(options.command, target, module=module)
+    return target, module
+
+
+def _make_environment(options: Namespace) -> dict[str, str]:
+    """The environment variables, with the backend that was asked for."""
+    environment = {**os.environ}
+    if options.backend is not None:
+        environment["KERAS_BACKEND"] = options.backend
+    return environment
 
 
 def start(command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -168,17 +221,17 @@ def start(command: Sequence[str], environment: Mapping[str, str]) -> int:
                 continue  # The console has told the script as well.
 
 
-def _check_target(target: Sequence[str], *, module: bool) -> None:
+def _check_target(command: str, target: Sequence[str], *, module: bool) -> None:
     if not target:
         raise MisuseError(
-            "`run` must be given a script, or `-m` and a module. Received: "
-            "neither. Try `keras-repro run train.py`."
+            f"`{command}` must be given a script, or `-m` and a module. "
+            f"Received: neither. Try `keras-repro {command} train.py`."
         )
     if not module and not Path(target[0]).is_file():
         raise MisuseError(
-            f"`run` must be given a script that exists. Received: '{target[0]}'"
-            ". Options of ours come before the script; see "
-            "`keras-repro run --help`."
+            f"`{command}` must be given a script that exists. Received: "
+            f"'{target[0]}'. Options of ours come before the script; see "
+            f"`keras-repro {command} --help`."
         )
 
 
@@ -186,7 +239,15 @@ def _check_target(target: Sequence[str], *, module: bool) -> None:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False))
+    print(_to_json(value))
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, indent=2, allow_nan=False)
+
+
+def _say_nothing(*messages: str) -> None:
+    del messages
 
 
 def _say(*messages: str) -> None:
@@ -206,15 +267,25 @@ def _explain(error: OSError) -> str:
 
 
 def _write_page(result: Any, path: Path) -> None:
-    """Write a page under another name first: none is ever half there."""
     from keras_repro.comparison import Comparison
     from keras_repro.reports import write_groups_page, write_page
 
     is_pair = isinstance(result, Comparison)
-    page = write_page(result) if is_pair else write_groups_page(result)
+    write_whole(
+        path, write_page(result) if is_pair else write_groups_page(result)
+    )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under another name first: none is ever half there.
+
+    Args:
+        path: The file; an older one is replaced.
+        text: What it shall hold.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -230,6 +301,8 @@ def _never_fail_to_encode() -> None:
 
 def _wants_json(arguments: Sequence[str]) -> bool:
     """Whether `--json` was typed for us, also where parsing failed."""
+    if arguments[:1] == ["verify"]:
+        return False  # There it names a file.
     if arguments[:1] != ["run"]:
         return "--json" in arguments
     ours = arguments[1:]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any, NoReturn
+
+from keras_repro.experiments import Budget
 
 _MAX_SEED = 2**32 - 1
 
@@ -11,6 +14,7 @@ _ABOUT = """\
 Make Keras training repeatable: run a script with everything seeded, record
 what its models hold epoch by epoch, and find where two runs part.
 
+  keras-repro verify train.py              is it reproducible? if not, why?
   keras-repro run train.py                 record every fit in runs.jsonl
   keras-repro show runs.jsonl              list what was recorded
   keras-repro compare runs.jsonl           are they bitwise equal? where not?
@@ -63,6 +67,29 @@ _ENV_EXAMPLES = """\
 examples:
   keras-repro env
   KERAS_BACKEND=jax keras-repro env --json
+"""
+_VERIFY = """\
+Run a script, unchanged, in fresh processes, and say whether they are bitwise
+equal in all that it asks of its Keras models; if not, where they part first,
+and why. What an experiment has shown is a cause; what was only seen is a
+suspect.
+
+Options of ours come before the script; all that follows it is the script's
+own. The first run's output goes through as it is; the verdict follows it on
+standard output, progress is told on standard error.
+"""
+_VERIFY_EXAMPLES = """\
+exit codes:
+  0  reproducible
+  1  not reproducible
+  2  trouble: wrong arguments, the script failed or took too long, or it made
+     no call that could be recorded
+
+examples:
+  keras-repro verify train.py --epochs 5
+  keras-repro verify --runs 5 --budget 0 train.py
+  keras-repro verify --seed 42 --hash-seed 0 --deterministic train.py
+  keras-repro verify --timeout 600 --json verdict.json -m package.train
 """
 _RUN = """\
 Run a script, unchanged, in an interpreter in which hash seed and deterministic
@@ -120,6 +147,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_show(commands)
     _add_env(commands)
+    _add_verify(commands)
     _add_run(commands)
     return parser
 
@@ -173,23 +201,7 @@ def _add_run(commands: Any) -> None:
     parser = _add(
         commands, "run", "run a script, recorded", _RUN, _RUN_EXAMPLES
     )
-    parser.usage = (
-        "keras-repro run [options] SCRIPT [ARGS ...]\n"
-        "       keras-repro run [options] -m MODULE [ARGS ...]"
-    )
-    parser.add_argument(
-        "script",
-        nargs=argparse.REMAINDER,
-        metavar="SCRIPT [ARGS ...]",
-        help="the script and its own arguments",
-    )
-    parser.add_argument(
-        "-m",
-        dest="module",
-        nargs=argparse.REMAINDER,
-        metavar="MODULE",
-        help="run a module instead, as `python -m` does",
-    )
+    _add_target(parser, "run")
     parser.add_argument(
         "--seed",
         type=_seed,
@@ -203,11 +215,7 @@ def _add_run(commands: Any) -> None:
         metavar="FILE",
         help="append the runs to this file (default: runs.jsonl)",
     )
-    parser.add_argument(
-        "--backend",
-        choices=("tensorflow", "jax", "torch"),
-        help="set KERAS_BACKEND",
-    )
+    _add_backend(parser)
     parser.add_argument(
         "--every",
         type=_every,
@@ -238,6 +246,108 @@ def _add_run(commands: Any) -> None:
     _add_json(parser, "make the line at the end a JSON object")
 
 
+def _add_verify(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "verify",
+        "is a script reproducible?",
+        _VERIFY,
+        _VERIFY_EXAMPLES,
+    )
+    _add_target(parser, "verify")
+    parser.add_argument(
+        "--runs",
+        type=_at_least(2),
+        default=2,
+        metavar="N",
+        help="how many runs are compared (default: 2)",
+    )
+    parser.add_argument(
+        "--budget",
+        type=_budget,
+        default=_budget("24"),
+        metavar="N|Ns",
+        help="how many more runs experiments may take to find the cause, or "
+        "for how many seconds they may begin, such as 300s (default: 24)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="end a run that takes longer",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="also write the verdict as JSON"
+    )
+    parser.add_argument("--quiet", action="store_true", help="tell no progress")
+    _add_backend(parser)
+    _add_fixes(parser)
+
+
+def _add_fixes(parser: Any) -> None:
+    """Mends that a person can try without editing."""
+    fixes = parser.add_argument_group("mends to try, in every run")
+    fixes.add_argument(
+        "--seed",
+        type=_seed,
+        metavar="N",
+        help="seed every generator, as `run` does",
+    )
+    fixes.add_argument(
+        "--hash-seed", type=_seed, metavar="N", help="set PYTHONHASHSEED"
+    )
+    fixes.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="turn deterministic kernels on",
+    )
+    fixes.add_argument(
+        "--workers",
+        type=_at_least(1),
+        metavar="N",
+        help="load data with N workers",
+    )
+    fixes.add_argument(
+        "--threads",
+        type=_at_least(1),
+        metavar="N",
+        help="compute with N threads",
+    )
+    fixes.add_argument(
+        "--no-shuffle",
+        action="store_true",
+        help="have `fit` not shuffle arrays",
+    )
+
+
+def _add_target(parser: Any, command: str) -> None:
+    parser.usage = (
+        f"keras-repro {command} [options] SCRIPT [ARGS ...]\n"
+        f"       keras-repro {command} [options] -m MODULE [ARGS ...]"
+    )
+    parser.add_argument(
+        "script",
+        nargs=argparse.REMAINDER,
+        metavar="SCRIPT [ARGS ...]",
+        help="the script and its own arguments",
+    )
+    parser.add_argument(
+        "-m",
+        dest="module",
+        nargs=argparse.REMAINDER,
+        metavar="MODULE",
+        help="run a module instead, as `python -m` does",
+    )
+
+
+def _add_backend(parser: Any) -> None:
+    parser.add_argument(
+        "--backend",
+        choices=("tensorflow", "jax", "torch"),
+        help="set KERAS_BACKEND",
+    )
+
+
 def _add(
     commands: Any, name: str, summary: str, description: str, *after: str
 ) -> Any:
@@ -264,6 +374,35 @@ def _seed(text: str) -> int:
     raise argparse.ArgumentTypeError(
         f"must be an integer from 0 to {_MAX_SEED}. Received: {text!r}"
     )
+
+
+def _at_least(low: int) -> Callable[[str], int]:
+    def check(text: str) -> int:
+        if text.isascii() and text.isdecimal() and int(text) >= low:
+            return int(text)
+        raise argparse.ArgumentTypeError(
+            f"must be an integer from {low} on. Received: {text!r}"
+        )
+
+    return check
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if 0 < value < float("inf"):
+        return value
+    raise argparse.ArgumentTypeError(
+        f"must be a number of seconds above 0. Received: {text!r}"
+    )
+
+
+def _budget(text: str) -> Budget:
+    if text.endswith("s"):
+        return Budget(seconds=_seconds(text.removesuffix("s")))
+    return Budget(num_runs=_at_least(0)(text))
 
 
 def _every(text: str) -> str | int:

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -62,6 +63,16 @@ class Recorder:
         self._numbers = itertools.count(1)
         self._process = os.getpid()
         self._model_class: Any = None
+        self._local = threading.local()
+
+    @property
+    def last_run_id(self) -> str | None:
+        """Id of the run that ended last in this thread."""
+        return getattr(self._local, "run_id", None)
+
+    @last_run_id.setter
+    def last_run_id(self, run_id: str | None) -> None:
+        self._local.run_id = run_id
 
     def wrap(self, model_class: Any) -> None:
         """Have every `fit` of a class, and of those below it, recorded."""
@@ -133,6 +144,7 @@ class Recorder:
         finally:
             if callback.run_id is not None:
                 self.run_ids.append(callback.run_id)
+            self.last_run_id = callback.run_id
 
     def _make_callback(self) -> Any:
         from keras_repro.callbacks import ChecksumCallback

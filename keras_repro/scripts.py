@@ -1,8 +1,7 @@
-"""An unmodified Keras script, run with its seeds set and its fits recorded.
+"""An unmodified script, run as the main program of its interpreter.
 
-Runs in the interpreter that `keras-repro run` started: `__main__.py` calls
-`main` there. Nothing here loads Keras, NumPy or a backend: each is seeded
-right after the script itself has imported it.
+Runs in the interpreter that the command started: `__main__.py` calls `main`
+there. Nothing here loads Keras, NumPy or a backend.
 """
 
 from __future__ import annotations
@@ -12,21 +11,22 @@ import builtins
 import importlib.machinery
 import importlib.util
 import io
-import json
-import random
 import sys
 import types
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_repro.script_fits import Options, Recorder
+from keras_repro.sessions import make_session
 
 _IMPORTLIB = "<frozen importlib"
+# What stands between the script and Python, or between it and a library.
 _OURS = {
     str(Path(__file__).with_name(f"{name}.py"))
-    for name in ("__main__", "script_fits", "scripts")
+    for name in (
+        *("__main__", "script_fits", "scripts", "script_calls"),
+        *("audit", "library_sources", "python_sources", "import_hooks"),
+    )
 }
 
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     """Run a script as the main program of this interpreter.
 
     Args:
-        argv: The options, as `Options.to_text` gives them; the script or the
+        argv: What is asked for, as `make_session` takes it; the script or the
             module; its own arguments.
 
     Raises:
@@ -42,17 +42,15 @@ def main(argv: Sequence[str]) -> None:
         BaseException: What the script raises; its traceback, as Python prints
             it, shows no frame of ours.
     """
-    options = Options(**json.loads(argv[0]))
-    recorder = Recorder(options)
-    put_back = install(options.seed, recorder)
-    random.seed(options.seed)
+    session = make_session(argv[0])
+    session.begin()
     script, arguments = argv[1], list(argv[2:])
     try:
-        prepare = prepare_module if options.module else prepare_script
+        prepare = prepare_module if session.module else prepare_script
         code, module = prepare(script, arguments)
+        session.note_script(str(module.__file__))
         # Before those of the script, so called after them: they may train.
-        atexit.register(recorder.report)
-        atexit.register(put_back)
+        atexit.register(session.end)
         sys.modules["__main__"] = module
         exec(code, vars(module))
     except SystemExit:
@@ -200,102 +198,3 @@ def _without_our_frames(
 
 def _is_ours(filename: str) -> bool:
     return filename in _OURS
-
-
-# --- seeds, each as soon as there is something to seed -------------------
-
-
-def install(seed: int, recorder: Recorder) -> Callable[[], None]:
-    """Have each library seeded, and `fit` recorded, once it is imported.
-
-    Args:
-        seed: The seed of the generators.
-        recorder: Records the fits.
-
-    Returns:
-        A function that puts everything back.
-    """
-
-    def on_keras(keras: Any) -> None:
-        seed_keras(seed)
-        recorder.wrap(keras.Model)
-
-    hook = ImportHook(
-        {
-            "numpy": lambda numpy: numpy.random.seed(seed),
-            "torch": lambda torch: torch.manual_seed(seed),
-            "tensorflow": lambda tensorflow: tensorflow.random.set_seed(seed),
-            "keras": on_keras,
-        }
-    )
-    sys.meta_path.insert(0, hook)
-
-    def put_back() -> None:
-        with suppress(ValueError):  # The script may have removed it.
-            sys.meta_path.remove(hook)
-        recorder.unwrap()
-
-    return put_back
-
-
-class ImportHook:
-    """Calls a function right after a module was imported.
-
-    Finds nothing itself: it asks the finders behind it, and the loader that
-    one of them gives forgets about us once it has run.
-
-    Args:
-        actions: By the name of a module, what to call with it.
-    """
-
-    def __init__(self, actions: dict[str, Callable[[Any], None]]) -> None:
-        self._actions = actions
-
-    def find_spec(
-        self, name: str, path: Any = None, target: Any = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Find a module that is waited for; `None` for any other."""
-        if name not in self._actions:
-            return None
-        for finder in sys.meta_path:
-            find = getattr(finder, "find_spec", None)
-            if finder is self or find is None:
-                continue
-            spec: importlib.machinery.ModuleSpec | None = find(
-                name, path, target
-            )
-            if spec is not None:
-                self._follow(spec.loader, self._actions[name])
-                return spec
-        return None
-
-    def _follow(self, loader: Any, action: Callable[[Any], None]) -> None:
-        execute = loader.exec_module
-
-        def exec_module(module: types.ModuleType) -> None:
-            del loader.exec_module  # The class has its own.
-            execute(module)
-            action(module)
-
-        # A loader that takes no attributes is none of Python's own.
-        with suppress(AttributeError):
-            loader.exec_module = exec_module
-
-
-def seed_keras(seed: int) -> None:
-    """Seed Keras, and turn the deterministic kernels on.
-
-    The other generators stay where they are: each was seeded when it was
-    loaded, and the script may have seeded or used it meanwhile.
-
-    Args:
-        seed: From 0 to `2**32 - 1`.
-    """
-    from keras_repro import _backends
-
-    # Not `keras.utils.set_random_seed`, which loads TensorFlow under every
-    # backend: the hook seeds it if the script loads it.
-    _backends.set_global_seed(seed)
-    late = _backends.get_backend().enable_determinism()
-    if late is not None:
-        sys.stderr.write(f"keras-repro: {late}\n")

@@ -14,9 +14,11 @@ import pytest
 
 from keras_repro import cli
 from keras_repro.comparison import compare_runs
+from keras_repro.import_hooks import ImportHook
 from keras_repro.run_files import load_runs
 from keras_repro.script_fits import Options, Recorder
-from keras_repro.scripts import ImportHook, install
+from keras_repro.seeding import isolate_rng
+from keras_repro.sessions import RunSession
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "tests" / "scripts"
@@ -256,17 +258,19 @@ def test_options_reach_the_script(monkeypatch, tmp_path):
 
 
 def test_everything_is_put_back(tmp_path):
-    """After `put_back` neither the imports nor `fit` know of us."""
+    """After its end neither the imports nor `fit` know of us."""
     import keras
 
     own, finders = keras.Model.fit, list(sys.meta_path)
-    recorder = Recorder(Options(seed=1, log=str(tmp_path / "runs.jsonl")))
-    put_back = install(1, recorder)
-    recorder.wrap(keras.Model)
+    options = Options(seed=1, log=str(tmp_path / "runs.jsonl"), quiet=True)
+    session = RunSession(options)
+    with isolate_rng():
+        session.begin()
+    session._recorder.wrap(keras.Model)
     assert keras.Model.fit is not own
     assert sys.meta_path != finders
-    put_back()
-    put_back()
+    session.end()
+    session.end()
     assert keras.Model.fit is own
     assert "fit" not in vars(keras.Model)
     assert sys.meta_path == finders

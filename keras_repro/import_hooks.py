@@ -1,0 +1,71 @@
+"""Something done right after the program has imported a module."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+import types
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+
+class ImportHook:
+    """Calls a function right after a module was imported.
+
+    Finds nothing itself: it asks the finders behind it, and the loader that
+    one of them gives forgets about us once it has run.
+
+    Args:
+        actions: By the name of a module, what to call with it.
+    """
+
+    def __init__(self, actions: dict[str, Callable[[Any], None]]) -> None:
+        self._actions = actions
+
+    def install(self, *, also_loaded: bool = False) -> None:
+        """Wait from now on.
+
+        Args:
+            also_loaded: Whether to call at once for what is there already.
+        """
+        for name, action in self._actions.items():
+            module = sys.modules.get(name) if also_loaded else None
+            if module is not None:
+                action(module)
+        sys.meta_path.insert(0, self)
+
+    def remove(self) -> None:
+        """Wait no longer."""
+        with suppress(ValueError):  # The program may have removed it.
+            sys.meta_path.remove(self)
+
+    def find_spec(
+        self, name: str, path: Any = None, target: Any = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find a module that is waited for; `None` for any other."""
+        if name not in self._actions:
+            return None
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            if finder is self or find is None:
+                continue
+            spec: importlib.machinery.ModuleSpec | None = find(
+                name, path, target
+            )
+            if spec is not None:
+                self._follow(spec.loader, self._actions[name])
+                return spec
+        return None
+
+    def _follow(self, loader: Any, action: Callable[[Any], None]) -> None:
+        execute = loader.exec_module
+
+        def exec_module(module: types.ModuleType) -> None:
+            del loader.exec_module  # The class has its own.
+            execute(module)
+            action(module)
+
+        # A loader that takes no attributes is none of Python's own.
+        with suppress(AttributeError):
+            loader.exec_module = exec_module

@@ -1,0 +1,227 @@
+"""A script, run again and again, with some of it held still."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from keras_repro import candidates
+from keras_repro.call_mismatches import (
+    Process,
+    compare_processes,
+    load_process,
+)
+from keras_repro.experiments import Holds
+from keras_repro.kept_files import as_before
+from keras_repro.notes import Note, load_notes
+from keras_repro.plans import KEYED, Plan
+from keras_repro.processes import Launcher, Outcome
+from keras_repro.switches import find_backend, switches_for
+
+_THREADS = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fixes:
+    """What a person tries out without editing: held still in every run.
+
+    Args:
+        seed: Seeds every generator, as `keras-repro run` does.
+        hash_seed: Sets `PYTHONHASHSEED`.
+        deterministic: Turns deterministic kernels on.
+        num_workers: How many workers load data.
+        num_threads: How many threads compute.
+        shuffle: `False` has `fit` not shuffle arrays.
+    """
+
+    seed: int | None = None
+    hash_seed: int | None = None
+    deterministic: bool = False
+    num_workers: int | None = None
+    num_threads: int | None = None
+    shuffle: bool | None = None
+
+    def describe(self) -> tuple[str, ...]:
+        """In words: as the options of the command."""
+        told = {
+            "--seed": self.seed,
+            "--hash-seed": self.hash_seed,
+            "--workers": self.num_workers,
+            "--threads": self.num_threads,
+        }
+        words = [f"{name} {n}" for name, n in told.items() if n is not None]
+        words += ["--deterministic"] if self.deterministic else []
+        words += ["--no-shuffle"] if self.shuffle is False else []
+        return tuple(words)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one process of the script did, and what was noted of it.
+
+    Args:
+        plan: What it held still.
+        outcome: How it ended.
+        process: What it asked of its models.
+        notes: What the audit saw.
+    """
+
+    plan: Plan
+    outcome: Outcome
+    process: Process
+    notes: tuple[Note, ...]
+
+
+class ScriptLaboratory:
+    """Runs one script in fresh processes.
+
+    Args:
+        launcher: Starts it.
+        folder: A private folder, where each process gets one of its own.
+        fixes: What is held still in every run.
+        module: Whether it is named as a module.
+        environment: The environment variables of the person.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        folder: Path,
+        fixes: Fixes,
+        *,
+        module: bool,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._launcher, self._folder, self._fixes = launcher, folder, fixes
+        self._module = module
+        self._environment = dict(environment or os.environ)
+        self.records: list[Record] = []
+
+    @property
+    def is_hash_fixed(self) -> bool:
+        """Whether each process has the same hash seed anyway."""
+        return self._find_hash_seed() is not None
+
+    def run(self, *, shown: bool) -> Record:
+        """Run the script as it is, but for the fixes."""
+        return self._run(self._make_plan(frozenset()), shown=shown)
+
+    def repeat(self, holds: Holds) -> Record | None:
+        """Run it with some things held still as the first run had them."""
+        with self._hold_files(holds):
+            record = self._run(self._make_plan(holds), shown=False)
+        return record if record.outcome.succeeded else None
+
+    def trace(self, holds: Holds) -> Record:
+        """Run it, and trace the values of its variables as well."""
+        plan = replace(self._make_plan(holds), trace=True)
+        with self._hold_files(holds):
+            return self._run(plan, shown=False)
+
+    def agree(self, a: Record, b: Record) -> bool:
+        """Whether two processes did the same, bit for bit."""
+        return compare_processes(a.process, b.process) is None
+
+    # --- what is held --------------------------------------------------------
+
+    def _make_plan(self, holds: Holds) -> Plan:
+        folder = self._folder / str(len(self.records) + 1)
+        folder.mkdir()
+        fixes, hash_seed = self._fixes, self._find_hash_seed()
+        shown = self._environment.get("PYTHONHASHSEED")
+        plan = Plan(
+            folder=str(folder),
+            keys={name: secrets.token_hex(32) for name in KEYED},
+            hash_seed=secrets.randbits(31) + 1
+            if hash_seed is None
+            else hash_seed,
+            shown_hash_seed=shown if hash_seed is None else str(hash_seed),
+            seed=fixes.seed,
+            deterministic=fixes.deterministic
+            or candidates.DETERMINISTIC in holds,
+            num_workers=fixes.num_workers,
+            num_threads=fixes.num_threads,
+            shuffle=fixes.shuffle,
+            seed_kernels=not holds.isdisjoint(
+                {candidates.KERNELS, candidates.DETERMINISTIC}
+            ),
+            module=self._module,
+        )
+        return self._hold(plan, holds) if holds else plan
+
+    def _hold(self, plan: Plan, holds: Holds) -> Plan:
+        """Hold things as the first process had them."""
+        first = self.records[0].plan
+        keys = dict(plan.keys)
+        replayed = []
+        for hold in holds:
+            kind, _, rest = hold.partition(" ")
+            if kind == "entropy":
+                keys[hold] = first.keys["entropy"]
+            elif kind in KEYED:
+                keys[kind] = first.keys[kind]
+            elif rest:
+                replayed.append(hold)
+        if plan.seed_kernels:
+            keys["entropy tensorflow"] = first.keys["entropy"]
+        if candidates.HASH in holds:
+            plan = replace(plan, hash_seed=first.hash_seed)
+        if candidates.WORKERS in holds:
+            plan = replace(plan, num_workers=1)
+        if candidates.ONE_THREAD in holds:
+            plan = replace(plan, num_threads=1)
+        if candidates.NO_SHUFFLE in holds:
+            plan = replace(plan, shuffle=False)
+        return replace(
+            plan,
+            keys=keys,
+            replayed=tuple(replayed),
+            reference=first.folder,
+        )
+
+    def _hold_files(self, holds: Holds) -> AbstractContextManager[None]:
+        if candidates.FILES not in holds:
+            return nullcontext()
+        stash = self._folder / f"stash-{len(self.records) + 1}"
+        stash.mkdir()
+        folders = [one.outcome.folder for one in self.records]
+        return as_before(folders, stash)
+
+    def _find_hash_seed(self) -> int | None:
+        """The hash seed that a fix or the person has set, if it is a number."""
+        if self._fixes.hash_seed is not None:
+            return self._fixes.hash_seed
+        text = self._environment.get("PYTHONHASHSEED", "")
+        return int(text) if text.isdecimal() else None
+
+    # --- a process -----------------------------------------------------------
+
+    def _run(self, plan: Plan, *, shown: bool) -> Record:
+        environment = self._find_environment(plan)
+        outcome = self._launcher.run(plan, environment, shown=shown)
+        record = Record(
+            plan,
+            outcome,
+            load_process(plan.folder),
+            load_notes(plan.folder),
+        )
+        self.records.append(record)
+        return record
+
+    def _find_environment(self, plan: Plan) -> dict[str, str]:
+        environment = dict(self._environment)
+        if plan.deterministic:
+            backend = find_backend(environment)
+            environment |= switches_for(plan.seed, backend, environment)
+        if plan.num_threads is not None:
+            count = str(plan.num_threads)
+            environment |= dict.fromkeys(_THREADS, count)
+        environment["PYTHONHASHSEED"] = str(plan.hash_seed)
+        return environment

@@ -1,0 +1,100 @@
+"""Attributes replaced for a while, and put back."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_ABSENT = object()
+
+
+class Patches:
+    """Replaces attributes of modules and classes, and puts them back.
+
+    Example:
+        >>> import math
+        >>> patches = Patches()
+        >>> patches.replace(math, "tau", 6)
+        >>> math.tau
+        6
+        >>> patches.undo()
+        >>> math.tau
+        6.283185307179586
+    """
+
+    def __init__(self) -> None:
+        self._undoing: list[Callable[[], None]] = []
+
+    def replace(self, owner: Any, name: str, value: Any) -> None:
+        """Replace an attribute.
+
+        Args:
+            owner: A module or a class.
+            name: The attribute; one that a class inherits is covered by a new
+                one, which goes again.
+            value: What stands there from now on.
+        """
+        before = vars(owner).get(name, _ABSENT)
+        setattr(owner, name, value)
+
+        def put_back() -> None:
+            if vars(owner).get(name, _ABSENT) is not value:
+                return  # Somebody has replaced it since; theirs stays.
+            if before is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+
+        self._undoing.append(put_back)
+
+    def replace_in_type(self, owner: type, name: str, value: Any) -> bool:
+        """Replace an attribute of a class that is written in C.
+
+        Such a class refuses `setattr`, and a subclass in its place would not
+        be the same type to anybody who asks.
+
+        Args:
+            owner: The class.
+            name: An attribute of its own.
+            value: What stands there from now on.
+
+        Returns:
+            Whether it was replaced; only CPython lets us.
+        """
+        attributes = _attributes_of(owner)
+        if attributes is None or name not in attributes:
+            return False
+        before = attributes[name]
+        _put(owner, attributes, name, value)
+        self._undoing.append(lambda: _put(owner, attributes, name, before))
+        return True
+
+    def also_undo(self, action: Callable[[], None]) -> None:
+        """Have something else undone, in its turn."""
+        self._undoing.append(action)
+
+    def undo(self) -> None:
+        """Put everything back, the last first."""
+        while self._undoing:
+            self._undoing.pop()()
+
+
+def _attributes_of(owner: type) -> dict[str, Any] | None:
+    """The dictionary behind the read-only view that a class shows."""
+    if sys.implementation.name != "cpython":
+        return None
+    found = [
+        one for one in gc.get_referents(owner.__dict__) if type(one) is dict
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _put(
+    owner: type, attributes: dict[str, Any], name: str, value: Any
+) -> None:
+    attributes[name] = value
+    # Drops what the interpreter has cached of the class.
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))

@@ -1,0 +1,231 @@
+"""Where in a program something was done: the person's line, the library's."""
+
+from __future__ import annotations
+
+import functools
+import os
+import site
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+_HERE = str(Path(__file__).parent) + os.sep
+_PACKAGES = ("site-packages", "dist-packages")
+# They hand numbers on; what asked them for some is what draws.
+_PROVIDERS = frozenset({"random", "secrets", "uuid", "numpy"})
+# Our modules that stand between a program and what it calls.
+_BETWEEN = frozenset(
+    {"audit", "library_sources", "python_sources", "script_calls", "sites"}
+)
+(_OURS, _WATCHING, _STANDARD, _LIBRARY, _USER, _IMPORT, _GENERATED) = range(7)
+_MOST_FRAMES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where something was done.
+
+    Args:
+        file: The file of the person's code, or of the library that did it
+            where no code of a person led to it.
+        line: The line, counted from 1.
+        library: The library that did it: `"numpy"`, `"keras"`, `"sklearn"`;
+            `""` for the person's own code.
+        through: What the person's line called, such as `Dense.__init__`.
+        at: Where the library did it, as `file:line`; `""` for own code.
+    """
+
+    file: str
+    line: int
+    library: str = ""
+    through: str = ""
+    at: str = ""
+
+    @property
+    def place(self) -> str:
+        """Such as `/home/me/train.py:12`."""
+        return f"{self.file}:{self.line}"
+
+    @property
+    def is_importing(self) -> bool:
+        """Whether a library did it while it was imported."""
+        return self.place == self.at
+
+
+def show_place(place: str, folder: str | os.PathLike[str]) -> str:
+    """A place as people type it: relative where it lies below a folder.
+
+    Args:
+        place: Such as `/home/me/train.py:12`.
+        folder: The folder, usually the current one.
+
+    Example:
+        >>> show_place("/home/me/train.py:12", "/home/me")
+        'train.py:12'
+    """
+    file, _, line = place.rpartition(":")
+    path = Path(file)
+    if path.is_relative_to(folder):
+        path = path.relative_to(folder)
+    return f"{path}:{line}"
+
+
+def find_site(frame: FrameType | None = None) -> Site | None:
+    """Find where the present call comes from.
+
+    Args:
+        frame: Where to begin; the caller's frame if it is not given.
+
+    Returns:
+        The innermost line of the person's code that led here, with the
+        library that was called in between; the library's own line if it is
+        being imported, or runs in a thread of its own; `None` if this
+        package itself does it, or no code is to be seen.
+
+    Scope:
+        Whose code a file is follows from where it lies: what is neither in a
+        folder of installed packages, nor Python's own, nor this package, is
+        the person's.
+    """
+    frame = frame or sys._getframe(1)
+    drawing: FrameType | None = None
+    inner: FrameType | None = None
+    for _ in range(_MOST_FRAMES):
+        if frame is None:
+            break
+        kind = classify(frame.f_code.co_filename)
+        if kind == _USER:
+            return _make_site(frame, drawing, inner)
+        if kind == _OURS and drawing is None:
+            return None
+        if kind == _IMPORT and drawing is not None:
+            return _make_library_site(drawing)
+        if kind in (_LIBRARY, _STANDARD):
+            if "<" not in frame.f_code.co_qualname:
+                inner = frame
+            name = library_of(frame)
+            if drawing is None and name not in _PROVIDERS:
+                drawing = frame
+        frame = frame.f_back
+    return None if drawing is None else _make_library_site(drawing)
+
+
+def find_maker(made: object) -> Site | None:
+    """Find who makes an object, from within its `__init__`.
+
+    Args:
+        made: The object; the constructors that its classes inherit from each
+            other are passed over.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and (
+        classify(frame.f_code.co_filename) in (_OURS, _WATCHING)
+        or _makes(frame, made)
+    ):
+        frame = frame.f_back
+    return None if frame is None else find_site(frame)
+
+
+def _makes(frame: FrameType, made: object) -> bool:
+    code = frame.f_code
+    if code.co_name != "__init__" or not code.co_varnames:
+        return False
+    return frame.f_locals.get(code.co_varnames[0]) is made
+
+
+def is_user_code(filename: str) -> bool:
+    """Whether a file, as a code object names it, is the person's."""
+    return classify(filename) == _USER
+
+
+def is_installed(filename: str) -> bool:
+    """Whether a file belongs to Python or to an installed package."""
+    return classify(filename) in (_LIBRARY, _STANDARD)
+
+
+def caller_is_user(depth: int = 1) -> bool:
+    """Whether the person's own code called, with nothing in between."""
+    frame = sys._getframe(depth)
+    return classify(frame.f_code.co_filename) == _USER
+
+
+def add_user_folder(folder: str) -> None:
+    """Have a folder count as the person's though packages lie there."""
+    _user_folders.add(str(Path(folder).resolve()) + os.sep)
+    classify.cache_clear()
+
+
+def library_of(frame: FrameType) -> str:
+    """The top-level package whose code runs in a frame."""
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+_user_folders: set[str] = set()
+
+
+@functools.cache
+def classify(filename: str) -> int:
+    """Whose code a file is."""
+    if filename.startswith("<frozen importlib"):
+        return _IMPORT
+    if filename.startswith(_HERE):
+        is_between = Path(filename).stem in _BETWEEN
+        return _WATCHING if is_between else _OURS
+    if "__autograph_generated_file" in filename:
+        return _GENERATED
+    if filename.startswith("<"):
+        # Of code without a file only what a person types is the person's.
+        is_typed = filename.startswith(("<stdin>", "<ipython-input"))
+        return _USER if is_typed else _GENERATED
+    path = os.path.realpath(filename)
+    if path.startswith(tuple(_user_folders)):
+        return _USER
+    if any(f"{os.sep}{name}{os.sep}" in path for name in _PACKAGES):
+        return _LIBRARY
+    if path.startswith(_package_folders()):
+        return _LIBRARY
+    if path.startswith(_standard_folders()):
+        return _STANDARD
+    return _USER
+
+
+@functools.cache
+def _standard_folders() -> tuple[str, ...]:
+    names = ("stdlib", "platstdlib")
+    paths = (sysconfig.get_path(name) for name in names)
+    return tuple({os.path.realpath(one) + os.sep for one in paths if one})
+
+
+@functools.cache
+def _package_folders() -> tuple[str, ...]:
+    paths = [*site.getsitepackages(), site.getusersitepackages()]
+    return tuple({os.path.realpath(one) + os.sep for one in paths})
+
+
+def _make_site(
+    frame: FrameType, drawing: FrameType | None, inner: FrameType | None
+) -> Site:
+    library, at, through = "", "", ""
+    if drawing is not None:
+        library, at = library_of(drawing), _place_of(drawing)
+    if inner is not None:
+        through = _name_call(inner)
+        library = library or library_of(inner)
+    return Site(frame.f_code.co_filename, frame.f_lineno, library, through, at)
+
+
+def _make_library_site(frame: FrameType) -> Site:
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    return Site(file, line, library_of(frame), "", f"{file}:{line}")
+
+
+def _place_of(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _name_call(frame: FrameType) -> str:
+    """What was called, by the name that a person would use."""
+    name = frame.f_code.co_qualname.removesuffix(".__init__")
+    return f"{library_of(frame)}.{name}"

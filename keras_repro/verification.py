@@ -1,0 +1,240 @@
+"""Is a script reproducible, and if not, why? Run, compared, experimented on."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keras_repro.call_mismatches import FirstMismatch, compare_processes
+from keras_repro.calls import END
+from keras_repro.candidates import HASH, find_candidates, last_resorts
+from keras_repro.causes import Cause
+from keras_repro.experiments import Budget, Findings, Holds, Search
+from keras_repro.explanations import Explainer, name_hold
+from keras_repro.laboratory import Fixes, Record, ScriptLaboratory
+from keras_repro.processes import (
+    ERRORS,
+    Launcher,
+    Outcome,
+    copy_output,
+)
+from keras_repro.tracing import find_parting
+from keras_repro.verdicts import Verdict
+
+
+class ScriptError(Exception):
+    """The script did not come to its end, or there was nothing to compare.
+
+    Args:
+        message: What happened.
+        outcome: How the process ended, or `None`.
+    """
+
+    def __init__(self, message: str, outcome: Outcome | None = None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be verified.
+
+    Args:
+        target: The script, or a module, and its arguments.
+        module: Whether it is named as a module, as `python -m` does.
+        num_runs: How many runs are compared, two or more.
+        budget: What experiments may cost.
+        fixes: What is held still in every run.
+        timeout: Seconds that one run may take.
+        environment: The environment variables; those of this process if
+            `None`.
+    """
+
+    target: Sequence[str]
+    module: bool = False
+    num_runs: int = 2
+    budget: Budget = field(default_factory=lambda: Budget(num_runs=24))
+    fixes: Fixes = field(default_factory=Fixes)
+    timeout: float | None = None
+    environment: Mapping[str, str] | None = None
+
+
+def verify_in_folder(request: Request, tell: Callable[[str], None]) -> Verdict:
+    """Verify a script, in a temporary folder that is removed afterwards.
+
+    Where the script itself failed, what it said is copied to standard error.
+
+    Args:
+        request: What is to be verified.
+        tell: Told what is going on, a line at a time.
+
+    Raises:
+        ScriptError: As `verify_script`.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="keras-repro-", ignore_cleanup_errors=True
+    ) as folder:
+        try:
+            return verify_script(request, Path(folder), tell)
+        except ScriptError as error:
+            if error.outcome is not None:
+                copy_output(error.outcome.folder, ERRORS, sys.stderr.buffer)
+            raise
+
+
+def verify_script(
+    request: Request, folder: Path, tell: Callable[[str], None]
+) -> Verdict:
+    """Verify a script.
+
+    Args:
+        request: What is to be verified.
+        folder: A private, empty folder; it is the caller's to remove.
+        tell: Told what is going on, a line at a time.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        ScriptError: If a run failed, or none of them called a model.
+    """
+    return _Verification(request, folder, tell).run()
+
+
+class _Verification:
+    def __init__(
+        self, request: Request, folder: Path, tell: Callable[[str], None]
+    ) -> None:
+        self._request, self._tell = request, tell
+        self._started = time.monotonic()
+        self._laboratory = ScriptLaboratory(
+            Launcher(request.target, timeout=request.timeout),
+            folder,
+            request.fixes,
+            module=request.module,
+            environment=request.environment,
+        )
+
+    def run(self) -> Verdict:
+        mismatch = None
+        first = self._run_once(1)
+        for number in range(2, self._request.num_runs + 1):
+            other = self._run_once(number)
+            mismatch = compare_processes(first.process, other.process)
+            if mismatch is not None:
+                break
+        if mismatch is None:
+            return self._conclude(first, True)
+        return self._explain(first, mismatch)
+
+    def _run_once(self, number: int) -> Record:
+        """One run of those that are compared."""
+        total = self._request.num_runs
+        self._tell(f"run {number} of {total}")
+        record = self._laboratory.run(shown=number == 1)
+        self._check(record, number)
+        return record
+
+    def _check(self, record: Record, number: int) -> None:
+        outcome = record.outcome
+        if outcome.timed_out:
+            raise ScriptError(
+                f"Run {number} must end within {self._request.timeout:g} s "
+                f"(--timeout). Received: it still ran after "
+                f"{outcome.seconds:.0f} s, and was ended.",
+                outcome,
+            )
+        if not outcome.succeeded:
+            raise ScriptError(
+                f"The script must come to its end. Received: run {number} "
+                f"{_say_code(outcome.code)}. Its own message stands above.",
+                outcome,
+            )
+        if not record.process.has_calls:
+            raise ScriptError(
+                "The script must train or use a Keras model. Received: one "
+                "that made no call that could be recorded, and left no model. "
+                "Verify the script that trains."
+            )
+
+    def _explain(self, first: Record, mismatch: FirstMismatch) -> Verdict:
+        laboratory = self._laboratory
+        seen = find_candidates(
+            [one.notes for one in laboratory.records],
+            is_hash_fixed=laboratory.is_hash_fixed,
+        )
+        resorts = last_resorts()
+        self._tell(f"they differ; {len(seen)} suspected, experiments begin")
+        search = Search(
+            laboratory, first, self._request.budget, self._tell_experiment
+        )
+        findings = search.run(seen, resorts)
+        is_unknown = not findings.agreed and not findings.open
+        parting = None
+        if is_unknown or HASH in findings.causes:
+            parting = self._trace(frozenset(one.hold for one in seen))
+        explainer = Explainer(mismatch, Path.cwd(), parting)
+        shown, open_ones = explainer.explain([*seen, *resorts], findings)
+        if is_unknown:
+            shown = [explainer.give_up(findings)]
+        return self._conclude(
+            first,
+            False,
+            mismatch=mismatch,
+            causes=tuple(shown),
+            suspects=tuple(open_ones),
+            findings=findings,
+        )
+
+    def _trace(self, holds: Holds) -> tuple[str, str] | None:
+        """Where the script's own variables part, with all else held still."""
+        traced = []
+        for hold in (holds, holds - {HASH}):
+            number = len(self._laboratory.records) + 1
+            self._tell(f"run {number}: values traced, to find the line")
+            record = self._laboratory.trace(hold)
+            if not record.outcome.succeeded:
+                return None
+            traced.append(record.outcome.folder)
+        return find_parting(*traced)
+
+    def _tell_experiment(self, holds: Holds) -> None:
+        number = len(self._laboratory.records) + 1
+        names = list(dict.fromkeys(map(name_hold, sorted(holds))))
+        held = ", ".join(names[:4]) or "nothing"
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        self._tell(f"run {number}: {held}{more} held still")
+
+    def _conclude(
+        self,
+        first: Record,
+        reproducible: bool,
+        *,
+        mismatch: FirstMismatch | None = None,
+        causes: tuple[Cause, ...] = (),
+        suspects: tuple[Cause, ...] = (),
+        findings: Findings | None = None,
+    ) -> Verdict:
+        calls = [one for one in first.process.calls if one.method != END]
+        harmless = [] if findings is None else findings.harmless
+        return Verdict(
+            reproducible=reproducible,
+            first_mismatch=mismatch,
+            causes=causes,
+            suspects=suspects,
+            harmless=tuple(dict.fromkeys(map(name_hold, harmless))),
+            num_calls=len(calls),
+            num_runs=len(self._laboratory.records),
+            seconds=time.monotonic() - self._started,
+            fixes=self._request.fixes.describe(),
+        )
+
+
+def _say_code(code: int) -> str:
+    if code < 0:
+        return f"was ended by signal {-code}"
+    return f"ended with exit code {code}"

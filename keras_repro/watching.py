@@ -1,0 +1,111 @@
+"""Everything that could make a process differ, watched from its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras_repro import python_sources
+from keras_repro.audit import Audit, Sink
+from keras_repro.entropy import Entropy
+from keras_repro.import_hooks import ImportHook
+from keras_repro.kept_files import KeptFiles
+from keras_repro.library_sources import LibraryWatcher
+from keras_repro.notes import load_values
+from keras_repro.patches import Patches
+from keras_repro.plans import Plan
+
+
+class Watch:
+    """The audit of a process, and what the plan holds still in it.
+
+    Args:
+        plan: What to hold still.
+        sink: Where the notes go.
+        watches_files: Whether files are watched too, which nothing can end:
+            for a process of ours alone.
+    """
+
+    def __init__(
+        self, plan: Plan, sink: Sink, *, watches_files: bool = False
+    ) -> None:
+        self.plan = plan
+        self.audit = Audit(sink, _load_replayed(plan))
+        self.entropy = Entropy(plan.keys)
+        self.patches = Patches()
+        self._files: python_sources.FileWatcher | None = None
+        if watches_files:
+            self._files = python_sources.FileWatcher(
+                self.audit, KeptFiles(plan.folder).keep, plan.folder
+            )
+
+    def start(self, *more: Mapping[str, Callable[[Any], None]]) -> None:
+        """Begin to watch; libraries are watched once they are imported.
+
+        Args:
+            *more: By the name of a module, what to do with it then.
+        """
+        watcher = python_sources.Watcher(self.audit, self.entropy, self.patches)
+        python_sources.watch_random(watcher)
+        python_sources.watch_system(watcher)
+        python_sources.watch_clock(watcher)
+        python_sources.watch_process(watcher)
+        if self._files is not None:
+            self._files.start()
+            self.entropy.follow_forks()
+        libraries = LibraryWatcher(watcher, self.plan, self._files)
+        watching = {
+            name: _muted(self.audit, action)
+            for name, action in libraries.actions.items()
+        }
+        hook = ImportHook(_join_actions(watching, *more))
+        hook.install(also_loaded=True)
+        self.patches.also_undo(hook.remove)
+
+    def finish(self) -> None:
+        """Write what is left to write."""
+        self.audit.finish()
+
+    def stop(self) -> None:
+        """Put everything back."""
+        self.patches.undo()
+
+
+def _load_replayed(plan: Plan) -> dict[tuple[str, str], list[Any]]:
+    if plan.reference is None:
+        return {}
+    return {
+        key: values
+        for key, values in load_values(plan.reference).items()
+        if f"{key[0]} {key[1].rpartition(' ')[0]}" in plan.replayed
+    }
+
+
+def _join_actions(
+    *many: Mapping[str, Callable[[Any], None]],
+) -> dict[str, Callable[[Any], None]]:
+    """One action for each module, which does all of them in order."""
+    names = dict.fromkeys(name for actions in many for name in actions)
+
+    def join(name: str) -> Callable[[Any], None]:
+        parts = [actions[name] for actions in many if name in actions]
+
+        def act(module: Any) -> None:
+            for part in parts:
+                part(module)
+
+        return act
+
+    return {name: join(name) for name in names}
+
+
+def _muted(
+    audit: Audit, action: Callable[[Any], None]
+) -> Callable[[Any], None]:
+    """What we do to a library ourselves is not noted."""
+
+    def act(module: Any) -> None:
+        with audit.muted():
+            action(module)
+
+    return act
