@@ -17,6 +17,7 @@ from keras_repro.notes import (
     ENTROPY,
     LISTING,
     NETWORK,
+    OP,
     PARALLEL,
     PROCESS,
     READ,
@@ -105,14 +106,19 @@ def find_candidates(
     return sorted(found, key=lambda one: (-one.weight, one.rank))
 
 
-def last_resorts() -> list[Candidate]:
-    """What is held still where all that was seen is not enough."""
+def last_resorts(notes: Sequence[Note]) -> list[Candidate]:
+    """What is held still where all that was seen is not enough.
+
+    Args:
+        notes: What was noted of the first process.
+    """
+    ops = tuple(one for one in notes if one.kind == OP)
     return [
-        Candidate(hold=hold, kind=kind, weight=0)
-        for hold, kind in (
-            (DETERMINISTIC, causes.NONDETERMINISTIC_OP),
-            (ONE_THREAD, causes.THREAD_COUNT),
-            (NO_SHUFFLE, causes.UNSEEDED),
+        Candidate(hold=hold, kind=kind, weight=UNLIKELY, notes=seen)
+        for hold, kind, seen in (
+            (DETERMINISTIC, causes.NONDETERMINISTIC_OP, ops),
+            (ONE_THREAD, causes.THREAD_COUNT, ()),
+            (NO_SHUFFLE, causes.UNSEEDED, ()),
         )
     ]
 

@@ -23,6 +23,7 @@ READ, WRITE, LISTING = "read", "write", "listing"  # A file, a folder.
 NETWORK = "network"  # A connection was made.
 PARALLEL = "parallel"  # Data are loaded by several workers.
 THREADS = "threads"  # The number of computing threads was set.
+OP = "op"  # An op was called whose kernels may race.
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,12 +21,13 @@ from keras_repro.sessions import make_session
 
 _IMPORTLIB = "<frozen importlib"
 # What stands between the script and Python, or between it and a library.
+_FOLDER = Path(__file__).parent
 _OURS = {
-    str(Path(__file__).with_name(f"{name}.py"))
-    for name in (
-        *("__main__", "script_fits", "scripts", "script_calls"),
-        *("audit", "library_sources", "python_sources", "import_hooks"),
-    )
+    *(
+        str(_FOLDER / f"{name}.py")
+        for name in ("__main__", "script_fits", "scripts", "script_calls")
+    ),
+    *map(str, (_FOLDER / "sources").glob("*.py")),
 }
 
 

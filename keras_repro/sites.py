@@ -16,9 +16,7 @@ _PACKAGES = ("site-packages", "dist-packages")
 # They hand numbers on; what asked them for some is what draws.
 _PROVIDERS = frozenset({"random", "secrets", "uuid", "numpy"})
 # Our modules that stand between a program and what it calls.
-_BETWEEN = frozenset(
-    {"audit", "library_sources", "python_sources", "script_calls", "sites"}
-)
+_BETWEEN = frozenset({"audit", "script_calls", "sites", "sources"})
 (_OURS, _WATCHING, _STANDARD, _LIBRARY, _USER, _IMPORT, _GENERATED) = range(7)
 _MOST_FRAMES = 400
 
@@ -171,7 +169,8 @@ def classify(filename: str) -> int:
     if filename.startswith("<frozen importlib"):
         return _IMPORT
     if filename.startswith(_HERE):
-        is_between = Path(filename).stem in _BETWEEN
+        module = filename.removeprefix(_HERE).partition(os.sep)[0]
+        is_between = module.removesuffix(".py") in _BETWEEN
         return _WATCHING if is_between else _OURS
     if "__autograph_generated_file" in filename:
         return _GENERATED
@@ -180,15 +179,22 @@ def classify(filename: str) -> int:
         is_typed = filename.startswith(("<stdin>", "<ipython-input"))
         return _USER if is_typed else _GENERATED
     path = os.path.realpath(filename)
-    if path.startswith(tuple(_user_folders)):
-        return _USER
-    if any(f"{os.sep}{name}{os.sep}" in path for name in _PACKAGES):
+    for folder in _user_folders:
+        if path.startswith(folder):
+            # A project's environment may lie inside the project.
+            rest = os.sep + path.removeprefix(folder)
+            return _LIBRARY if _is_package(rest) else _USER
+    if _is_package(path):
         return _LIBRARY
     if path.startswith(_package_folders()):
         return _LIBRARY
     if path.startswith(_standard_folders()):
         return _STANDARD
     return _USER
+
+
+def _is_package(path: str) -> bool:
+    return any(f"{os.sep}{name}{os.sep}" in path for name in _PACKAGES)
 
 
 @functools.cache

@@ -167,7 +167,7 @@ class _Verification:
             [one.notes for one in laboratory.records],
             is_hash_fixed=laboratory.is_hash_fixed,
         )
-        resorts = last_resorts()
+        resorts = last_resorts(first.notes)
         self._tell(f"they differ; {len(seen)} suspected, experiments begin")
         search = Search(
             laboratory, first, self._request.budget, self._tell_experiment

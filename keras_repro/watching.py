@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_repro import python_sources
 from keras_repro.audit import Audit, Sink
-from keras_repro.entropy import Entropy
 from keras_repro.import_hooks import ImportHook
 from keras_repro.kept_files import KeptFiles
-from keras_repro.library_sources import LibraryWatcher
 from keras_repro.notes import load_values
-from keras_repro.patches import Patches
 from keras_repro.plans import Plan
+from keras_repro.sources import BY_MODULE, STANDARD
+from keras_repro.sources.files import FileWatcher
+from keras_repro.sources.watcher import Watcher
 
 
 class Watch:
@@ -29,15 +28,13 @@ class Watch:
     def __init__(
         self, plan: Plan, sink: Sink, *, watches_files: bool = False
     ) -> None:
-        self.plan = plan
         self.audit = Audit(sink, _load_replayed(plan))
-        self.entropy = Entropy(plan.keys)
-        self.patches = Patches()
-        self._files: python_sources.FileWatcher | None = None
+        self._files: FileWatcher | None = None
         if watches_files:
-            self._files = python_sources.FileWatcher(
-                self.audit, KeptFiles(plan.folder).keep, plan.folder
-            )
+            keep = KeptFiles(plan.folder).keep
+            self._files = FileWatcher(self.audit, keep, plan.folder)
+        self._watcher = Watcher(self.audit, plan, self._files)
+        self.patches = self._watcher.patches
 
     def start(self, *more: Mapping[str, Callable[[Any], None]]) -> None:
         """Begin to watch; libraries are watched once they are imported.
@@ -45,22 +42,26 @@ class Watch:
         Args:
             *more: By the name of a module, what to do with it then.
         """
-        watcher = python_sources.Watcher(self.audit, self.entropy, self.patches)
-        python_sources.watch_random(watcher)
-        python_sources.watch_system(watcher)
-        python_sources.watch_clock(watcher)
-        python_sources.watch_process(watcher)
+        for watch in STANDARD:
+            watch(self._watcher)
         if self._files is not None:
             self._files.start()
-            self.entropy.follow_forks()
-        libraries = LibraryWatcher(watcher, self.plan, self._files)
+            self._watcher.entropy.follow_forks()
         watching = {
-            name: _muted(self.audit, action)
-            for name, action in libraries.actions.items()
+            name: self._make_action(watch) for name, watch in BY_MODULE.items()
         }
         hook = ImportHook(_join_actions(watching, *more))
         hook.install(also_loaded=True)
         self.patches.also_undo(hook.remove)
+
+    def _make_action(
+        self, watch: Callable[[Watcher, Any], None]
+    ) -> Callable[[Any], None]:
+        def act(module: Any) -> None:
+            with self.audit.muted():  # What we do to a library ourselves.
+                watch(self._watcher, module)
+
+        return act
 
     def finish(self) -> None:
         """Write what is left to write."""
@@ -97,15 +98,3 @@ def _join_actions(
         return act
 
     return {name: join(name) for name in names}
-
-
-def _muted(
-    audit: Audit, action: Callable[[Any], None]
-) -> Callable[[Any], None]:
-    """What we do to a library ourselves is not noted."""
-
-    def act(module: Any) -> None:
-        with audit.muted():
-            action(module)
-
-    return act

@@ -1,0 +1,52 @@
+"""What the sources share: where to note, what to hold, what to put back."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from keras_repro.audit import Audit
+from keras_repro.entropy import Entropy
+from keras_repro.patches import Patches
+from keras_repro.plans import Plan
+from keras_repro.sites import Site, find_site
+
+_NUM_SEED_BYTES = 32
+
+
+class FileNotes(Protocol):
+    """Notes the files that a library opens without telling Python."""
+
+    def note(self, path: object, *, writes: bool) -> None:
+        """Note a file."""
+
+
+class Watcher:
+    """What every source needs.
+
+    Args:
+        audit: Where things are noted.
+        plan: What is to be held still.
+        files: Notes files; `None` where files are not watched.
+    """
+
+    def __init__(
+        self, audit: Audit, plan: Plan, files: FileNotes | None = None
+    ) -> None:
+        self.audit, self.plan, self.files = audit, plan, files
+        self.entropy = Entropy(plan.keys)
+        self.patches = Patches()
+
+    def draw(self, name: str, num_bytes: int) -> bytes:
+        """Fresh bytes for a function, noted."""
+        site = find_site()
+        if not self.audit.is_muted:
+            self.audit.note_entropy(name, site)
+        return self.entropy.draw(name, _place_of(site), num_bytes)
+
+    def draw_number(self, name: str) -> int:
+        """A fresh seed for a function, noted."""
+        return int.from_bytes(self.draw(name, _NUM_SEED_BYTES), "little")
+
+
+def _place_of(site: Site | None) -> str:
+    return "" if site is None else f"{site.place}|{site.at}"

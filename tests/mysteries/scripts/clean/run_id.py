@@ -1,0 +1,20 @@
+"""A run gets an id, which decides nothing."""
+
+import uuid
+
+import keras
+import numpy as np
+
+keras.utils.set_random_seed(1)
+x = np.random.normal(size=(64, 4)).astype("float32")
+run_id = uuid.uuid4().hex
+model = keras.Sequential(
+    [
+        keras.Input((4,)),
+        keras.layers.Dense(8, activation="relu"),
+        keras.layers.Dense(1),
+    ]
+)
+model.compile("adam", "mse")
+model.fit(x, x[:, :1], epochs=2, batch_size=16, shuffle=False, verbose=0)
+print(run_id)

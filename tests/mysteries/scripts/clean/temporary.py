@@ -1,0 +1,24 @@
+"""Weights travel through a temporary folder, whose name is drawn."""
+
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+keras.utils.set_random_seed(1)
+x = np.random.normal(size=(64, 4)).astype("float32")
+model = keras.Sequential(
+    [
+        keras.Input((4,)),
+        keras.layers.Dense(8, activation="relu"),
+        keras.layers.Dense(1),
+    ]
+)
+model.compile("adam", "mse")
+model.fit(x, x[:, :1], epochs=2, batch_size=16, shuffle=False, verbose=0)
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "model.weights.h5"
+    model.save_weights(path)
+    model.load_weights(path)
+model.evaluate(x, x[:, :1], verbose=0)

@@ -1,0 +1,18 @@
+"""A helper makes a `RandomState` for itself where it is given none."""
+
+import keras
+import numpy as np
+from augmenter import Augmenter
+
+keras.utils.set_random_seed(1)
+x = np.random.normal(size=(64, 4)).astype("float32")
+x = Augmenter().transform(x)
+model = keras.Sequential(
+    [
+        keras.Input((4,)),
+        keras.layers.Dense(8, activation="relu"),
+        keras.layers.Dense(1),
+    ]
+)
+model.compile("adam", "mse")
+model.fit(x, x[:, :1], epochs=2, batch_size=16, shuffle=False, verbose=0)

@@ -1,0 +1,3 @@
+import keras
+
+INITIALIZER = keras.initializers.GlorotNormal()  # <- seeded_too_late

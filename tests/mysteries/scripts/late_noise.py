@@ -1,0 +1,11 @@
+"""A noise layer takes its seed when it is made, above the line that seeds."""
+
+import keras
+import numpy as np
+
+noise = keras.layers.GaussianNoise(0.5)  # <- seeded_too_late
+keras.utils.set_random_seed(1)
+x = np.random.normal(size=(64, 4)).astype("float32")
+model = keras.Sequential([keras.Input((4,)), noise, keras.layers.Dense(1)])
+model.compile("adam", "mse")
+model.fit(x, x[:, :1], epochs=2, batch_size=16, shuffle=False, verbose=0)

@@ -1,0 +1,32 @@
+"""Two causes: workers that race, and a seed from the clock."""
+
+import time
+
+import keras
+import numpy as np
+
+keras.utils.set_random_seed(1)
+np.random.seed(time.time_ns() % 2**32)  # <- varying_seed
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        batch = np.concatenate(
+            [np.random.normal(size=(1, 4)) for _ in range(200)]
+        )
+        return batch, batch[:, :1]
+
+
+model = keras.Sequential(
+    [
+        keras.Input((4,)),
+        keras.layers.Dense(8, activation="relu"),
+        keras.layers.Dense(1),
+    ]
+)
+model.compile("adam", "mse")
+data = Batches(workers=3)  # <- parallel_loading
+model.fit(data, epochs=1, verbose=0)
