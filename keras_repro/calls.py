@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 CALLS, RUNS = "calls.jsonl", "runs.jsonl"
-FIT, END = "fit", "end"
+FIT, LOAD, END = "fit", "load_weights", "end"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,23 @@ class Candidate:
     values: tuple[str, ...] = ()
 
     @property
+    def places_to_try(self) -> tuple[str, ...]:
+        """The places of which one must be told from the others.
+
+        None where there is one alone, or where Keras itself is the first.
+        """
+        places = tuple(dict.fromkeys(one.place for one in self.notes))
+        has_keras_first = self.notes[:1] and self.notes[0].site.library in (
+            "keras",
+            "tensorflow",
+            "torch",
+        )
+        is_generator = self.kind in (causes.UNSEEDED, causes.SEEDED_TOO_LATE)
+        if len(places) < 2 or has_keras_first or not is_generator:
+            return ()
+        return places
+
+    @property
     def rank(self) -> tuple[int, int]:
         """A key: those to be kept as the cause come first."""
         return rank_hold(self.hold), -self.weight
@@ -149,20 +166,18 @@ def _find_draws(notes: Sequence[Note]) -> Iterator[Candidate]:
 
 
 def _find_entropy(notes: Sequence[Note]) -> Iterator[Candidate]:
-    for name, sites in _by(notes, ENTROPY).items():
-        by_program = [
-            one
-            for one in sites
-            if not one.site.is_importing and one.site.library != "tempfile"
-        ]
-        weight = UNLIKELY
-        if by_program:
-            weight = POSSIBLE if name in _IDENTIFIERS else LIKELY
+    """Fresh entropy, place by place."""
+    for note in notes:
+        if note.kind != ENTROPY:
+            continue
+        weight = POSSIBLE if note.name in _IDENTIFIERS else LIKELY
+        if note.site.is_importing or note.site.library == "tempfile":
+            weight = UNLIKELY
         yield Candidate(
-            hold=f"entropy {name}",
+            hold=f"entropy {note.name} {note.place}",
             kind=causes.ENTROPY,
             weight=weight,
-            notes=tuple(by_program or sites),
+            notes=(note,),
         )
 
 

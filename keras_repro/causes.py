@@ -18,10 +18,22 @@ STATE_LEAK = "state_leak"
 ENVIRONMENT = "environment"
 UNKNOWN = "unknown"
 
+# Repeatable, and wrong nevertheless.
+SAME_ORDER = "same_order"
+VALIDATION_STEERS = "validation_steers"
+SHARED_START = "shared_start"
+SEED_IGNORED = "seed_ignored"
+LOADED_RATE = "loaded_rate"
+NAN_FEATURES = "nan_features"
+
 KINDS = (
     *(UNSEEDED, SEEDED_TOO_LATE, ENTROPY, VARYING_SEED, HASH_ORDER),
     *(EXTERNAL_STATE, CLOCK, STATE_LEAK, PARALLEL_LOADING),
     *(NONDETERMINISTIC_OP, THREAD_COUNT, ENVIRONMENT, UNKNOWN),
+)
+TRAPS = (
+    *(SAME_ORDER, VALIDATION_STEERS, SHARED_START, SEED_IGNORED),
+    *(LOADED_RATE, NAN_FEATURES),
 )
 _ADVICE = {
     UNSEEDED: "Seed every generator before anything draws, at the top of the "
@@ -47,6 +59,19 @@ _ADVICE = {
     "`keras_repro.ReproducibleModel` and call `model.reset()`.",
     ENVIRONMENT: "Make the environments alike in this entry, or compare with a "
     "tolerance.",
+    SAME_ORDER: "Every epoch is fed alike, so early stopping and schedules "
+    "behave as they never would otherwise: use "
+    "`keras_repro.ReproducibleModel`, which shuffles by seed and epoch.",
+    VALIDATION_STEERS: "Keep evaluation apart: `keras_repro.ReproducibleModel` "
+    "draws for it from a stream of its own.",
+    SHARED_START: "Give each layer an initializer of its own, or a seed of its "
+    "own.",
+    SEED_IGNORED: "Pass it on: to `keras.utils.set_random_seed` before the "
+    "layers are made, and to each generator of your own.",
+    LOADED_RATE: "Set the learning rate again after loading, or save the "
+    "weights before the optimizer is compiled.",
+    NAN_FEATURES: "Look at the table before it becomes an array: an index that "
+    "does not match fills a column with NaN, without an error.",
     UNKNOWN: "Look at what the script does between the last moment at which "
     "both were equal and this one.",
 }
@@ -57,7 +82,7 @@ class Cause:
     """Why two trainings differ, or may.
 
     Args:
-        kind: One of `KINDS`.
+        kind: One of `KINDS`, or of `TRAPS` for what is repeatable and wrong.
         location: `file:line` in the person's code, or in the library that
             did it where no line of the person led to it; `None` if unknown.
         library: Whose generator, file or kernel it is, such as `"numpy"`.

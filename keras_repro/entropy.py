@@ -30,16 +30,26 @@ class Entropy:
 
         Args:
             name: The function that asks, such as `"uuid.uuid4"`.
-            place: Where it asks from.
+            place: Where it asks from: file and line; more behind a `|`.
             num_bytes: How many.
 
         Returns:
             The next bytes of that place, as unforeseeable as the key is.
         """
-        key = self._keys.get(f"entropy {name}", self._keys["entropy"])
+        file_and_line = place.partition("|")[0]
+        key = self._keys.get(f"entropy {name} {file_and_line}")
+        key = key or self._keys["entropy"]
         counters = self._counters.setdefault((name, place), itertools.count())
         asked = f"{name}|{place}|{next(counters)}".encode()
         return hashlib.shake_256(key + self._branch + asked).digest(num_bytes)
+
+    def draw_for(self, generator: str, place: str, num_bytes: int) -> bytes:
+        """Draw bytes for one place of a generator that has no position."""
+        name = f"{generator} kernels"
+        counters = self._counters.setdefault((name, place), itertools.count())
+        asked = f"{name}|{place}|{next(counters)}".encode()
+        key = self._keys[generator] + self._branch
+        return hashlib.shake_256(key + asked).digest(num_bytes)
 
     def start_of(self, generator: str) -> int:
         """Where a generator starts: a number of 256 bits.

@@ -59,6 +59,7 @@ class Findings:
         open: What nobody looked at, for want of budget.
         agreed: Whether the runs agreed at all.
         ruled_out: What was held still, and they still differed.
+        places: Of a cause with several places, the first that matters.
         num_runs: How many runs it took.
     """
 
@@ -67,6 +68,7 @@ class Findings:
     open: list[str] = field(default_factory=list)
     agreed: bool = False
     ruled_out: list[str] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
     num_runs: int = 0
 
 
@@ -118,6 +120,9 @@ class Search(Generic[T]):
             if self._enough:
                 self.findings.agreed = True
                 self._minimise(weights)
+                for one in candidates:
+                    if one.hold in self.findings.causes:
+                        self._find_place(one)
         except _SpentError:
             left = self._kept if self.findings.agreed else set(weights)
             shown = {*self.findings.causes, *self.findings.harmless}
@@ -187,6 +192,24 @@ class Search(Generic[T]):
             return self._agrees(fewer, self._enough)
         times = 3 if RACING.intersection(without) else 1
         return all(self._agrees(fewer, fewer) for _ in range(times))
+
+    def _find_place(self, candidate: Candidate) -> None:
+        """Find the first place of a generator that matters.
+
+        One place after the other draws anew, while all else is held. Where
+        Keras itself drew first, for a layer or the order of the samples,
+        nobody has to ask.
+        """
+        places = candidate.places_to_try
+        for place in places[:-1]:
+            freed = self._kept - {candidate.hold} | {
+                f"{candidate.hold} {place}"
+            }
+            if not self._agrees(frozenset(freed), self._enough):
+                self.findings.places[candidate.hold] = place
+                return
+        if places:
+            self.findings.places[candidate.hold] = places[-1]
 
     # --- one run -------------------------------------------------------------
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keras_repro import candidates, causes
-from keras_repro.call_mismatches import FirstMismatch
+from keras_repro.call_mismatches import FirstMismatch, Process
 from keras_repro.candidates import UNLIKELY, Candidate
 from keras_repro.causes import Cause, advise
 from keras_repro.experiments import Findings
+from keras_repro.leaks import find_leaks, find_shared_starts
 from keras_repro.notes import CLOCK, PROCESS, Note
+from keras_repro.phrases import join_words, shorten
 from keras_repro.sites import show_place
 
 _MOST_PLACES = 4
@@ -65,11 +67,12 @@ class Explainer:
         """
         known = {one.hold: one for one in seen}
         shown = [
-            self._make(known[hold], shown=True) for hold in findings.causes
+            self._make(known[hold], findings, shown=True)
+            for hold in findings.causes
         ]
         settled = {*findings.causes, *findings.harmless}
         open_ones = [
-            self._make(one, shown=False, together=one.hold in findings.open)
+            self._make(one, findings, shown=False)
             for one in seen
             if one.hold not in {*settled, *findings.ruled_out}
             and one.weight > UNLIKELY
@@ -99,9 +102,9 @@ class Explainer:
         return f"`{name}` differs from here on\n{text}".rstrip()
 
     def _make(
-        self, one: Candidate, *, shown: bool, together: bool = False
+        self, one: Candidate, findings: Findings, *, shown: bool
     ) -> Cause:
-        note = self._choose(one)
+        note = self._choose(one, findings)
         location = self._mismatch.place if note is None else note.place
         lines = [*self._tell(one, note)]
         if one.hold == candidates.HASH:
@@ -109,7 +112,7 @@ class Explainer:
             lines = [self._tell_parting()]
         if shown:
             lines.append(self._tell_shown(one))
-        elif together:
+        elif one.hold in findings.open:
             lines.append("held still with the causes; alone it was not tried")
         return Cause(
             kind=one.kind,
@@ -119,9 +122,13 @@ class Explainer:
             advice=_advise(one, note),
         )
 
-    def _choose(self, one: Candidate) -> Note | None:
-        """The note that stands for all: the first of the program's own."""
-        return one.notes[0] if one.notes else None
+    def _choose(self, one: Candidate, findings: Findings) -> Note | None:
+        """The note that stands for all: the first place that matters."""
+        place = findings.places.get(one.hold)
+        for note in one.notes:
+            if place in (None, note.place):
+                return note
+        return None
 
     def _tell(self, one: Candidate, note: Note | None) -> Iterator[str]:
         """What the audit saw."""
@@ -143,8 +150,8 @@ class Explainer:
             yield f"in {note.site.library}, {note.site.at}"
         others = [
             self._show(other.place) or ""
-            for other in one.notes[1:]
-            if other.place != note.place
+            for other in one.notes
+            if other.order > note.order and other.place != note.place
         ]
         others = list(dict.fromkeys(others))
         if others:
@@ -162,12 +169,61 @@ class Explainer:
         return None if not place else show_place(place, self._folder)
 
 
+def explain_traps(process: Process, folder: Path) -> list[Cause]:
+    """What is wrong with the trainings of a process though it repeats.
+
+    Args:
+        process: What it did.
+        folder: The folder that places are shown relative to.
+
+    Returns:
+        A leak of state first, as the kind of cause that it is; then traps.
+    """
+    found = [
+        _make_trap(
+            causes.STATE_LEAK,
+            leak.call.place,
+            "the weights were put back to the start of the `fit` at "
+            f"{show_place(leak.earlier.place, folder)}, and this was not: "
+            f"{shorten(leak.places, _MOST_PLACES)}",
+            folder,
+        )
+        for leak in find_leaks(process)
+    ]
+    found += [
+        _make_trap(
+            causes.SHARED_START,
+            shared.call.place,
+            f"{join_words(shared.places)} begin with the same random values",
+            folder,
+        )
+        for shared in find_shared_starts(process)
+    ]
+    found += [
+        _make_trap(trap["kind"], call.place, trap["text"], folder)
+        for call in process.calls
+        for trap in call.traps
+    ]
+    # Once for each line, however often it runs.
+    return list({(one.kind, one.location): one for one in found}.values())
+
+
+def _make_trap(kind: str, place: str, told: str, folder: Path) -> Cause:
+    return Cause(
+        kind=kind,
+        location=show_place(place, folder) if place else None,
+        library="keras",
+        evidence=f"{told}\n{_quote(place)}".rstrip(),
+        advice=advise(kind),
+    )
+
+
 def name_hold(hold: str) -> str:
     """A hold in words."""
     kind, _, rest = hold.partition(" ")
     words = {
         **_NAMES,
-        "entropy": rest,
+        "entropy": rest.partition(" ")[0],
         "seeds": "the values of seeds",
         "thread_counts": "the numbers of threads",
         "clock": "the clock",
@@ -185,6 +241,8 @@ def name_hold(hold: str) -> str:
 def _quote(place: str) -> str:
     """The line of the program itself."""
     file, _, line = place.rpartition(":")
+    if not line.isdecimal():
+        return ""
     text = linecache.getline(file, int(line)).strip()
     return f"`{text}`" if text else ""
 

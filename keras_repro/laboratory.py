@@ -160,17 +160,16 @@ class ScriptLaboratory:
         """Hold things as the first process had them."""
         first = self.records[0].plan
         keys = dict(plan.keys)
-        replayed = []
+        replayed, freed = [], []
         for hold in holds:
             kind, _, rest = hold.partition(" ")
             if kind == "entropy":
                 keys[hold] = first.keys["entropy"]
-            elif kind in KEYED:
+            elif kind in KEYED or kind == candidates.KERNELS:
                 keys[kind] = first.keys[kind]
+                freed += [f"{kind} {rest}"] if rest else []
             elif rest:
                 replayed.append(hold)
-        if plan.seed_kernels:
-            keys["entropy tensorflow"] = first.keys["entropy"]
         if candidates.HASH in holds:
             plan = replace(plan, hash_seed=first.hash_seed)
         if candidates.WORKERS in holds:
@@ -182,6 +181,7 @@ class ScriptLaboratory:
         return replace(
             plan,
             keys=keys,
+            freed=tuple(freed),
             replayed=tuple(replayed),
             reference=first.folder,
         )

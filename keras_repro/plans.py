@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 # The generators that a process starts anew, each from a key of its own.
-KEYED = ("python", "numpy", "torch", "entropy")
+KEYED = ("python", "numpy", "torch", "tensorflow", "entropy")
 _PLAN = "plan.json"
 
 
@@ -23,7 +23,9 @@ class Plan:
     Args:
         folder: Where it writes its notes, calls and runs; it exists.
         keys: By generator, 64 hexadecimal digits. `entropy` serves what asks
-            the operating system; `entropy NAME` one function of it.
+            the operating system, `entropy NAME PLACE` one place alone.
+        freed: Generators and places, such as `numpy /home/me/train.py:12`,
+            that draw anew though the generator as a whole is held.
         hash_seed: What `PYTHONHASHSEED` is at its start.
         shown_hash_seed: What the script itself sees of it, and what the
             processes that it starts inherit.
@@ -43,6 +45,7 @@ class Plan:
 
     folder: str
     keys: Mapping[str, str] = field(default_factory=dict)
+    freed: tuple[str, ...] = ()
     hash_seed: int = 0
     shown_hash_seed: str | None = None
     replayed: tuple[str, ...] = ()
@@ -68,5 +71,6 @@ class Plan:
         values: dict[str, Any] = json.loads(
             Path(path).read_text(encoding="utf-8")
         )
-        values["replayed"] = tuple(values["replayed"])
+        for name in ("freed", "replayed"):
+            values[name] = tuple(values[name])
         return cls(**values)

@@ -16,7 +16,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from keras_repro.audit import Audit
-from keras_repro.calls import END, FIT, RUNS, Call
+from keras_repro.calls import END, FIT, LOAD, RUNS, Call
+from keras_repro.causes import LOADED_RATE, NAN_FEATURES
 from keras_repro.patches import Patches
 from keras_repro.script_fits import Options, Recorder
 from keras_repro.sites import find_site
@@ -69,14 +70,16 @@ class CallRecorder:
         model_class = keras.Model
         self._fits.wrap(model_class)
         patches.also_undo(self._fits.unwrap)
-        for method in (FIT, *_METHODS):
+        for method in (FIT, LOAD, *_METHODS):
             original = getattr(model_class, method)
             patches.replace(model_class, method, self._make(method, original))
 
     def _make(
         self, method: str, original: Callable[..., Any]
     ) -> Callable[..., Any]:
-        record = self._record_fit if method == FIT else self._record
+        record = {FIT: self._record_fit, LOAD: self._record_loading}.get(
+            method, self._record
+        )
 
         @functools.wraps(original)
         def call(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -111,6 +114,9 @@ class CallRecorder:
             kwargs = {**kwargs, "shuffle": self._shuffle}
         index, place = next(self._numbers), _find_place()
         self._fits.last_run_id = None
+        with self._audit.muted():
+            inputs = args[0] if args else kwargs.get("x")
+            traps = [_make_trap(NAN_FEATURES, t) for t in _find_nan(inputs)]
         error = None
         try:
             return original(model, *args, **kwargs)
@@ -126,6 +132,7 @@ class CallRecorder:
                     place=place,
                     run_id=self._fits.last_run_id,
                     error=error,
+                    traps=tuple(traps),
                 )
             )
 
@@ -166,6 +173,37 @@ class CallRecorder:
             )
         return value
 
+    def _record_loading(
+        self,
+        method: str,
+        original: Callable[..., Any],
+        model: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Weights loaded with their optimizer bring its rate back."""
+        from keras_repro.traps import read_rate
+
+        index, place = next(self._numbers), _find_place()
+        with self._audit.muted():
+            before = read_rate(model)
+        result = original(model, *args, **kwargs)
+        with self._audit.muted():
+            after = read_rate(model)
+        told = f"the learning rate was {before}, and is {after} since"
+        changed = None not in (before, after) and before != after
+        traps = (_make_trap(LOADED_RATE, told),) if changed else ()
+        self._write(
+            Call(
+                index=index,
+                method=method,
+                model=model.name,
+                place=place,
+                traps=traps,
+            )
+        )
+        return result
+
     def _count(self, method: str, model: Any) -> int:
         key = method, model.name
         return next(self._repeats.setdefault(key, itertools.count()))
@@ -192,6 +230,18 @@ class CallRecorder:
                             state=_read_state(model),
                         )
                     )
+
+
+def _make_trap(kind: str, text: str) -> dict[str, str]:
+    return {"kind": kind, "text": text}
+
+
+def _find_nan(inputs: Any) -> list[str]:
+    from keras_repro.traps import find_nan_features
+
+    with suppress(Exception):  # Whatever a program gives to `fit`.
+        return list(find_nan_features(inputs))
+    return []
 
 
 def _find_place() -> str:

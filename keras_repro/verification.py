@@ -12,9 +12,9 @@ from pathlib import Path
 from keras_repro.call_mismatches import FirstMismatch, compare_processes
 from keras_repro.calls import END
 from keras_repro.candidates import HASH, find_candidates, last_resorts
-from keras_repro.causes import Cause
+from keras_repro.causes import STATE_LEAK, TRAPS, Cause
 from keras_repro.experiments import Budget, Findings, Holds, Search
-from keras_repro.explanations import Explainer, name_hold
+from keras_repro.explanations import Explainer, explain_traps, name_hold
 from keras_repro.laboratory import Fixes, Record, ScriptLaboratory
 from keras_repro.processes import (
     ERRORS,
@@ -221,11 +221,14 @@ class _Verification:
     ) -> Verdict:
         calls = [one for one in first.process.calls if one.method != END]
         harmless = [] if findings is None else findings.harmless
+        wrong = explain_traps(first.process, Path.cwd())
+        leaks = tuple(one for one in wrong if one.kind == STATE_LEAK)
         return Verdict(
             reproducible=reproducible,
             first_mismatch=mismatch,
             causes=causes,
-            suspects=suspects,
+            suspects=(*suspects, *leaks),
+            traps=tuple(one for one in wrong if one.kind in TRAPS),
             harmless=tuple(dict.fromkeys(map(name_hold, harmless))),
             num_calls=len(calls),
             num_runs=len(self._laboratory.records),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -135,6 +136,7 @@ def _watch_global_numpy(watcher: Watcher, module: Any) -> None:
 def _make_watched_state(watcher: Watcher, module: Any, generator: Any) -> Any:
     """The global generator once more, over the same bits, watched."""
     audit, base = watcher.audit, type(generator)
+    fresh = base(secrets.randbits(32))
 
     def draw_with(name: str) -> Callable[..., Any]:
         original = getattr(base, name)
@@ -142,7 +144,10 @@ def _make_watched_state(watcher: Watcher, module: Any, generator: Any) -> Any:
         @functools.wraps(original)
         def draw(self: Any, *args: Any, **kwargs: Any) -> Any:
             audit.note_draw("numpy")
-            return original(self, *args, **kwargs)
+            value = original(self, *args, **kwargs)
+            if watcher.is_freed("numpy"):
+                return original(fresh, *args, **kwargs)
+            return value
 
         return draw
 

@@ -20,6 +20,7 @@ def watch_random(watcher: Watcher) -> None:
     """
     audit, patches = watcher.audit, watcher.patches
     base, seed_instance = random.Random, random.Random.seed
+    fresh = random.Random()
 
     def seed(self: Any, a: Any = None, version: int = 2) -> None:
         if a is None:
@@ -34,11 +35,15 @@ def watch_random(watcher: Watcher) -> None:
 
         def random(self) -> float:
             audit.note_draw("python")
-            return base.random(self)
+            value = base.random(self)
+            return fresh.random() if watcher.is_freed("python") else value
 
         def getrandbits(self, k: int, /) -> int:
             audit.note_draw("python")
-            return base.getrandbits(self, k)
+            value = base.getrandbits(self, k)
+            if watcher.is_freed("python"):
+                return fresh.getrandbits(k)
+            return value
 
         def seed(self, a: Any = None, version: int = 2) -> None:
             if a is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -89,7 +90,9 @@ class _FixedSeeds:
         return self._eager[place]
 
     def _draw(self, place: str) -> tuple[int, int]:
-        drawn = self._watcher.entropy.draw("tensorflow", place, 8)
+        drawn = self._watcher.entropy.draw_for("tensorflow", place, 8)
+        if self._watcher.is_freed("tensorflow"):
+            drawn = secrets.token_bytes(8)
         number = int.from_bytes(drawn, "little")
         return (number % _WORD) // 2 + 1, (number // _WORD) // 2 + 1
 

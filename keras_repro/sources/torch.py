@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import secrets
+from collections.abc import Callable
 from typing import Any
 
 from keras_repro.sources.watcher import Watcher
@@ -60,7 +62,7 @@ def watch_torch(watcher: Watcher, torch: Any) -> None:
         patches.replace(owner, "seed", fresh_seed)
     _watch_torch_generators(watcher, torch)
     _watch_torch_states(watcher, torch)
-    _watch_torch_draws(watcher, torch)
+    _watch_torch_draws(watcher, torch, manual_seed)
     watch_ops(watcher, torch.Tensor, _OPS, "torch.Tensor")
     watch_count(watcher, torch, "set_num_threads", "torch.set_num_threads")
     watch_workers(
@@ -103,7 +105,9 @@ def _watch_torch_states(watcher: Watcher, torch: Any) -> None:
         watcher.patches.replace(owner, "set_rng_state", set_watched_state)
 
 
-def _watch_torch_draws(watcher: Watcher, torch: Any) -> None:
+def _watch_torch_draws(
+    watcher: Watcher, torch: Any, manual_seed: Callable[[int], Any]
+) -> None:
     audit = watcher.audit
     builtins = getattr(torch.jit, "_builtins", None)
     register = getattr(builtins, "_register_builtin", None)
@@ -117,7 +121,12 @@ def _watch_torch_draws(watcher: Watcher, torch: Any) -> None:
         def draw(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("generator") is None and not audit.is_seeded("torch"):
                 audit.note_draw("torch")
-            return original(*args, **kwargs)
+            value = original(*args, **kwargs)
+            if watcher.is_freed("torch"):
+                with torch.random.fork_rng(devices=[]):
+                    manual_seed(secrets.randbits(63))
+                    return original(*args, **kwargs)
+            return value
 
         if register is not None and owner is torch:
             register(draw, f"aten::{name}")

@@ -43,6 +43,14 @@ class Watcher:
             self.audit.note_entropy(name, site)
         return self.entropy.draw(name, _place_of(site), num_bytes)
 
+    def is_freed(self, generator: str) -> bool:
+        """Whether the place that draws now is let draw anew."""
+        freed = self.plan.freed
+        if not freed or self.audit.is_muted:
+            return False
+        site = find_site()
+        return site is not None and f"{generator} {site.place}" in freed
+
     def draw_number(self, name: str) -> int:
         """A fresh seed for a function, noted."""
         return int.from_bytes(self.draw(name, _NUM_SEED_BYTES), "little")
