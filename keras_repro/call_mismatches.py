@@ -117,7 +117,7 @@ def _compare_calls(
     before = _compare_states(one, other) or _compare_data(one, other)
     if before is not None:
         return before
-    found = _compare_fits(one, other, a, b)
+    found = _compare_calls_of_fit(one, other, a, b)
     if found is not None:
         return found
     places = _differing(one.results, other.results)
@@ -159,12 +159,26 @@ def _compare_data(one: Call, other: Call) -> FirstMismatch | None:
     return _mismatch(other, "before", ("data",), details=(told,))
 
 
-def _compare_fits(
+def _compare_calls_of_fit(
     one: Call, other: Call, a: Process, b: Process
 ) -> FirstMismatch | None:
     first, second = a.runs.get(one.run_id or ""), b.runs.get(other.run_id or "")
     if first is None or second is None:
         return None
+    return compare_fits(other, first, second)
+
+
+def compare_fits(call: Call, first: Run, second: Run) -> FirstMismatch | None:
+    """Compare two runs of one `fit`.
+
+    Args:
+        call: The call that the mismatch is told of.
+        first: One run.
+        second: The other.
+
+    Returns:
+        The first mismatch, or `None`.
+    """
     data = [run.header.identity.get("data") for run in (first, second)]
     comparison = compare_runs(first, second)
     found = comparison.first_mismatch
@@ -172,12 +186,10 @@ def _compare_fits(
         roles = found.roles
         if None not in data and data[0] != data[1] and "data" not in roles:
             roles = ("data", *roles)
-        return _mismatch(
-            other, found.moment, roles, found.places, found.details
-        )
+        return _mismatch(call, found.moment, roles, found.places, found.details)
     if len(first.records) != len(second.records):
         told = f"{len(first.epochs)} epochs, {len(second.epochs)} epochs"
-        return _mismatch(other, "its end", ("epochs",), details=(told,))
+        return _mismatch(call, "its end", ("epochs",), details=(told,))
     return None
 
 

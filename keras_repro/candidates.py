@@ -38,6 +38,7 @@ INEXACT = frozenset({KERNELS, WORKERS, DETERMINISTIC, ONE_THREAD, NO_SHUFFLE})
 RACING = frozenset({WORKERS, DETERMINISTIC, ONE_THREAD})
 # In this order they are kept as the cause where several would do.
 _PREFERENCE = (
+    "environment",
     *("python", "numpy", "torch", KERNELS, "entropy", "seeds"),
     *("thread_counts", FILES, HASH, "process", "clock", WORKERS),
     *(DETERMINISTIC, ONE_THREAD, NO_SHUFFLE),

@@ -138,9 +138,14 @@ def _run(options: Namespace) -> int:
 
 def _verify(options: Namespace) -> int:
     from keras_repro.laboratory import Fixes
+    from keras_repro.run_files import RunWriter, load_runs
     from keras_repro.verification import Request, ScriptError, verify_in_folder
 
     target, module = _find_target(options)
+    if options.log is not None:
+        RunWriter(options.log)  # Says now if nothing can be recorded there.
+    if options.against is not None:
+        load_runs(options.against)  # And here if it is no run's file.
     fixes = Fixes(
         seed=options.seed,
         hash_seed=options.hash_seed,
@@ -156,6 +161,8 @@ def _verify(options: Namespace) -> int:
         budget=options.budget,
         fixes=fixes,
         timeout=options.timeout,
+        against=_to_path(options.against),
+        log=_to_path(options.log),
         environment=_make_environment(options),
     )
     try:
@@ -178,6 +185,10 @@ _COMMANDS = {
     "verify": _verify,
     "run": _run,
 }
+
+
+def _to_path(text: str | None) -> Path | None:
+    return None if text is None else Path(text).absolute()
 
 
 def _find_target(options: Namespace) -> tuple[list[str], bool]:

@@ -277,6 +277,17 @@ def _add_verify(commands: Any) -> None:
         help="end a run that takes longer",
     )
     parser.add_argument(
+        "--against",
+        metavar="FILE",
+        help="also compare with the runs that FILE holds, of an earlier day "
+        "or another machine; record them there with --log",
+    )
+    parser.add_argument(
+        "--log",
+        metavar="FILE",
+        help="append the runs of the first process to FILE",
+    )
+    parser.add_argument(
         "--json", metavar="FILE", help="also write the verdict as JSON"
     )
     parser.add_argument("--quiet", action="store_true", help="tell no progress")

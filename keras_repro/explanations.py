@@ -234,6 +234,7 @@ def name_hold(hold: str) -> str:
         "deterministic": "deterministic kernels",
         "threads": "one thread",
         "shuffle": "no shuffling",
+        "environment": rest,
     }
     return words.get(kind, hold)
 

@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from keras_repro import candidates
@@ -79,6 +79,29 @@ class Record:
     notes: tuple[Note, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the environment of a process is changed.
+
+    Args:
+        variables: Environment variables; `None` for one that is not set.
+        num_cores: How many cores it may use.
+        deterministic: Whether deterministic kernels are turned on.
+    """
+
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    num_cores: int | None = None
+    deterministic: bool = False
+
+    def joined(self, other: Settings) -> Settings:
+        """Both together."""
+        return Settings(
+            variables={**self.variables, **other.variables},
+            num_cores=self.num_cores or other.num_cores,
+            deterministic=self.deterministic or other.deterministic,
+        )
+
+
 class ScriptLaboratory:
     """Runs one script in fresh processes.
 
@@ -109,9 +132,21 @@ class ScriptLaboratory:
         """Whether each process has the same hash seed anyway."""
         return self._find_hash_seed() is not None
 
-    def run(self, *, shown: bool) -> Record:
-        """Run the script as it is, but for the fixes."""
-        return self._run(self._make_plan(frozenset()), shown=shown)
+    def run(self, *, shown: bool, settings: Settings | None = None) -> Record:
+        """Run the script as it is, but for the fixes.
+
+        Args:
+            shown: Whether its output goes through.
+            settings: How its environment is changed.
+        """
+        settings = settings or Settings()
+        plan = self._make_plan(frozenset())
+        plan = replace(
+            plan,
+            num_cores=settings.num_cores,
+            deterministic=plan.deterministic or settings.deterministic,
+        )
+        return self._run(plan, shown=shown, variables=settings.variables)
 
     def repeat(self, holds: Holds) -> Record | None:
         """Run it with some things held still as the first run had them."""
@@ -203,8 +238,18 @@ class ScriptLaboratory:
 
     # --- a process -----------------------------------------------------------
 
-    def _run(self, plan: Plan, *, shown: bool) -> Record:
+    def _run(
+        self,
+        plan: Plan,
+        *,
+        shown: bool,
+        variables: Mapping[str, str | None] | None = None,
+    ) -> Record:
         environment = self._find_environment(plan)
+        for name, value in (variables or {}).items():
+            environment.pop(name, None)
+            if value is not None:
+                environment[name] = value
         outcome = self._launcher.run(plan, environment, shown=shown)
         record = Record(
             plan,

@@ -37,6 +37,7 @@ class Plan:
         deterministic: Whether deterministic kernels are turned on.
         num_workers: How many workers load data; `None` leaves them.
         num_threads: How many threads compute; `None` leaves them.
+        num_cores: How many cores it may use; `None` for all of ours.
         shuffle: `False` has `fit` not shuffle arrays.
         seed_kernels: Whether TensorFlow's random ops without a seed get one.
         trace: Whether the values of the script's variables are traced.
@@ -54,6 +55,7 @@ class Plan:
     deterministic: bool = False
     num_workers: int | None = None
     num_threads: int | None = None
+    num_cores: int | None = None
     shuffle: bool | None = None
     seed_kernels: bool = False
     trace: bool = False

@@ -135,9 +135,10 @@ class WatchSession:
 
         plan = self._plan
         _show_hash_seed(plan.shown_hash_seed)
-        if plan.num_threads is not None and hasattr(os, "sched_setaffinity"):
+        num_cores = plan.num_cores or plan.num_threads
+        if num_cores is not None and hasattr(os, "sched_setaffinity"):
             usable = sorted(os.sched_getaffinity(0))
-            os.sched_setaffinity(0, usable[: plan.num_threads])
+            os.sched_setaffinity(0, usable[:num_cores])
         self._watch = watch = Watch(
             plan, NoteFile(plan.folder), watches_files=True
         )

@@ -10,9 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from keras_repro.call_mismatches import FirstMismatch, compare_processes
-from keras_repro.calls import END
+from keras_repro.calls import END, FIT
 from keras_repro.candidates import HASH, find_candidates, last_resorts
 from keras_repro.causes import STATE_LEAK, TRAPS, Cause
+from keras_repro.elsewhere import (
+    ElsewhereLaboratory,
+    append_runs,
+    compare_with_recorded,
+    load_recorded,
+)
 from keras_repro.experiments import Budget, Findings, Holds, Search
 from keras_repro.explanations import Explainer, explain_traps, name_hold
 from keras_repro.laboratory import Fixes, Record, ScriptLaboratory
@@ -50,6 +56,8 @@ class Request:
         budget: What experiments may cost.
         fixes: What is held still in every run.
         timeout: Seconds that one run may take.
+        against: A file of runs that were recorded earlier, or elsewhere.
+        log: A file that the runs of the first process are appended to.
         environment: The environment variables; those of this process if
             `None`.
     """
@@ -60,6 +68,8 @@ class Request:
     budget: Budget = field(default_factory=lambda: Budget(num_runs=24))
     fixes: Fixes = field(default_factory=Fixes)
     timeout: float | None = None
+    against: Path | None = None
+    log: Path | None = None
     environment: Mapping[str, str] | None = None
 
 
@@ -127,9 +137,39 @@ class _Verification:
             mismatch = compare_processes(first.process, other.process)
             if mismatch is not None:
                 break
+        if self._request.log is not None:
+            append_runs(self._request.log, first.process)
+        if mismatch is not None:
+            return self._explain(first, mismatch)
+        if self._request.against is not None:
+            return self._compare_elsewhere(first, self._request.against)
+        return self._conclude(first)
+
+    def _compare_elsewhere(self, first: Record, path: Path) -> Verdict:
+        """Equal here; now against what was recorded earlier, or elsewhere."""
+        fits = [one for one in first.process.calls if one.method == FIT]
+        recorded = load_recorded(path, len(fits))
+        mismatch = compare_with_recorded(recorded, first.process)
         if mismatch is None:
-            return self._conclude(first, True)
-        return self._explain(first, mismatch)
+            return self._conclude(first)
+        laboratory = ElsewhereLaboratory(self._laboratory, recorded)
+        seen = laboratory.find_candidates()
+        self._tell(
+            f"they agree here, and not with {path.name}; "
+            f"{len(seen)} differences can be tried"
+        )
+        search = Search(
+            laboratory, first, self._request.budget, self._tell_experiment
+        )
+        findings = search.run(seen, ())
+        shown, suspects = laboratory.explain(findings)
+        return self._conclude(
+            first,
+            mismatch=mismatch,
+            causes=tuple(shown),
+            suspects=tuple(suspects),
+            findings=findings,
+        )
 
     def _run_once(self, number: int) -> Record:
         """One run of those that are compared."""
@@ -183,7 +223,6 @@ class _Verification:
             shown = [explainer.give_up(findings)]
         return self._conclude(
             first,
-            False,
             mismatch=mismatch,
             causes=tuple(shown),
             suspects=tuple(open_ones),
@@ -212,7 +251,6 @@ class _Verification:
     def _conclude(
         self,
         first: Record,
-        reproducible: bool,
         *,
         mismatch: FirstMismatch | None = None,
         causes: tuple[Cause, ...] = (),
@@ -224,7 +262,7 @@ class _Verification:
         wrong = explain_traps(first.process, Path.cwd())
         leaks = tuple(one for one in wrong if one.kind == STATE_LEAK)
         return Verdict(
-            reproducible=reproducible,
+            reproducible=mismatch is None,
             first_mismatch=mismatch,
             causes=causes,
             suspects=(*suspects, *leaks),
