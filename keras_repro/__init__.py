@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from keras_repro.checksums import compute_checksum as compute_checksum
     from keras_repro.comparison import compare_runs as compare_runs
     from keras_repro.comparison import group_runs as group_runs
+    from keras_repro.diagnosis import assert_reproducible as assert_reproducible
+    from keras_repro.diagnosis import diagnose as diagnose
     from keras_repro.environment import (
         capture_environment as capture_environment,
     )
@@ -33,9 +35,11 @@ _HOMES = {
     "DriftError": "callbacks",
     "DriftWarning": "callbacks",
     "ReproducibleModel": "models",
+    "assert_reproducible": "diagnosis",
     "capture_environment": "environment",
     "compare_runs": "comparison",
     "compute_checksum": "checksums",
+    "diagnose": "diagnosis",
     "group_runs": "comparison",
     "isolate_rng": "seeding",
     "load_run": "run_files",
@@ -50,9 +54,11 @@ __all__ = [
     "DriftWarning",
     "ReproducibleModel",
     "__version__",
+    "assert_reproducible",
     "capture_environment",
     "compare_runs",
     "compute_checksum",
+    "diagnose",
     "group_runs",
     "isolate_rng",
     "load_run",

@@ -284,6 +284,40 @@ def make_ordered_adapter(
     )
 
 
+def epoch_orders(
+    num_samples: int, batch_size: int | None, num_epochs: int
+) -> list[npt.NDArray[Any]]:
+    """The orders in which `fit(shuffle=True)` would feed arrays now.
+
+    Draws from the program's generators as `fit` does (Keras 3.12 to 3.15).
+
+    Args:
+        num_samples: How many samples there are.
+        batch_size: Samples a batch; Keras' rule where `None`.
+        num_epochs: How many epochs.
+    """
+    from keras.src.trainers.data_adapters import array_data_adapter
+
+    adapter = array_data_adapter.ArrayDataAdapter(
+        np.arange(num_samples), batch_size=batch_size, shuffle=True
+    )
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        pipeline = adapter.get_tf_dataset()  # One for all epochs.
+        passes = [iter(pipeline) for _ in range(num_epochs)]
+    elif name == "torch":
+        loader = adapter.get_torch_dataloader()
+        passes = [iter(loader) for _ in range(num_epochs)]
+    else:
+        passes = [adapter.get_jax_iterator() for _ in range(num_epochs)]
+    return [
+        np.concatenate(
+            [np.asarray(keras.tree.flatten(batch)[0]) for batch in one]
+        )
+        for one in passes
+    ]
+
+
 class _TorchBatches:
     """An iterable of batches as torch tensors, one pass per `iter`."""
 

@@ -57,6 +57,16 @@ class AttributeState:
         for owner in owners:
             self._kept.extend(_scan(owner, seen))
 
+    def describe(self) -> dict[str, str]:
+        """What was found, by the name of the attribute, as text."""
+        found: dict[str, str] = {}
+        for kept in self._kept:
+            value = kept.value
+            if isinstance(value, np.ndarray):
+                value = value.tobytes()
+            found.setdefault(kept.name, repr(value))
+        return found
+
     def restore(self) -> None:
         """Put everything that was found back in place."""
         for kept in self._kept:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keras_repro.calls import END, RUNS, Call, load_calls
+from keras_repro.calls import END, HIDDEN, RUNS, Call, load_calls
 from keras_repro.comparison import compare_runs
 from keras_repro.run_files import load_runs
 from keras_repro.runs import ROLES, Run
@@ -29,6 +29,11 @@ class Process:
     def has_calls(self) -> bool:
         """Whether there is anything to compare."""
         return bool(self.calls)
+
+    def without_end(self) -> Process:
+        """The same, without what it left at its end."""
+        calls = tuple(one for one in self.calls if one.method != END)
+        return Process(calls, self.runs)
 
 
 def load_process(folder: str | os.PathLike[str]) -> Process:
@@ -138,7 +143,7 @@ def _compare_states(one: Call, other: Call) -> FirstMismatch | None:
         return None
     differing = {
         role: places
-        for role in ROLES
+        for role in (*ROLES, HIDDEN)
         if (
             places := _differing(
                 one.state.get(role, {}), other.state.get(role, {})

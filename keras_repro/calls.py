@@ -11,6 +11,8 @@ from typing import Any
 
 CALLS, RUNS = "calls.jsonl", "runs.jsonl"
 FIT, LOAD, END = "fit", "load_weights", "end"
+# The role of what layers keep where Keras does not track it.
+HIDDEN = "hidden"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ _SWITCHES = {
     "threads.intra_op": "TF_NUM_INTRAOP_THREADS",
     "threads.inter_op": "TF_NUM_INTEROP_THREADS",
 }
+_LIKELY = 2  # A weight of an environment's difference.
 _WEIGHTS = {3: LIKELY, 2: LIKELY, 1: POSSIBLE, 0: UNLIKELY}
 
 
@@ -149,22 +150,43 @@ class ElsewhereLaboratory:
         for one in self.differences:
             hold = f"{HOLD} {one.key}"
             if hold in shown:
-                causes.append(self._make(one, tried=True))
+                causes.append(_make_cause(one, tried=True))
             elif hold not in harmless and one.weight and not shown:
-                suspects.append(self._make(one, tried=False))
+                suspects.append(_make_cause(one, tried=False))
         return causes, suspects
 
-    def _make(self, one: EnvironmentDifference, *, tried: bool) -> Cause:
-        told = f"{one.key} was {one.a} there and is {one.b} here"
-        if tried:
-            told += "\nset as it was there, the runs agree"
-        return Cause(
-            kind=_kind_of(one),
-            location=None,
-            library=_library_of(one),
-            evidence=told,
-            advice=one.sentence or advise(ENVIRONMENT),
-        )
+
+def _make_cause(one: EnvironmentDifference, *, tried: bool) -> Cause:
+    told = f"{one.key} was {one.a} there and is {one.b} here"
+    if tried:
+        told += "\nset as it was there, the runs agree"
+    return Cause(
+        kind=_kind_of(one),
+        location=None,
+        library=_library_of(one),
+        evidence=told,
+        advice=one.sentence or advise(ENVIRONMENT),
+    )
+
+
+def explain_environments(there: Process, here: Process) -> list[Cause]:
+    """What of two environments probably makes two processes differ.
+
+    Args:
+        there: What one process did.
+        here: What another did.
+
+    Returns:
+        The differences that are likely to change results, none of them tried.
+    """
+    differences = compare_environments(
+        _environment_of(there), _environment_of(here)
+    )
+    return [
+        _make_cause(one, tried=False)
+        for one in differences
+        if one.weight >= _LIKELY and one.key != "hash_seed"
+    ]
 
 
 def append_runs(path: Path, process: Process) -> None:

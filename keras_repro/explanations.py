@@ -10,7 +10,7 @@ from keras_repro import candidates, causes
 from keras_repro.call_mismatches import FirstMismatch, Process
 from keras_repro.candidates import UNLIKELY, Candidate
 from keras_repro.causes import Cause, advise
-from keras_repro.experiments import Findings
+from keras_repro.experiments import Findings, Holds
 from keras_repro.leaks import find_leaks, find_shared_starts
 from keras_repro.notes import CLOCK, PROCESS, Note
 from keras_repro.phrases import join_words, shorten
@@ -216,6 +216,14 @@ def _make_trap(kind: str, place: str, told: str, folder: Path) -> Cause:
         evidence=f"{told}\n{_quote(place)}".rstrip(),
         advice=advise(kind),
     )
+
+
+def describe_experiment(number: int, holds: Holds) -> str:
+    """An experiment in a line: what is held still in which run."""
+    names = list(dict.fromkeys(map(name_hold, sorted(holds))))
+    held = ", ".join(names[:4]) or "nothing"
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"run {number}: {held}{more} held still"
 
 
 def name_hold(hold: str) -> str:

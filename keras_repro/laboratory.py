@@ -102,6 +102,50 @@ class Settings:
         )
 
 
+def make_keys() -> dict[str, str]:
+    """Fresh keys: what an unseeded program starts from."""
+    return {name: secrets.token_hex(32) for name in KEYED}
+
+
+def hold(plan: Plan, first: Plan, holds: Holds) -> Plan:
+    """Hold things still as an earlier process had them.
+
+    Args:
+        plan: A plan with fresh keys.
+        first: The plan of the earlier process.
+        holds: What to hold, by the names of `candidates.py`.
+    """
+    keys = dict(plan.keys)
+    replayed, freed = [], []
+    for one in holds:
+        kind, _, rest = one.partition(" ")
+        if kind == "entropy":
+            keys[one] = first.keys["entropy"]
+        elif kind in KEYED:
+            keys[kind] = first.keys[kind]
+            freed += [f"{kind} {rest}"] if rest else []
+        elif rest:
+            replayed.append(one)
+    kinds = {one.partition(" ")[0] for one in holds}
+    deterministic = candidates.DETERMINISTIC in kinds
+    return replace(
+        plan,
+        keys=keys,
+        freed=tuple(freed),
+        replayed=tuple(replayed),
+        reference=first.folder,
+        hash_seed=first.hash_seed
+        if candidates.HASH in kinds
+        else plan.hash_seed,
+        num_workers=1 if candidates.WORKERS in kinds else plan.num_workers,
+        num_threads=1 if candidates.ONE_THREAD in kinds else plan.num_threads,
+        shuffle=False if candidates.NO_SHUFFLE in kinds else plan.shuffle,
+        deterministic=plan.deterministic or deterministic,
+        # Deterministic mode refuses random ops that have no seed.
+        seed_kernels=deterministic or candidates.KERNELS in kinds,
+    )
+
+
 class ScriptLaboratory:
     """Runs one script in fresh processes.
 
@@ -173,53 +217,19 @@ class ScriptLaboratory:
         shown = self._environment.get("PYTHONHASHSEED")
         plan = Plan(
             folder=str(folder),
-            keys={name: secrets.token_hex(32) for name in KEYED},
+            keys=make_keys(),
             hash_seed=secrets.randbits(31) + 1
             if hash_seed is None
             else hash_seed,
             shown_hash_seed=shown if hash_seed is None else str(hash_seed),
             seed=fixes.seed,
-            deterministic=fixes.deterministic
-            or candidates.DETERMINISTIC in holds,
+            deterministic=fixes.deterministic,
             num_workers=fixes.num_workers,
             num_threads=fixes.num_threads,
             shuffle=fixes.shuffle,
-            seed_kernels=not holds.isdisjoint(
-                {candidates.KERNELS, candidates.DETERMINISTIC}
-            ),
             module=self._module,
         )
-        return self._hold(plan, holds) if holds else plan
-
-    def _hold(self, plan: Plan, holds: Holds) -> Plan:
-        """Hold things as the first process had them."""
-        first = self.records[0].plan
-        keys = dict(plan.keys)
-        replayed, freed = [], []
-        for hold in holds:
-            kind, _, rest = hold.partition(" ")
-            if kind == "entropy":
-                keys[hold] = first.keys["entropy"]
-            elif kind in KEYED or kind == candidates.KERNELS:
-                keys[kind] = first.keys[kind]
-                freed += [f"{kind} {rest}"] if rest else []
-            elif rest:
-                replayed.append(hold)
-        if candidates.HASH in holds:
-            plan = replace(plan, hash_seed=first.hash_seed)
-        if candidates.WORKERS in holds:
-            plan = replace(plan, num_workers=1)
-        if candidates.ONE_THREAD in holds:
-            plan = replace(plan, num_threads=1)
-        if candidates.NO_SHUFFLE in holds:
-            plan = replace(plan, shuffle=False)
-        return replace(
-            plan,
-            keys=keys,
-            freed=tuple(freed),
-            replayed=tuple(replayed),
-            reference=first.folder,
-        )
+        return hold(plan, self.records[0].plan, holds) if holds else plan
 
     def _hold_files(self, holds: Holds) -> AbstractContextManager[None]:
         if candidates.FILES not in holds:

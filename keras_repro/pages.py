@@ -60,7 +60,7 @@ def write_comparison_fragment(comparison: Comparison) -> str:
     grid = choose_grid(comparison, _FEW_EPOCHS, _FEW_PARTS)
     runs = f"a: {phrases.outline_run(comparison.a)}"
     other = f"b: {phrases.outline_run(comparison.b)}"
-    return _fragment(
+    return write_fragment(
         _banner(comparison, "p"),
         element("p", runs, element("br"), other, class_="quiet"),
         _steps(comparison),
@@ -90,7 +90,7 @@ def write_groups_page(groups: RunGroups) -> str:
 
 def write_groups_fragment(groups: RunGroups) -> str:
     """Groups of runs as a part of another page."""
-    return _fragment(
+    return write_fragment(
         _groups_banner(groups, "p"),
         _groups_table(groups, _FEW_RUNS),
         *_groups_sections(groups, _FEW_GROUPS),
@@ -135,7 +135,8 @@ def _page(title: str, *parts: Html | None) -> str:
     return f"<!DOCTYPE html>\n{document}\n"
 
 
-def _fragment(*parts: Html | None) -> str:
+def write_fragment(*parts: Html | None) -> str:
+    """Parts as one element for a notebook, with the style sheet."""
     return element(
         "div", NEWLINE, _style(), _lines(parts), class_="keras-repro fragment"
     )

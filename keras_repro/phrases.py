@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from keras_repro.runs import Run
 
 WEIGHTS = {3: "almost surely", 2: "likely", 1: "sometimes", 0: "hardly ever"}
-ROLES = {"random": "random state", "identity": "what they are"}
+ROLES = {
+    "random": "random state",
+    "identity": "what they are",
+    "hidden": "untracked state of layers",
+}
 
 _LONGEST = 120
 _MOST_DETAILS = 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,56 @@ from keras_repro.plain import find_layer
 
 if TYPE_CHECKING:
     from keras_repro.comparison import Comparison
+    from keras_repro.diagnoses import Diagnosis
     from keras_repro.runs import Run
 
 _MOST_NAMED = 12
 _MOST_AXES = 6
 _STYLES = ("-", "--", ":", "-.")
+# Shape and word say it too, for those who do not see the colour.
+_RUNG_LOOKS = {
+    "equal": ("#1b7837", "equal ="),
+    "different": ("#b2182b", "differs ≠"),
+    "-": ("0.7", "skipped"),
+    "": ("0.88", "not reached"),
+}
+
+
+def plot_diagnosis(diagnosis: Diagnosis) -> Any:
+    """Draw the rungs of a diagnosis as a ladder, with what was found.
+
+    Args:
+        diagnosis: The diagnosis.
+
+    Returns:
+        A `matplotlib.figure.Figure`, not shown and not saved.
+
+    Raises:
+        ImportError: If Matplotlib is not installed (extra `plot`).
+    """
+    rungs = diagnosis.rungs
+    figure = _new_figure(8.0, 0.62 * len(rungs) + 1.6)
+    axes = figure.add_subplot()
+    for number, rung in enumerate(rungs):
+        height = len(rungs) - 1 - number
+        color, mark = _RUNG_LOOKS.get(rung.status, _RUNG_LOOKS[""])
+        axes.plot([0, 1], [height, height], color=color, linewidth=6)
+        axes.text(0.5, height + 0.16, rung.name, ha="center", va="bottom")
+        axes.text(-0.06, height, mark, ha="right", va="center", color=color)
+        told = textwrap.fill(clean(rung.told, 90), 52)
+        axes.text(1.06, height, told, ha="left", va="center", fontsize="small")
+    top, bottom = len(rungs) - 0.4, -0.5
+    for side in (0, 1):
+        axes.plot([side, side], [bottom, top], color="0.4", linewidth=3)
+    axes.set(xlim=(-0.4, 4.2), ylim=(bottom - 0.1, top + 0.3))
+    axes.axis("off")
+    figure.suptitle(textwrap.fill(diagnosis.headline, 70))
+    if diagnosis.causes:
+        first = diagnosis.causes[0]
+        where = f" at {clean(first.location)}" if first.location else ""
+        text = textwrap.fill(f"{first.kind}{where}: {first.advice}", 92)
+        figure.text(0.03, 0.02, text, fontsize="small", va="bottom")
+    return figure
 
 
 def plot_run(run: Run) -> Any:
@@ -174,7 +220,17 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _make_axes(number: int) -> tuple[Any, list[Any]]:
-    """A figure of one column, without pyplot: nothing global changes."""
+    """A figure of one column."""
+    number = max(number, 1)
+    figure = _new_figure(
+        7.5, 4.2 if number == 1 else 2.6 * number, "constrained"
+    )
+    every = figure.subplots(number, 1, sharex=True, squeeze=False)
+    return figure, list(every[:, 0])
+
+
+def _new_figure(width: float, height: float, layout: Any = None) -> Any:
+    """A figure, without pyplot: nothing global changes."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -182,11 +238,7 @@ def _make_axes(number: int) -> tuple[Any, list[Any]]:
             "Plots need Matplotlib, which is not installed. Install it with "
             "`pip install 'keras-repro[plot]'`."
         ) from error
-    number = max(number, 1)
-    height = 4.2 if number == 1 else 2.6 * number
-    figure = Figure(figsize=(7.5, height), layout="constrained")
-    every = figure.subplots(number, 1, sharex=True, squeeze=False)
-    return figure, list(every[:, 0])
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _draw_lines(

@@ -63,6 +63,7 @@ class CallRecorder:
         self._repeats: dict[tuple[str, str], Iterator[int]] = {}
         self._process = _get_process()
         self._keras: Any = None
+        self._originals: dict[str, Callable[..., Any]] = {}
 
     def wrap(self, keras: Any, patches: Patches) -> None:
         """Have the calls of every model recorded."""
@@ -72,14 +73,13 @@ class CallRecorder:
         patches.also_undo(self._fits.unwrap)
         for method in (FIT, LOAD, *_METHODS):
             original = getattr(model_class, method)
+            self._originals[method] = original
             patches.replace(model_class, method, self._make(method, original))
 
     def _make(
         self, method: str, original: Callable[..., Any]
     ) -> Callable[..., Any]:
-        record = {FIT: self._record_fit, LOAD: self._record_loading}.get(
-            method, self._record
-        )
+        record = self._find_way(method)
 
         @functools.wraps(original)
         def call(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -88,6 +88,11 @@ class CallRecorder:
             return record(method, original, model, args, kwargs)
 
         return call
+
+    def _find_way(self, method: str) -> Callable[..., Any]:
+        """How a call of this method is recorded."""
+        ways = {FIT: self._record_fit, LOAD: self._record_loading}
+        return ways.get(method, self._record)
 
     def _is_asked(self, frame: FrameType | None) -> bool:
         """Whether the program calls, and not Keras within another call."""
@@ -112,7 +117,7 @@ class CallRecorder:
     ) -> Any:
         if self._shuffle is not None:
             kwargs = {**kwargs, "shuffle": self._shuffle}
-        index, place = next(self._numbers), _find_place()
+        index, place = next(self._numbers), find_place()
         self._fits.last_run_id = None
         with self._audit.muted():
             inputs = args[0] if args else kwargs.get("x")
@@ -144,17 +149,17 @@ class CallRecorder:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        index, place = next(self._numbers), _find_place()
+        index, place = next(self._numbers), find_place()
         with self._audit.muted():
             number = self._count(method, model)
-            state = _read_state(model) if _is_read(number) else None
-            data = _checksum_inputs(args, kwargs)
+            state = read_state(model) if _is_read(number) else None
+            data = checksum_inputs(args, kwargs)
         results: Mapping[str, str] = {}
         error = None
         try:
             value = original(model, *args, **kwargs)
             with self._audit.muted():
-                results = _describe_results(value)
+                results = describe_results(value)
         except BaseException as raised:
             error = type(raised).__name__
             raise
@@ -184,7 +189,7 @@ class CallRecorder:
         """Weights loaded with their optimizer bring its rate back."""
         from keras_repro.traps import read_rate
 
-        index, place = next(self._numbers), _find_place()
+        index, place = next(self._numbers), find_place()
         with self._audit.muted():
             before = read_rate(model)
         result = original(model, *args, **kwargs)
@@ -227,7 +232,7 @@ class CallRecorder:
                             method=END,
                             model=model.name,
                             place="",
-                            state=_read_state(model),
+                            state=read_state(model),
                         )
                     )
 
@@ -244,7 +249,8 @@ def _find_nan(inputs: Any) -> list[str]:
     return []
 
 
-def _find_place() -> str:
+def find_place() -> str:
+    """The line of the program that calls, or nothing."""
     site = find_site()
     return "" if site is None else site.place
 
@@ -258,7 +264,8 @@ def _is_read(number: int) -> bool:
     return number < 16 or number % (1 << (number.bit_length() - 4)) == 0
 
 
-def _read_state(model: Any) -> dict[str, dict[str, str]] | None:
+def read_state(model: Any) -> dict[str, dict[str, str]] | None:
+    """Checksums of a model's variables, by role and place."""
     from keras_repro.reading import ModelReader, read_looks
 
     if not model.built:
@@ -272,9 +279,10 @@ def _read_state(model: Any) -> dict[str, dict[str, str]] | None:
     return state
 
 
-def _checksum_inputs(
+def checksum_inputs(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str | None:
+    """Checksum of the arrays that a call is given, if it is given arrays."""
     from keras_repro import _backends
     from keras_repro.checksums import compute_checksum
 
@@ -289,7 +297,7 @@ def _checksum_inputs(
     return None
 
 
-def _describe_results(value: Any) -> dict[str, str]:
+def describe_results(value: Any) -> dict[str, str]:
     """What came out: numbers as their bits, arrays as their checksums."""
     if isinstance(value, Mapping):
         named = {str(name): one for name, one in value.items()}

@@ -16,7 +16,9 @@ _PACKAGES = ("site-packages", "dist-packages")
 # They hand numbers on; what asked them for some is what draws.
 _PROVIDERS = frozenset({"random", "secrets", "uuid", "numpy"})
 # Our modules that stand between a program and what it calls.
-_BETWEEN = frozenset({"audit", "script_calls", "sites", "sources"})
+_BETWEEN = frozenset(
+    {"audit", "function_runs", "script_calls", "sites", "sources"}
+)
 (_OURS, _WATCHING, _STANDARD, _LIBRARY, _USER, _IMPORT, _GENERATED) = range(7)
 _MOST_FRAMES = 400
 

@@ -59,15 +59,14 @@ def _write(verdict: Verdict) -> Iterator[str]:
     yield from _wrap(_say_verdict(verdict))
     if verdict.first_mismatch is not None:
         yield ""
-        yield from _say_mismatch(verdict.first_mismatch)
-    for heading, causes in (
-        ("Shown by experiment", verdict.causes),
-        ("Seen, and not shown", verdict.suspects),
-        ("Repeatable, and wrong", verdict.traps),
-    ):
-        if causes:
-            yield from ("", f"{heading}:")
-            yield from _list_causes(causes)
+        yield from write_mismatch(verdict.first_mismatch)
+    yield from write_causes(
+        [
+            ("Shown by experiment", verdict.causes),
+            ("Seen, and not shown", verdict.suspects),
+            ("Repeatable, and wrong", verdict.traps),
+        ]
+    )
     if verdict.harmless:
         yield ""
         shown = ", ".join(clean(one) for one in verdict.harmless[:_MOST_SHOWN])
@@ -96,7 +95,8 @@ def _say_verdict(verdict: Verdict) -> str:
     )
 
 
-def _say_mismatch(found: FirstMismatch) -> Iterator[str]:
+def write_mismatch(found: FirstMismatch) -> Iterator[str]:
+    """A first mismatch in lines for a terminal."""
     where = f"{found.method} at {clean(found.place)}" if found.place else ""
     told = f"call {found.call}, {where}" if where else f"call {found.call}"
     if found.method == "end":
@@ -111,6 +111,20 @@ def _say_mismatch(found: FirstMismatch) -> Iterator[str]:
         yield from _wrap(f"places: {shown}{tail}", 2, 2)
     for one in found.details[:3]:
         yield from _wrap(clean(one), 2, 2)
+
+
+def write_causes(
+    sections: Sequence[tuple[str, Sequence[Cause]]],
+) -> Iterator[str]:
+    """Causes in lines for a terminal, section by section.
+
+    Args:
+        sections: A heading and its causes; one without any is left out.
+    """
+    for heading, causes in sections:
+        if causes:
+            yield from ("", f"{heading}:")
+            yield from _list_causes(causes)
 
 
 def _list_causes(causes: Sequence[Cause]) -> Iterator[str]:

@@ -20,7 +20,12 @@ from keras_repro.elsewhere import (
     load_recorded,
 )
 from keras_repro.experiments import Budget, Findings, Holds, Search
-from keras_repro.explanations import Explainer, explain_traps, name_hold
+from keras_repro.explanations import (
+    Explainer,
+    describe_experiment,
+    explain_traps,
+    name_hold,
+)
 from keras_repro.laboratory import Fixes, Record, ScriptLaboratory
 from keras_repro.processes import (
     ERRORS,
@@ -115,6 +120,76 @@ def verify_script(
     return _Verification(request, folder, tell).run()
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """Why the runs of a script differ.
+
+    Args:
+        causes: What an experiment has shown.
+        suspects: What was only seen.
+        findings: What the experiments showed, by what was held still.
+    """
+
+    causes: tuple[Cause, ...]
+    suspects: tuple[Cause, ...]
+    findings: Findings
+
+
+def explain_difference(
+    laboratory: ScriptLaboratory,
+    first: Record,
+    mismatch: FirstMismatch,
+    budget: Budget,
+    tell: Callable[[str], None],
+) -> Explanation:
+    """Find out why the runs of a script differ.
+
+    Args:
+        laboratory: Has run it twice or more.
+        first: Its first run.
+        mismatch: Where two of them part first.
+        budget: What experiments may cost.
+        tell: Told what is going on, a line at a time.
+    """
+    seen = find_candidates(
+        [one.notes for one in laboratory.records],
+        is_hash_fixed=laboratory.is_hash_fixed,
+    )
+    resorts = last_resorts(first.notes)
+    tell(f"they differ; {len(seen)} suspected, experiments begin")
+
+    def tell_experiment(holds: Holds) -> None:
+        tell(describe_experiment(len(laboratory.records) + 1, holds))
+
+    search = Search(laboratory, first, budget, tell_experiment)
+    findings = search.run(seen, resorts)
+    is_unknown = not findings.agreed and not findings.open
+    parting = None
+    if is_unknown or HASH in findings.causes:
+        every = frozenset(one.hold for one in seen)
+        parting = _trace(laboratory, every, tell)
+    explainer = Explainer(mismatch, Path.cwd(), parting)
+    shown, suspects = explainer.explain([*seen, *resorts], findings)
+    if is_unknown:
+        shown = [explainer.give_up(findings)]
+    return Explanation(tuple(shown), tuple(suspects), findings)
+
+
+def _trace(
+    laboratory: ScriptLaboratory, holds: Holds, tell: Callable[[str], None]
+) -> tuple[str, str] | None:
+    """Where the script's own variables part, with all else held still."""
+    traced = []
+    for held in (holds, holds - {HASH}):
+        number = len(laboratory.records) + 1
+        tell(f"run {number}: values traced, to find the line")
+        record = laboratory.trace(held)
+        if not record.outcome.succeeded:
+            return None
+        traced.append(record.outcome.folder)
+    return find_parting(*traced)
+
+
 class _Verification:
     def __init__(
         self, request: Request, folder: Path, tell: Callable[[str], None]
@@ -202,51 +277,24 @@ class _Verification:
             )
 
     def _explain(self, first: Record, mismatch: FirstMismatch) -> Verdict:
-        laboratory = self._laboratory
-        seen = find_candidates(
-            [one.notes for one in laboratory.records],
-            is_hash_fixed=laboratory.is_hash_fixed,
+        found = explain_difference(
+            self._laboratory,
+            first,
+            mismatch,
+            self._request.budget,
+            self._tell,
         )
-        resorts = last_resorts(first.notes)
-        self._tell(f"they differ; {len(seen)} suspected, experiments begin")
-        search = Search(
-            laboratory, first, self._request.budget, self._tell_experiment
-        )
-        findings = search.run(seen, resorts)
-        is_unknown = not findings.agreed and not findings.open
-        parting = None
-        if is_unknown or HASH in findings.causes:
-            parting = self._trace(frozenset(one.hold for one in seen))
-        explainer = Explainer(mismatch, Path.cwd(), parting)
-        shown, open_ones = explainer.explain([*seen, *resorts], findings)
-        if is_unknown:
-            shown = [explainer.give_up(findings)]
         return self._conclude(
             first,
             mismatch=mismatch,
-            causes=tuple(shown),
-            suspects=tuple(open_ones),
-            findings=findings,
+            causes=found.causes,
+            suspects=found.suspects,
+            findings=found.findings,
         )
-
-    def _trace(self, holds: Holds) -> tuple[str, str] | None:
-        """Where the script's own variables part, with all else held still."""
-        traced = []
-        for hold in (holds, holds - {HASH}):
-            number = len(self._laboratory.records) + 1
-            self._tell(f"run {number}: values traced, to find the line")
-            record = self._laboratory.trace(hold)
-            if not record.outcome.succeeded:
-                return None
-            traced.append(record.outcome.folder)
-        return find_parting(*traced)
 
     def _tell_experiment(self, holds: Holds) -> None:
         number = len(self._laboratory.records) + 1
-        names = list(dict.fromkeys(map(name_hold, sorted(holds))))
-        held = ", ".join(names[:4]) or "nothing"
-        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-        self._tell(f"run {number}: {held}{more} held still")
+        self._tell(describe_experiment(number, holds))
 
     def _conclude(
         self,

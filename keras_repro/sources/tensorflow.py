@@ -65,7 +65,20 @@ def watch_tensorflow(watcher: Watcher, tensorflow: Any) -> None:
     _watch_pipelines(watcher, tensorflow)
     _watch_ops(watcher, tensorflow)
     if plan.deterministic:
-        tensorflow.config.experimental.enable_op_determinism()
+        _turn_deterministic(watcher, tensorflow)
+
+
+def _turn_deterministic(watcher: Watcher, tensorflow: Any) -> None:
+    """Turn deterministic kernels on, and off again if they were off.
+
+    Private in TensorFlow 2.16 to 2.21: how to ask, and how to turn them off.
+    """
+    from tensorflow.python.framework import config
+
+    was_on = config.is_op_determinism_enabled()
+    tensorflow.config.experimental.enable_op_determinism()
+    if not was_on and hasattr(config, "disable_op_determinism"):
+        watcher.patches.also_undo(config.disable_op_determinism)
 
 
 class _FixedSeeds:

@@ -73,7 +73,11 @@ def watch_torch(watcher: Watcher, torch: Any) -> None:
         dropped=("prefetch_factor", "persistent_workers", "worker_init_fn"),
     )
     if watcher.plan.deterministic:
+        was_on = torch.are_deterministic_algorithms_enabled()
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
+        patches.also_undo(
+            lambda: torch.use_deterministic_algorithms(mode=was_on)
+        )
 
 
 def _watch_torch_generators(watcher: Watcher, torch: Any) -> None:
