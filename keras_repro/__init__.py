@@ -42,10 +42,12 @@ _HOMES = {
     "diagnose": "diagnosis",
     "group_runs": "comparison",
     "isolate_rng": "seeding",
+    "load_ipython_extension": "ipython_extension",
     "load_run": "run_files",
     "load_runs": "run_files",
     "make_reproducible": "models",
     "seed_everything": "seeding",
+    "unload_ipython_extension": "ipython_extension",
 }
 
 __all__ = [

@@ -178,12 +178,27 @@ def _verify(options: Namespace) -> int:
     return EQUAL if verdict.reproducible else DIFFERENT
 
 
+def _install_kernel(options: Namespace) -> int:
+    from keras_repro.kernels import KernelRequest, install_kernel
+
+    request = KernelRequest(
+        seed=options.seed,
+        name=options.name,
+        display_name=options.display_name,
+        backend=options.backend,
+        prefix=sys.prefix if options.sys_prefix else options.prefix,
+    )
+    print(install_kernel(request))
+    return EQUAL
+
+
 _COMMANDS = {
     "compare": _compare,
     "show": _show,
     "env": _env,
     "verify": _verify,
     "run": _run,
+    "install-kernel": _install_kernel,
 }
 
 

@@ -19,6 +19,7 @@ what its models hold epoch by epoch, and find where two runs part.
   keras-repro show runs.jsonl              list what was recorded
   keras-repro compare runs.jsonl           are they bitwise equal? where not?
   keras-repro env                          what bitwise equal runs still lack
+  keras-repro install-kernel --seed 42     a repeatable kernel for notebooks
 """
 _CODES = """\
 exit codes:
@@ -91,6 +92,16 @@ examples:
   keras-repro verify --seed 42 --hash-seed 0 --deterministic train.py
   keras-repro verify --timeout 600 --json verdict.json -m package.train
 """
+_KERNEL = """\
+Install a Jupyter kernel that starts with PYTHONHASHSEED and the switches for
+deterministic kernels set: the one thing that a notebook cannot do for itself,
+because Python and the backends read them when they start.
+"""
+_KERNEL_EXAMPLES = """\
+examples:
+  keras-repro install-kernel --seed 42
+  keras-repro install-kernel --seed 42 --backend jax --name repeatable-jax
+"""
 _RUN = """\
 Run a script, unchanged, in an interpreter in which hash seed and deterministic
 switches are set before anything is imported, and every generator is seeded;
@@ -149,6 +160,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_env(commands)
     _add_verify(commands)
     _add_run(commands)
+    _add_install_kernel(commands)
     return parser
 
 
@@ -195,6 +207,42 @@ def _add_env(commands: Any) -> None:
         commands, "env", "show what is set", _ENV, codes, _ENV_EXAMPLES
     )
     _add_json(parser)
+
+
+def _add_install_kernel(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "install-kernel",
+        "install a Jupyter kernel",
+        _KERNEL,
+        _CODES.format("installed", "never", "no Jupyter, or no place for it"),
+        _KERNEL_EXAMPLES,
+    )
+    parser.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N",
+        help="seed of string hashes (default: 0)",
+    )
+    parser.add_argument(
+        "--name",
+        default="keras-repro",
+        help="name of its folder (default: keras-repro)",
+    )
+    parser.add_argument(
+        "--display-name", metavar="TEXT", help="what Jupyter's menus call it"
+    )
+    _add_backend(parser)
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--sys-prefix",
+        action="store_true",
+        help="install it into this environment, not for the user",
+    )
+    place.add_argument(
+        "--prefix", metavar="DIR", help="install it below this folder"
+    )
 
 
 def _add_run(commands: Any) -> None:
