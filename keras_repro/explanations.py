@@ -12,7 +12,7 @@ from keras_repro.candidates import UNLIKELY, Candidate
 from keras_repro.causes import Cause, advise
 from keras_repro.experiments import Findings, Holds
 from keras_repro.leaks import find_leaks, find_shared_starts
-from keras_repro.notes import CLOCK, PROCESS, Note
+from keras_repro.notes import CLOCK, LISTING, PROCESS, Note
 from keras_repro.phrases import join_words, shorten
 from keras_repro.sites import show_place
 
@@ -141,8 +141,12 @@ class Explainer:
             given = ", then ".join(one.values)
             yield f"{note.site.through or what} was given {given}"
         elif one.kind == causes.EXTERNAL_STATE:
-            yield f"{show_place(f'{note.name}:0', self._folder)[:-2]} was left "
-            "by an earlier run"
+            shown = show_place(f"{note.name}:0", self._folder)
+            path = shown.removesuffix(":0")
+            told = "was left by an earlier run"
+            if note.kind == LISTING:
+                told = "holds what an earlier run left"
+            yield f"{path} {told}"
         else:
             yield f"{what} was used {times}{through}"
         yield _quote(note.place)
@@ -162,7 +166,8 @@ class Explainer:
     def _tell_shown(self, one: Candidate) -> str:
         kind = one.hold.partition(" ")[0]
         return _SHOWN.get(
-            kind, "held still as in the first run, the runs agree"
+            kind,
+            "held still as in the first run, and only then, the runs agree",
         )
 
     def _show(self, place: str | None) -> str | None:
@@ -261,6 +266,8 @@ def _find_library(one: Candidate, note: Note | None) -> str | None:
         return "python" if one.hold == candidates.HASH else None
     if note.site.library:
         return note.site.library
+    if one.kind == causes.EXTERNAL_STATE:
+        return None
     if note.kind in (CLOCK, PROCESS):
         return "python"
     name = note.name.partition(".")[0]

@@ -100,8 +100,8 @@ def find_site(frame: FrameType | None = None) -> Site | None:
             return _make_site(frame, drawing, inner)
         if kind == _OURS and drawing is None:
             return None
-        if kind == _IMPORT and drawing is not None:
-            return _make_library_site(drawing)
+        if kind == _IMPORT:  # What finds modules draws nothing by itself.
+            return None if drawing is None else _make_library_site(drawing)
         if kind in (_LIBRARY, _STANDARD):
             if "<" not in frame.f_code.co_qualname:
                 inner = frame

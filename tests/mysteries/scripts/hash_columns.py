@@ -5,10 +5,11 @@ import numpy as np
 
 keras.utils.set_random_seed(1)
 x = np.random.normal(size=(64, 4)).astype("float32")
-wanted = {"speed", "torque", "pressure", "height"}
-table = {"pressure": 0, "height": 1, "speed": 2, "torque": 3}
-columns = [table[name] for name in wanted]  # <- hash_order
-x = x[:, columns]
+names = ["speed", "torque", "pressure", "height", "mass", "width"]
+wanted = set(names) | {"age", "cycle"}
+columns = [len(name) for name in wanted]  # <- hash_order
+x[0] += columns[:4]
+x[1] += columns[4:]
 model = keras.Sequential(
     [
         keras.Input((4,)),

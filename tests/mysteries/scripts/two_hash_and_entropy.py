@@ -7,8 +7,8 @@ keras.utils.set_random_seed(1)
 x = np.random.normal(size=(64, 4)).astype("float32")
 rng = np.random.default_rng()  # <- entropy
 x += 0.1 * rng.normal(size=x.shape).astype("float32")
-columns = [int(name) for name in {"0", "1", "2", "3"}]  # <- hash_order
-x = x[:, columns]
+rows = [int(name) for name in {str(i) for i in range(20)}]  # <- hash_order
+x = x[rows]
 model = keras.Sequential(
     [
         keras.Input((4,)),

@@ -6,10 +6,10 @@ from features import choose
 
 keras.utils.set_random_seed(1)
 x = np.random.normal(size=(64, 4)).astype("float32")
-x = x[:, choose(4)]
+x = x[:, choose(9)]
 model = keras.Sequential(
     [
-        keras.Input((4,)),
+        keras.Input((9,)),
         keras.layers.Dense(8, activation="relu"),
         keras.layers.Dense(1),
     ]

@@ -1,0 +1,140 @@
+"""Where in a program something was done."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_repro import sites
+from keras_repro.sites import Site, find_maker, find_site, show_place
+
+
+@pytest.fixture
+def make_module(tmp_path, monkeypatch):
+    """Write a module of the person's, or one that is installed."""
+
+    def make(name, text, *, installed=False):
+        folder = tmp_path / ("site-packages" if installed else "project")
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{name}.py"
+        path.write_text(text)
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return path
+
+    return make
+
+
+CALLS_BACK = "def call(function):\n    return function()\n"
+
+
+def test_own_line(make_module):
+    """A call from the person's code is at its line, through nothing."""
+    path = make_module("own_code", CALLS_BACK)
+    import own_code
+
+    assert own_code.call(lambda: find_site(sys._getframe(1))) == Site(
+        str(path), 2
+    )
+
+
+def test_line_behind_a_library(make_module):
+    """Behind a library it is the person's line, with the library's beside."""
+    library = make_module("some_library", CALLS_BACK, installed=True)
+    own = make_module(
+        "own_caller",
+        "import some_library\n\ndef go(f):\n    return some_library.call(f)\n",
+    )
+    import own_caller
+
+    # This file is the person's too, so the frame of the library is given.
+    site = own_caller.go(lambda: find_site(sys._getframe(1)))
+    assert (site.file, site.line) == (str(own), 4)
+    assert site.library == "some_library"
+    assert site.through == "some_library.call"
+    assert site.at == f"{library}:2"
+    assert not site.is_importing
+
+
+def test_library_at_its_import(make_module):
+    """What a library does while it is imported is at its own line."""
+    path = make_module(
+        "at_import",
+        "import sys\n"
+        "from keras_repro.sites import find_site\n"
+        "SITE = find_site(sys._getframe())\n",
+        installed=True,
+    )
+    import at_import
+
+    assert at_import.SITE.place == f"{path}:3"
+    assert at_import.SITE.is_importing
+
+
+def test_own_module_at_its_import(make_module):
+    """A module of the person's is the person's at its import as well."""
+    path = make_module(
+        "own_at_import",
+        "import sys\n"
+        "from keras_repro.sites import find_site\n"
+        "SITE = find_site(sys._getframe())\n",
+    )
+    import own_at_import
+
+    assert Site(str(path), 3) == own_at_import.SITE
+
+
+def test_package_inside_the_project(tmp_path, monkeypatch):
+    """A project's own environment lies in it, and is no code of its own."""
+    monkeypatch.setattr(sites, "_user_folders", set())
+    sites.add_user_folder(str(tmp_path))
+    try:
+        inside = tmp_path / "env" / "site-packages" / "numpy.py"
+        assert sites.is_installed(str(inside))
+        assert sites.is_user_code(str(tmp_path / "train.py"))
+    finally:
+        sites.classify.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("filename", "expected"),
+    [
+        ("<stdin>", True),
+        ("<ipython-input-3-ab>", True),
+        ("<string>", False),
+        ("<frozen importlib._bootstrap>", False),
+        ("<frozen abc>", False),
+        ("/tmp/__autograph_generated_file_ab.py", False),
+        (random_file := __import__("random").__file__, False),
+        (str(Path(sites.__file__)), False),
+        (__file__, True),
+    ],
+)
+def test_whose_code_a_file_is(filename, expected):
+    """Only what a person writes or types is the person's."""
+    assert sites.is_user_code(filename) is expected
+
+
+def test_maker_of_an_object(make_module):
+    """Who makes an object is behind the constructors of its classes."""
+    path = make_module(
+        "makes_objects",
+        "class Base:\n"
+        "    def __init__(self, find):\n"
+        "        self.found = find(self)\n"
+        "class Own(Base):\n"
+        "    def __init__(self, find):\n"
+        "        super().__init__(find)\n"
+        "def make(find):\n"
+        "    return Own(find).found\n",
+    )
+    import makes_objects
+
+    assert makes_objects.make(find_maker).place == f"{path}:8"
+
+
+def test_places_as_people_type_them(tmp_path):
+    """A place below the folder is relative, any other is not."""
+    inside = tmp_path / "a" / "b.py"
+    assert show_place(f"{inside}:3", tmp_path) == str(Path("a/b.py:3"))
+    assert show_place("/elsewhere/b.py:3", tmp_path) == "/elsewhere/b.py:3"
