@@ -51,8 +51,12 @@ def watch_tensorflow(watcher: Watcher, tensorflow: Any) -> None:
     def draw_integers(shape: Any, dtype: Any = tensorflow.int64) -> Any:
         count = int(tensorflow.TensorShape(shape).num_elements() or 1)
         name = "tensorflow.random.Generator.from_non_deterministic_state"
-        drawn = watcher.draw(name, count * dtype.size)
-        flat = tensorflow.io.decode_raw(drawn, dtype)
+        kind = tensorflow.as_dtype(dtype)
+        drawn = watcher.draw(name, count * kind.size)
+        # Not every integer type can be decoded.
+        flat = tensorflow.bitcast(
+            tensorflow.io.decode_raw(drawn, tensorflow.int64), kind
+        )
         return tensorflow.reshape(flat, shape)
 
     patches.replace(random_seed, "get_seed", get_watched_seed)
