@@ -11,8 +11,11 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).parent / "scripts"
 ROOT = Path(__file__).resolve().parents[2]
+# Repeatable, and something is wrong; in two places; nothing is wrong.
+LEAKS, ELSEWHERE, CLEAN = "leaks", "elsewhere", "clean"
+_GROUPS = (LEAKS, "traps", ELSEWHERE, CLEAN)
 _MARK = re.compile(r"#\s*<-\s*(\w+)(?:\s*\((.*?)\))?\s*$")
-_BACKENDS = re.compile(r"^# backends: (.*)$", re.MULTILINE)
+_HEADER = re.compile(r"^# (\w+)(?: \((\w+)\))?: (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -28,29 +31,37 @@ class Mystery:
     source: Path
 
     @property
-    def is_clean(self):
-        """Whether nothing is planted."""
-        return self.source.parent.name == "clean"
+    def group(self):
+        """The folder that it lies in; empty for what is not repeatable."""
+        folder = self.source.parent.name
+        return folder if folder in _GROUPS else ""
 
     @property
-    def files(self):
-        """All its files."""
-        if self.source.is_file():
-            return [self.source]
-        return sorted(self.source.rglob("*.py"))
+    def main(self):
+        """The script itself."""
+        return self.source if self.source.is_file() else self.source / "main.py"
+
+    def find_headers(self, backend):
+        """The settings in its first comments, those of a backend alone."""
+        found = _HEADER.findall(self.main.read_text())
+        return {
+            name: value for name, only, value in found if only in ("", backend)
+        }
 
     def runs_on(self, backend):
         """Whether it makes sense there."""
-        named = _BACKENDS.search(self.files[0].read_text())
-        main = self.source if self.source.is_file() else self.source / "main.py"
-        named = _BACKENDS.search(main.read_text())
-        return named is None or backend in named[1].split(", ")
+        named = self.find_headers(backend).get("backends")
+        return named is None or backend in named.split(", ")
 
     def expected(self, backend):
         """What is planted: pairs of a kind and a place."""
+        if self.group == ELSEWHERE:
+            return {(self.find_headers(backend)["kind"], None)}
+        is_file = self.source.is_file()
+        base = self.source.parent if is_file else self.source
+        files = [self.source] if is_file else sorted(base.rglob("*.py"))
         found = set()
-        for path in self.files:
-            base = path.parent if self.source.is_file() else self.source
+        for path in files:
             for number, line in enumerate(path.read_text().splitlines(), 1):
                 mark = _MARK.search(line)
                 if mark and backend in (mark[2] or backend):
@@ -60,41 +71,74 @@ class Mystery:
 
 
 def find_mysteries():
-    """All of them, by name."""
+    """All of them, by group and name."""
     found = [
         Mystery(path.stem, path)
-        for folder in (SCRIPTS, SCRIPTS / "clean")
+        for folder in (SCRIPTS, *(SCRIPTS / name for name in _GROUPS))
         for path in folder.iterdir()
-        if path.suffix == ".py"
+        if (path.suffix == ".py" and path.stem != "conftest")
         or (path.is_dir() and (path / "main.py").exists())
     ]
-    return sorted(found, key=lambda one: (one.is_clean, one.name))
+    return sorted(found, key=lambda one: (one.group, one.name))
 
 
-def verify(mystery, backend, folder, *options):
+@dataclass(frozen=True)
+class Answer:
+    """What the command said.
+
+    Args:
+        code: Its exit code.
+        verdict: The JSON that it wrote, or `None`.
+        text: All that was printed.
+    """
+
+    code: int
+    verdict: dict | None
+    text: str
+
+    def find(self, *keys):
+        """Pairs of a kind and a place in some parts of the verdict."""
+        return {
+            (one["kind"], one["location"])
+            for key in keys
+            for one in self.verdict[key]
+        }
+
+
+def ask(mystery, backend, folder):
     """Ask the command about one of them.
 
     Args:
         mystery: Which.
         backend: On which backend.
         folder: An empty folder to run it in.
-        *options: More options of the command.
-
-    Returns:
-        The exit code, the verdict, and all that was printed.
     """
     if mystery.source.is_file():
-        script = Path(shutil.copy(mystery.source, folder))
+        shutil.copy(mystery.source, folder)
     else:
         shutil.copytree(mystery.source, folder, dirs_exist_ok=True)
-        script = folder / "main.py"
+    if mystery.group != ELSEWHERE:
+        return _verify(mystery, backend, folder)
+    headers = mystery.find_headers(backend)
+    log = ("--log", "there.jsonl", "--budget", "0")
+    _verify(mystery, backend, folder, *log, **_read(headers["there"]))
+    here = _read(headers.get("here", ""))
+    return _verify(mystery, backend, folder, "--against", "there.jsonl", **here)
+
+
+def _read(text):
+    """Environment variables, written as for a shell."""
+    return dict(one.split("=", 1) for one in text.split())
+
+
+def _verify(mystery, backend, folder, *options, **environment):
     installed = folder / "site-packages"
     paths = [str(ROOT), *([str(installed)] if installed.exists() else [])]
     result = subprocess.run(
         [
             *(sys.executable, "-m", "keras_repro", "verify"),
             *("--json", "verdict.json", "--timeout", "300", *options),
-            script.name,
+            mystery.main.name,
         ],
         cwd=folder,
         env={
@@ -102,6 +146,7 @@ def verify(mystery, backend, folder, *options):
             "KERAS_BACKEND": backend,
             "PYTHONPATH": os.pathsep.join(paths),
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            **environment,
         },
         capture_output=True,
         text=True,
@@ -109,4 +154,23 @@ def verify(mystery, backend, folder, *options):
     )
     path = folder / "verdict.json"
     verdict = json.loads(path.read_text()) if path.exists() else None
-    return result.returncode, verdict, result.stdout + result.stderr
+    path.unlink(missing_ok=True)
+    return Answer(result.returncode, verdict, result.stdout + result.stderr)
+
+
+def judge(mystery, backend, answer):
+    """What is wrong with an answer, in words; empty if it is right."""
+    expected = mystery.expected(backend)
+    wants = 1 if mystery.group in ("", ELSEWHERE) else 0
+    if answer.verdict is None or answer.code != wants:
+        return f"exit code {answer.code}, not {wants}"
+    found = answer.find("causes")
+    others = answer.find("suspects", "traps")
+    if wants == 0:
+        if found:
+            return f"causes of a repeatable script: {found}"
+        if mystery.group == CLEAN:
+            # A seed for all epochs shuffles alike; that is told as it is.
+            return f"a false alarm: {others}" if others else ""
+        found = others
+    return "" if found == expected else f"found {found}, planted {expected}"
