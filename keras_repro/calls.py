@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ class CallFile:
 
     def write(self, call: Call) -> None:
         """Append a call."""
-        os.write(self._descriptor, (json.dumps(asdict(call)) + "\n").encode())
+        line = json.dumps(asdict(call)) + "\n"
+        with suppress(OSError):  # A full disk is no matter of the program's.
+            os.write(self._descriptor, line.encode())
 
 
 def load_calls(folder: str | os.PathLike[str]) -> tuple[Call, ...]:

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ class NoteFile:
     def write(self, notes: Sequence[Note]) -> None:
         """Append notes; one of the same order replaces an earlier one."""
         lines = [json.dumps(note_to_json(one)) + "\n" for one in notes]
-        os.write(self._descriptor, "".join(lines).encode())
+        with suppress(OSError):  # A full disk is no matter of the program's.
+            os.write(self._descriptor, "".join(lines).encode())
 
     def write_values(self, values: Mapping[tuple[str, str], Any]) -> None:
         """Keep values themselves, to be given again by another process."""
