@@ -19,16 +19,20 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _READING_TOO = os.O_RDWR | os.O_APPEND
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/lib", "/usr/share/")
 _CODE = (".py", ".pyc", ".so", ".pyi", ".pth", ".pyd", ".dll")
-_LISTINGS = {"os.listdir": 0, "os.scandir": 0, "glob.glob": 0}
+_LISTINGS = frozenset({"os.listdir", "os.scandir", "glob.glob"})
+# Which arguments of an event are paths, and which the folder of each.
 _CHANGES = {
-    "os.mkdir": (0,),
-    "os.rename": (0, 1),
-    "os.remove": (0,),
-    "os.rmdir": (0,),
-    "os.truncate": (0,),
-    "os.link": (1,),
-    "os.symlink": (1,),
+    "os.mkdir": ((0, 2),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.truncate": ((0, None),),
+    "os.link": ((1, 3),),
+    "os.symlink": ((1, 2),),
 }
+_SEEN_EVENTS = frozenset(
+    {"open", "sqlite3.connect", "socket.connect", *_LISTINGS, *_CHANGES}
+)
 
 
 class FileWatcher:
@@ -55,21 +59,31 @@ class FileWatcher:
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
+        if event in _SEEN_EVENTS:
+            # An exception from here would be one of what the program does.
+            with suppress(Exception):
+                self._note_event(event, args)
+
+    def _note_event(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = args
             if type(path) is str and not path.endswith(_CODE):
                 self._note_open(path, flags)
-        elif event == "os.mkdir" and _is_folder(args[0]):
-            return  # It fails, and changes nothing.
         elif event in _CHANGES:
-            for position in _CHANGES[event]:
-                self._note_path(WRITE, args[position])
+            if event == "os.mkdir" and _is_folder(args[0]):
+                return  # It fails, and changes nothing.
+            for position, folder in _CHANGES[event]:
+                path = args[position]
+                if folder is not None:
+                    path = _join_folder(path, args[folder])
+                self._note_path(WRITE, path)
         elif event in _LISTINGS:
-            self._note_path(LISTING, args[0] if args else None)
+            # Without an argument it is the current folder.
+            self._note_path(LISTING, (args and args[0]) or ".")
         elif event == "sqlite3.connect":
             self._note_path(READ, args[0])
             self._note_path(WRITE, args[0])
-        elif event == "socket.connect" and isinstance(args[1], tuple):
+        elif isinstance(args[1], tuple):
             self._note_connection(args[1])
 
     def _note_open(self, path: str, flags: int) -> None:
@@ -82,10 +96,10 @@ class FileWatcher:
 
     def _note_path(self, kind: str, path: Any) -> None:
         audit = self._audit
-        if audit.is_muted:
+        if path is None or audit.is_muted:
             return
         name = None
-        with suppress(Exception), audit.muted():
+        with audit.muted():
             name = self._name_file(path)
             if name is not None and kind == WRITE:
                 self._keep(name)
@@ -97,8 +111,7 @@ class FileWatcher:
         """Its absolute path; `None` where it is none of the program's."""
         # Not `Path`: it is called for every file that is opened, and links
         # are to stay what they are.
-        given = os.fsdecode("." if path is None else path)
-        name = os.path.abspath(given)  # noqa: PTH100
+        name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100
         if name.startswith((*_SYSTEM, self._folder)) or is_installed(name):
             return None
         return name
@@ -106,12 +119,21 @@ class FileWatcher:
     def _note_connection(self, address: tuple[Any, ...]) -> None:
         host = str(address[0])
         if not host.startswith(("127.", "::1", "localhost")):
-            with suppress(Exception):
-                self._audit.note(NETWORK, f"{host}:{address[1]}")
+            self._audit.note(NETWORK, f"{host}:{address[1]}")
 
     def note(self, path: object, *, writes: bool) -> None:
         """Note a file that a library opens without telling Python."""
         self._note_path(WRITE if writes else READ, path)
+
+
+def _join_folder(path: Any, descriptor: int) -> Any:
+    """A path that is relative to an open folder; -1 stands for none."""
+    if descriptor == -1:
+        return path
+    with suppress(OSError, TypeError, ValueError):
+        folder = Path(f"/proc/self/fd/{descriptor}").readlink()
+        return str(folder / os.fsdecode(path))
+    return None
 
 
 def _is_folder(path: Any) -> bool:
