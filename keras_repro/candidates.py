@@ -229,13 +229,13 @@ def _find_files(
             elif _is_left(note, written) and note.name not in own:
                 found.append(note)
         written |= own
+    by_program = [one for one in found if not one.site.is_importing]
     if found:
-        by_program = [one for one in found if one.site.library == ""]
         yield Candidate(
             hold=FILES,
             kind=causes.EXTERNAL_STATE,
-            weight=LIKELY,
-            notes=(*by_program, *found),
+            weight=LIKELY if by_program else POSSIBLE,
+            notes=tuple(by_program or found),
         )
     elif any(Path(path).exists() for path in written):
         writes = [one for one in processes[0] if one.kind == WRITE]

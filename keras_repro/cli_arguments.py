@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from keras_repro.experiments import Budget
+if TYPE_CHECKING:
+    from keras_repro.experiments import Budget
 
 _MAX_SEED = 2**32 - 1
 
@@ -313,7 +314,7 @@ def _add_verify(commands: Any) -> None:
     parser.add_argument(
         "--budget",
         type=_budget,
-        default=_budget("24"),
+        default="24",
         metavar="N|Ns",
         help="how many more runs experiments may take to find the cause, or "
         "for how many seconds they may begin, such as 300s (default: 24)",
@@ -459,6 +460,8 @@ def _seconds(text: str) -> float:
 
 
 def _budget(text: str) -> Budget:
+    from keras_repro.experiments import Budget  # No other command needs it.
+
     if text.endswith("s"):
         return Budget(seconds=_seconds(text.removesuffix("s")))
     return Budget(num_runs=_at_least(0)(text))

@@ -78,6 +78,7 @@ def diagnose(
             f"Received: {max_runs!r}. Leave it out for 24."
         )
     subject = Subject(train=train, model=model)
+    seed = getattr(model, "seed", None)
     with (
         isolate_rng(),
         tempfile.TemporaryDirectory(
@@ -91,7 +92,8 @@ def diagnose(
             takes_seed=model is None and _takes_seed(train),
         )
         found = climb.run(fresh_process=fresh_process)
-    subject.reset()
+    if subject.can_reset:
+        model.reset(seed)  # Other seeds may have been tried.
     return found
 
 

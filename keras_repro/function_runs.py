@@ -79,6 +79,8 @@ class FunctionLaboratory:
         train: The function.
         folder: A private folder, where each call gets one of its own.
         before: Called before each call of `train`.
+        written: The function as the person wrote it, whose line stands for
+            what nobody sees in it; `train` if it is not given.
     """
 
     def __init__(
@@ -86,8 +88,10 @@ class FunctionLaboratory:
         train: Callable[..., Any],
         folder: Path,
         before: Callable[[], None] = lambda: None,
+        written: Callable[..., Any] | None = None,
     ) -> None:
         self._train, self._folder, self._before = train, folder, before
+        self._written = written or train
         self._num_runs = 0
         self.depth = WHOLE
         self.records: list[FunctionRecord] = []
@@ -187,7 +191,7 @@ class FunctionLaboratory:
         """
         known = {one.name for one in notes if one.kind == DRAW}
         known |= {one.detail for one in notes if one.kind == SEED}
-        code = getattr(inspect.unwrap(self._train), "__code__", None)
+        code = getattr(inspect.unwrap(self._written), "__code__", None)
         file = "" if code is None else code.co_filename
         line = 0 if code is None else code.co_firstlineno
         for name in sorted(moved - known):

@@ -6,8 +6,8 @@ before a test needs it. `pytest -p no:keras_repro` turns all of it off.
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -89,18 +89,21 @@ def _seed(seed: int) -> Any:
     from keras_repro.import_hooks import ImportHook
     from keras_repro.sessions import seed_actions, seed_keras
 
-    random.seed(seed)
-    actions = {
-        **seed_actions(seed),
-        "keras": lambda keras: seed_keras(seed, deterministic=False),  # noqa: ARG005
-    }
-    hook = ImportHook(actions)
-    hook.install(also_loaded=True)
-    if "keras" in sys.modules:
+    # Its import draws, so that a test that does it first would differ.
+    has_keras = importlib.util.find_spec("keras") is not None
+    if has_keras:
         from keras_repro import _backends
 
         # One that an earlier test has used would go on where it stands.
         _backends.set_global_generator(None)
+    random.seed(seed)
+    hook = ImportHook(
+        {
+            **seed_actions(seed),
+            "keras": lambda _: seed_keras(seed, deterministic=False),
+        }
+    )
+    hook.install(also_loaded=True)
     return hook
 
 

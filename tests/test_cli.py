@@ -22,7 +22,7 @@ from keras_repro.runs import RunEnd, RunHeader, RunRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "cli.md"
-COMMANDS = ("compare", "show", "env", "run")
+COMMANDS = ("compare", "show", "env", "verify", "run", "install-kernel")
 HELP = re.compile(
     r"(?<=```text\n\$ )(keras-repro[^\n]*--help)\n(.*?)(?=```)", re.S
 )
@@ -448,7 +448,7 @@ def test_examples_of_the_page(runs, command):
     assert len(lines) > 8
     for line in lines:
         arguments = shlex.split(line.partition("  ")[0])[1:]
-        if arguments[0] == "run":
+        if arguments[0] in ("run", "verify", "install-kernel"):
             make_parser().parse_args(arguments)
         else:
             assert command(*arguments)[0] in (0, 1), line

@@ -52,7 +52,6 @@ class FileWatcher:
     ) -> None:
         self._audit, self._keep = audit, keep
         self._folder = os.path.abspath(folder)  # noqa: PTH100 - as below
-        self._seen: set[tuple[str, str]] = set()
 
     def start(self) -> None:
         """Begin to watch; there is no way to stop."""
@@ -103,8 +102,7 @@ class FileWatcher:
             name = self._name_file(path)
             if name is not None and kind == WRITE:
                 self._keep(name)
-        if name is not None and (kind, name) not in self._seen:
-            self._seen.add((kind, name))
+        if name is not None:
             audit.note(kind, name)
 
     def _name_file(self, path: Any) -> str | None:
