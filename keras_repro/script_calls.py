@@ -334,9 +334,10 @@ def _find_models(model_class: type) -> list[Any]:
 
     from keras_repro import _backends
 
-    found = [
-        one for one in gc.get_objects() if model_class in type(one).__mro__
-    ]
+    every = gc.get_objects()
+    # By their classes, since there are many objects of few.
+    kinds = {one for one in set(map(type, every)) if model_class in one.__mro__}
+    found = [one for one in every if type(one) in kinds]
     inner = {
         id(layer)
         for model in found

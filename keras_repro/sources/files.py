@@ -58,7 +58,11 @@ class FileWatcher:
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
-        if event in _SEEN_EVENTS:
+        if event not in _SEEN_EVENTS:
+            return
+        # The import of a module opens and lists a lot, and is no reading.
+        caller = sys._getframe(1).f_code.co_filename
+        if not caller.startswith("<frozen importlib"):
             # An exception from here would be one of what the program does.
             with suppress(Exception):
                 self._note_event(event, args)
