@@ -25,49 +25,44 @@ def _find_backend():
 
 
 HAS_BACKEND = _find_backend()
-# The modules and tests that need no Keras; the others are not even collected
-# where there is none.
-LAYER_0 = (
-    "__main__",
-    "advice",
-    "agreements",
-    "charts",
-    "checksums",
-    "cli",
-    "cli_arguments",
-    "cli_env",
-    "cli_runs",
-    "cli_tables",
-    "comparison",
-    "distances",
-    "environment_differences",
-    "faults",
-    "fuzz",
-    "grids",
-    "line_files",
-    "markup",
-    "mismatches",
-    "norms",
-    "page",
-    "pages",
-    "phrases",
-    "plain",
-    "plots",
-    "reports",
-    "run_fields",
-    "run_files",
-    "run_lines",
-    "runs",
-    "snapshots",
-    "stored_arrays",
-    "switches",
-)
+# The modules that need Keras, and the tests of what does. They are not even
+# collected where there is none.
+NEEDS_KERAS = {
+    "_backends",
+    "attributes",
+    "callbacks",
+    "cases",
+    "climbing",
+    "conformance",
+    "data",
+    "diagnosis",
+    "drawing",
+    "drop_in",
+    "environment",
+    "examples",
+    "fresh_calls",
+    "fresh_process",
+    "function_runs",
+    "headers",
+    "models",
+    "planted_drift",
+    "reading",
+    "recording",
+    "same_elsewhere",
+    "scripts",
+    "seeding",
+    "state",
+    "training",
+    "trial",
+    "variables",
+    "verify",
+    "watched_scripts",
+}
 
 
 def _needs_keras(path):
     """Whether a module, or a test of it, cannot be imported without Keras."""
-    stem = path.stem.removeprefix("test_")
-    return stem not in {*LAYER_0, "__init__", "conftest", "import"}
+    return path.stem.removeprefix("test_") in NEEDS_KERAS
 
 
 settings.register_profile("ci", derandomize=True, deadline=None)

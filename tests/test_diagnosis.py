@@ -33,6 +33,15 @@ Y = X[:, :1]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+@pytest.fixture(autouse=True)
+def _unseeded():
+    """TensorFlow has no seed at first, whatever other tests have set."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tf.random.set_seed(None)
+
+
 def build(*layers, rate=0.01):
     """A small compiled model."""
     model = keras.Sequential(
