@@ -14,7 +14,7 @@ from keras_repro.experiments import Findings, Holds
 from keras_repro.leaks import find_leaks, find_shared_starts
 from keras_repro.notes import CLOCK, LISTING, PROCESS, Note
 from keras_repro.phrases import join_words, shorten
-from keras_repro.sites import show_place
+from keras_repro.sites import is_installed, package_of, show_place
 
 _MOST_PLACES = 4
 _NAMES = {
@@ -236,7 +236,7 @@ def name_hold(hold: str) -> str:
     kind, _, rest = hold.partition(" ")
     words = {
         **_NAMES,
-        "entropy": rest.partition(" ")[0],
+        "entropy": _name_entropy(rest),
         "seeds": "the values of seeds",
         "thread_counts": "the numbers of threads",
         "clock": "the clock",
@@ -250,6 +250,15 @@ def name_hold(hold: str) -> str:
         "environment": rest,
     }
     return words.get(kind, hold)
+
+
+def _name_entropy(rest: str) -> str:
+    """Fresh entropy by what gave it and who asked; many may ask one."""
+    name, _, place = rest.partition(" ")
+    file = place.rpartition(":")[0]
+    if is_installed(file):
+        return f"{name} in {package_of(file)}"
+    return f"{name} at {show_place(place, Path.cwd())}" if place else name
 
 
 def _quote(place: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import site
 import sys
@@ -143,6 +144,15 @@ def is_user_code(filename: str) -> bool:
 def is_installed(filename: str) -> bool:
     """Whether a file belongs to Python or to an installed package."""
     return classify(filename) in (_LIBRARY, _STANDARD)
+
+
+def package_of(filename: str) -> str:
+    """The installed package that a file belongs to; `python` for its own."""
+    parts = Path(filename).parts
+    for name, inner in itertools.pairwise(parts):
+        if name in _PACKAGES:
+            return inner.removesuffix(".py")
+    return "python"
 
 
 def caller_is_user(depth: int = 1) -> bool:

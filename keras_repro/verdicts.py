@@ -5,12 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from keras_repro.call_mismatches import FirstMismatch
 from keras_repro.causes import Cause
 from keras_repro.phrases import clean, count_of, join_words, name_role
 from keras_repro.plain import to_plain
+from keras_repro.sites import show_place
 
 _WIDTH = 79
 _MOST_SHOWN = 8
@@ -97,8 +99,10 @@ def _say_verdict(verdict: Verdict) -> str:
 
 def write_mismatch(found: FirstMismatch) -> Iterator[str]:
     """A first mismatch in lines for a terminal."""
-    where = f"{found.method} at {clean(found.place)}" if found.place else ""
-    told = f"call {found.call}, {where}" if where else f"call {found.call}"
+    told = f"call {found.call}"
+    if found.place:
+        place = show_place(found.place, Path.cwd())
+        told += f", {found.method} at {clean(place)}"
     if found.method == "end":
         told = "what the script leaves"
     yield from _wrap(f"First mismatch: {told}, {clean(found.moment)}")
