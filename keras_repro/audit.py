@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from keras_repro.notes import DRAW, ENTROPY, SEED, Note
-from keras_repro.sites import Site, find_site
+from keras_repro.sites import Site, find_site, find_waiting_site
 
 _MOST_NOTES = 5000
 _MOST_SHOWN = 64  # Values of one place, as text.
@@ -156,8 +156,11 @@ class Audit:
 
     def note_draw(self, generator: str) -> None:
         """A number was drawn from a global generator."""
-        if generator not in self._seeded:
-            self.note(DRAW, generator)
+        if generator not in self._seeded and not self.is_muted:
+            with self.muted():
+                site = find_waiting_site()
+            if site is not None:
+                self.note(DRAW, generator, site=site)
 
     def note_entropy(self, name: str, site: Site | None) -> None:
         """Fresh entropy was drawn."""

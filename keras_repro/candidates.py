@@ -131,11 +131,14 @@ def last_resorts(notes: Sequence[Note]) -> list[Candidate]:
         notes: What was noted of the first process.
     """
     ops = tuple(one for one in notes if one.kind == OP)
+    # One thread also ends the race of a kernel that no switch makes
+    # deterministic.
+    threads = causes.NONDETERMINISTIC_OP if ops else causes.THREAD_COUNT
     return [
         Candidate(hold=hold, kind=kind, weight=UNLIKELY, notes=seen)
         for hold, kind, seen in (
             (DETERMINISTIC, causes.NONDETERMINISTIC_OP, ops),
-            (ONE_THREAD, causes.THREAD_COUNT, ()),
+            (ONE_THREAD, threads, ops),
             (NO_SHUFFLE, causes.UNSEEDED, ()),
         )
     ]
@@ -220,6 +223,7 @@ def _find_files(
 ) -> Iterator[Candidate]:
     """Files that a process read and an earlier one had written."""
     written: set[str] = set()
+    by_each: list[set[str]] = []
     found: list[Note] = []
     for notes in processes:
         own: set[str] = set()
@@ -229,6 +233,7 @@ def _find_files(
             elif _is_left(note, written) and note.name not in own:
                 found.append(note)
         written |= own
+        by_each.append(own)
     by_program = [one for one in found if not one.site.is_importing]
     if found:
         yield Candidate(
@@ -237,13 +242,18 @@ def _find_files(
             weight=LIKELY if by_program else POSSIBLE,
             notes=tuple(by_program or found),
         )
-    elif any(Path(path).exists() for path in written):
-        writes = [one for one in processes[0] if one.kind == WRITE]
+        return
+    # What was written under one name each time may be read where nobody sees.
+    again = {path for path in set.intersection(*by_each) if Path(path).exists()}
+    writes = tuple(
+        one for one in processes[0] if one.kind == WRITE and one.name in again
+    )
+    if writes:
         yield Candidate(
             hold=FILES,
             kind=causes.EXTERNAL_STATE,
             weight=POSSIBLE,
-            notes=tuple(writes),
+            notes=writes,
         )
 
 

@@ -12,7 +12,7 @@ from keras_repro.candidates import UNLIKELY, Candidate
 from keras_repro.causes import Cause, advise
 from keras_repro.experiments import Findings, Holds
 from keras_repro.leaks import find_leaks, find_shared_starts
-from keras_repro.notes import CLOCK, LISTING, PROCESS, Note
+from keras_repro.notes import CLOCK, LISTING, PROCESS, WRITE, Note
 from keras_repro.phrases import join_words, shorten
 from keras_repro.sites import is_installed, package_of, show_place
 
@@ -112,7 +112,7 @@ class Explainer:
             lines = [self._tell_parting()]
         if shown:
             lines.append(self._tell_shown(one))
-        elif one.hold in findings.open:
+        elif findings.agreed and one.hold in findings.open:
             lines.append("held still with the causes; alone it was not tried")
         return Cause(
             kind=one.kind,
@@ -146,6 +146,8 @@ class Explainer:
             told = "was left by an earlier run"
             if note.kind == LISTING:
                 told = "holds what an earlier run left"
+            elif note.kind == WRITE:
+                told = "was written by an earlier run; nobody saw it read"
             yield f"{path} {told}"
         else:
             yield f"{what} was used {times}{through}"
@@ -284,6 +286,11 @@ def _find_library(one: Candidate, note: Note | None) -> str | None:
 
 
 def _advise(one: Candidate, note: Note | None) -> str:
+    if one.hold == candidates.ONE_THREAD and note is not None:
+        return (
+            "Compute it with one thread, or by another op: no switch makes "
+            "this kernel deterministic."
+        )
     if one.kind == causes.ENTROPY and note is not None:
         if note.kind == PROCESS:
             return "Do not let the process id decide anything."

@@ -8,7 +8,8 @@ import os
 import site
 import sys
 import sysconfig
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -111,6 +112,27 @@ def find_site(frame: FrameType | None = None) -> Site | None:
                 drawing = frame
         frame = frame.f_back
     return None if drawing is None else _make_library_site(drawing)
+
+
+def find_waiting_site() -> Site | None:
+    """As `find_site`; behind a library's own thread, who waits for it.
+
+    A library that draws in a thread of its own, such as one that loads data,
+    does so for the line at which the main thread is.
+    """
+    found = find_site(sys._getframe(1))
+    main = threading.main_thread()
+    if (
+        found is None
+        or not found.is_importing
+        or threading.current_thread() is main
+    ):
+        return found
+    frame = sys._current_frames().get(main.ident or 0)
+    waiting = None if frame is None else find_site(frame)
+    if waiting is None or waiting.is_importing:
+        return found
+    return replace(waiting, library=found.library, at=found.at)
 
 
 def find_maker(made: object) -> Site | None:

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from keras_repro import sites
-from keras_repro.sites import Site, find_maker, find_site, show_place
+from keras_repro.sites import (
+    Site,
+    find_maker,
+    find_site,
+    find_waiting_site,
+    show_place,
+)
 
 
 @pytest.fixture
@@ -113,6 +119,32 @@ def test_package_inside_the_project(tmp_path, monkeypatch):
 def test_whose_code_a_file_is(filename, expected):
     """Only what a person writes or types is the person's."""
     assert sites.is_user_code(filename) is expected
+
+
+def test_thread_of_a_library(make_module):
+    """What a library draws in its own thread is for the line that waits."""
+    library = make_module(
+        "threaded_library",
+        "import threading\n\ndef run(find, found):\n"
+        "    thread = threading.Thread(target=lambda: found.append(find()))\n"
+        "    thread.start()\n"
+        "    thread.join()\n",
+        installed=True,
+    )
+    own = make_module(
+        "own_waiter",
+        "import threaded_library\n\ndef go(*args):\n"
+        "    threaded_library.run(*args)\n",
+    )
+    import own_waiter
+
+    found = []
+    own_waiter.go(find_waiting_site, found)
+    own_waiter.go(find_site, found)
+    waiting, alone = found
+    assert waiting.place == f"{own}:4"
+    assert (waiting.library, waiting.at) == ("threaded_library", f"{library}:4")
+    assert alone.place == f"{library}:4"
 
 
 def test_maker_of_an_object(make_module):

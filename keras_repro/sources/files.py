@@ -93,7 +93,8 @@ class FileWatcher:
         if not flags & _WRITING:
             self._note_path(READ, path)
             return
-        if flags & _READING_TOO and not flags & os.O_TRUNC:
+        # What must not exist, or is emptied, holds nothing of an earlier run.
+        if flags & _READING_TOO and not flags & (os.O_TRUNC | os.O_EXCL):
             self._note_path(READ, path)
         self._note_path(WRITE, path)
 

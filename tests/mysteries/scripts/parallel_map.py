@@ -1,17 +1,25 @@
 """A random op in a parallel map: threads race for the stream (tf#13932)."""
 
+import time
+
 import keras
 import tensorflow as tf
 
 keras.utils.set_random_seed(1)
 
 
+def read(index):
+    time.sleep(0.001)
+    return index
+
+
 def draw(index):
-    x = tf.random.normal((64, 4), seed=5)
-    return x + 0.0 * tf.cast(index, tf.float32), x[:, :1]
+    with tf.control_dependencies([tf.numpy_function(read, [index], tf.int64)]):
+        x = tf.random.normal((64, 4), seed=5)
+    return x, x[:, :1]
 
 
-data = tf.data.Dataset.range(512)
+data = tf.data.Dataset.range(256)
 data = data.map(draw, num_parallel_calls=8)  # <- parallel_loading
 model = keras.Sequential(
     [
