@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from keras_repro.call_mismatches import FirstMismatch
 from keras_repro.causes import Cause
 from keras_repro.markup import Html, element
 from keras_repro.plain import to_plain
-from keras_repro.verdicts import write_causes, write_mismatch
+from keras_repro.verdicts import list_sections, write_causes, write_mismatch
 
 EQUAL, DIFFERENT, SKIPPED, NOT_REACHED = "equal", "different", "-", ""
 _MARKS = {EQUAL: "=", DIFFERENT: "≠", SKIPPED: "·", NOT_REACHED: " "}
@@ -112,17 +112,7 @@ def _write(diagnosis: Diagnosis) -> Iterator[str]:
     if diagnosis.first_mismatch is not None:
         yield ""
         yield from write_mismatch(diagnosis.first_mismatch)
-    yield from write_causes(_sections(diagnosis))
-
-
-def _sections(
-    diagnosis: Diagnosis,
-) -> list[tuple[str, Sequence[Cause]]]:
-    return [
-        ("Shown by experiment", diagnosis.causes),
-        ("Seen, and not shown", diagnosis.suspects),
-        ("Repeatable, and wrong", diagnosis.traps),
-    ]
+    yield from write_causes(list_sections(diagnosis))
 
 
 def _write_html(diagnosis: Diagnosis) -> str:
@@ -144,7 +134,7 @@ def _write_html(diagnosis: Diagnosis) -> str:
     if diagnosis.first_mismatch is not None:
         text = "\n".join(write_mismatch(diagnosis.first_mismatch))
         parts.append(_preformatted(text))
-    for heading, causes in _sections(diagnosis):
+    for heading, causes in list_sections(diagnosis):
         if causes:
             parts.append(element("h2", heading))
             parts.append(element("ul", [_write_cause(one) for one in causes]))

@@ -14,7 +14,12 @@ from keras_repro.experiments import Findings, Holds
 from keras_repro.leaks import find_leaks, find_shared_starts
 from keras_repro.notes import CLOCK, LISTING, PROCESS, WRITE, Note
 from keras_repro.phrases import join_words, shorten
-from keras_repro.sites import is_installed, package_of, show_place
+from keras_repro.sites import (
+    is_installed,
+    package_of,
+    show_installed,
+    show_place,
+)
 
 _MOST_PLACES = 4
 _NAMES = {
@@ -153,7 +158,7 @@ class Explainer:
             yield f"{what} was used {times}{through}"
         yield _quote(note.place)
         if note.site.at and note.site.at != note.place:
-            yield f"in {note.site.library}, {note.site.at}"
+            yield f"in {show_installed(note.site.at)}"
         others = [
             self._show(other.place) or ""
             for other in one.notes

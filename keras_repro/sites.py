@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import site
 import sys
@@ -168,13 +167,29 @@ def is_installed(filename: str) -> bool:
     return classify(filename) in (_LIBRARY, _STANDARD)
 
 
+def show_installed(place: str) -> str:
+    """A place in a library, from the folder that all packages lie in.
+
+    Args:
+        place: Such as `/usr/lib/site-packages/keras/src/layers.py:12`.
+
+    Example:
+        >>> show_installed("/usr/lib/site-packages/keras/src/layers.py:12")
+        'keras/src/layers.py:12'
+    """
+    for name in _PACKAGES:
+        _, found, rest = place.rpartition(f"{os.sep}{name}{os.sep}")
+        if found:
+            return rest
+    return place
+
+
 def package_of(filename: str) -> str:
     """The installed package that a file belongs to; `python` for its own."""
-    parts = Path(filename).parts
-    for name, inner in itertools.pairwise(parts):
-        if name in _PACKAGES:
-            return inner.removesuffix(".py")
-    return "python"
+    shown = show_installed(filename)
+    if shown == filename:
+        return "python"
+    return Path(shown).parts[0].removesuffix(".py")
 
 
 def caller_is_user(depth: int = 1) -> bool:

@@ -6,16 +6,32 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from keras_repro.call_mismatches import FirstMismatch
-from keras_repro.causes import Cause
+from keras_repro.causes import UNKNOWN, Cause
 from keras_repro.phrases import clean, count_of, join_words, name_role
 from keras_repro.plain import to_plain
 from keras_repro.sites import show_place
 
 _WIDTH = 79
 _MOST_SHOWN = 8
+
+
+class Explained(Protocol):
+    """What has causes, suspects and traps."""
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """What was shown to make two trainings differ."""
+
+    @property
+    def suspects(self) -> tuple[Cause, ...]:
+        """What was only seen and could make them differ."""
+
+    @property
+    def traps(self) -> tuple[Cause, ...]:
+        """What is repeatable, and wrong nevertheless."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +78,7 @@ def _write(verdict: Verdict) -> Iterator[str]:
     if verdict.first_mismatch is not None:
         yield ""
         yield from write_mismatch(verdict.first_mismatch)
-    yield from write_causes(
-        [
-            ("Shown by experiment", verdict.causes),
-            ("Seen, and not shown", verdict.suspects),
-            ("Repeatable, and wrong", verdict.traps),
-        ]
-    )
+    yield from write_causes(list_sections(verdict))
     if verdict.harmless:
         yield ""
         shown = ", ".join(clean(one) for one in verdict.harmless[:_MOST_SHOWN])
@@ -115,6 +125,20 @@ def write_mismatch(found: FirstMismatch) -> Iterator[str]:
         yield from _wrap(f"places: {shown}{tail}", 2, 2)
     for one in found.details[:3]:
         yield from _wrap(clean(one), 2, 2)
+
+
+def list_sections(
+    found: Explained,
+) -> list[tuple[str, Sequence[Cause]]]:
+    """What was found under the heading that says how it is known."""
+    shown = [one for one in found.causes if one.kind != UNKNOWN]
+    unknown = [one for one in found.causes if one.kind == UNKNOWN]
+    return [
+        ("Shown by experiment", shown),
+        ("Not explained by any experiment", unknown),
+        ("Seen, and not shown", found.suspects),
+        ("Repeatable, and wrong", found.traps),
+    ]
 
 
 def write_causes(
