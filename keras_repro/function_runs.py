@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from keras_repro.call_mismatches import (
     compare_processes,
     load_process,
 )
-from keras_repro.calls import FIT, HIDDEN, Call, CallFile
+from keras_repro.calls import FIT, HIDDEN, CallFile
 from keras_repro.causes import SAME_ORDER
 from keras_repro.checksums import compute_checksum
 from keras_repro.experiments import Holds
@@ -28,10 +28,10 @@ from keras_repro.laboratory import hold, make_keys
 from keras_repro.notes import DRAW, SEED, Note, NoteFile, load_notes
 from keras_repro.plans import Plan
 from keras_repro.script_calls import (
+    Asked,
     CallRecorder,
     checksum_inputs,
     describe_results,
-    find_place,
     read_state,
 )
 from keras_repro.seeding import RngState, capture_rng
@@ -222,20 +222,18 @@ class _WholeRecorder(CallRecorder):
         self.has_callbacks = False
         self.validates = True
 
-    def _record_fit(
-        self,
-        method: str,
-        original: Callable[..., Any],
-        model: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        self.models.append(id(model))
-        call = bind(original, model, args, kwargs) or {}
+    def _record_fit(self, asked: Asked) -> Any:
+        self.models.append(id(asked.model))
+        call = _bind(asked) or {}
         self.has_callbacks = self.has_callbacks or bool(call.get("callbacks"))
         if call and not self.validates:
-            args, kwargs = (), _without_validation(call)
-        return super()._record_fit(method, original, model, args, kwargs)
+            asked = replace(asked, args=(), kwargs=_without_validation(call))
+        return super()._record_fit(asked)
+
+
+def _bind(asked: Asked) -> dict[str, Any] | None:
+    """All arguments of a call by name; `None` if Keras would refuse it."""
+    return bind(asked.original, asked.model, asked.args, asked.kwargs)
 
 
 def _without_validation(call: dict[str, Any]) -> dict[str, Any]:
@@ -260,20 +258,15 @@ class _StartRecorder(_WholeRecorder):
             return self._record_start
         return super()._find_way(method)
 
-    def _record_start(
-        self,
-        method: str,
-        original: Callable[..., Any],
-        model: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    def _record_start(self, asked: Asked) -> Any:
+        model = asked.model
         self.models.append(id(model))
-        call = bind(original, model, args, kwargs)
+        call = _bind(asked)
         if call is None:  # Keras says what is wrong with it.
-            return original(model, *args, **kwargs)
+            return asked.run()
+        begun = self._begin(asked)
         with self._audit.muted():
-            place, state = find_place(), read_state(model)
+            state = read_state(model)
             if state is not None:
                 state[HIDDEN] = _read_hidden(model)
             outline = _outline(model, call)
@@ -282,16 +275,7 @@ class _StartRecorder(_WholeRecorder):
             traps = tuple(_find_same_order(model, call, outline))
         results = self._audit_step(model, call, outline)
         self._write(
-            Call(
-                index=next(self._numbers),
-                method=method,
-                model=model.name,
-                place=place,
-                state=state,
-                data=checksum,
-                results=results,
-                traps=traps,
-            )
+            begun(state=state, data=checksum, results=results, traps=traps)
         )
         raise _ReachedError
 

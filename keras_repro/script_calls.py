@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -36,6 +37,29 @@ class CallSink(Protocol):
 
     def write(self, call: Call) -> None:
         """Take a call that has ended."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call that a program makes of a model.
+
+    Args:
+        method: Its name.
+        original: The method as Keras has it.
+        model: The model.
+        args: What it is given by position.
+        kwargs: What it is given by name.
+    """
+
+    method: str
+    original: Callable[..., Any]
+    model: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def run(self) -> Any:
+        """Make it."""
+        return self.original(self.model, *self.args, **self.kwargs)
 
 
 class CallRecorder:
@@ -85,7 +109,7 @@ class CallRecorder:
         def call(model: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._is_asked(sys._getframe(1)):
                 return original(model, *args, **kwargs)
-            return record(method, original, model, args, kwargs)
+            return record(Asked(method, original, model, args, kwargs))
 
         return call
 
@@ -107,57 +131,50 @@ class CallRecorder:
 
     # --- one call ------------------------------------------------------------
 
-    def _record_fit(
-        self,
-        method: str,
-        original: Callable[..., Any],
-        model: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    def _begin(self, asked: Asked) -> Callable[..., Call]:
+        """What is known of a call before it runs; it is given the rest."""
+        return functools.partial(
+            Call,
+            index=next(self._numbers),
+            method=asked.method,
+            model=asked.model.name,
+            place=find_place(),
+        )
+
+    def _record_fit(self, asked: Asked) -> Any:
+        begun = self._begin(asked)
         if self._shuffle is not None:
-            kwargs = {**kwargs, "shuffle": self._shuffle}
-        index, place = next(self._numbers), find_place()
+            given = {**asked.kwargs, "shuffle": self._shuffle}
+            asked = replace(asked, kwargs=given)
         self._fits.last_run_id = None
         with self._audit.muted():
-            inputs = args[0] if args else kwargs.get("x")
+            inputs = asked.args[0] if asked.args else asked.kwargs.get("x")
             traps = [_make_trap(NAN_FEATURES, t) for t in _find_nan(inputs)]
         error = None
         try:
-            return original(model, *args, **kwargs)
+            return asked.run()
         except BaseException as raised:
             error = type(raised).__name__
             raise
         finally:
             self._write(
-                Call(
-                    index=index,
-                    method=method,
-                    model=model.name,
-                    place=place,
+                begun(
                     run_id=self._fits.last_run_id,
                     error=error,
                     traps=tuple(traps),
                 )
             )
 
-    def _record(
-        self,
-        method: str,
-        original: Callable[..., Any],
-        model: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        index, place = next(self._numbers), find_place()
+    def _record(self, asked: Asked) -> Any:
+        begun = self._begin(asked)
         with self._audit.muted():
-            number = self._count(method, model)
-            state = read_state(model) if _is_read(number) else None
-            data = checksum_inputs(args, kwargs)
+            number = self._count(asked.method, asked.model)
+            state = read_state(asked.model) if _is_read(number) else None
+            data = checksum_inputs(asked.args, asked.kwargs)
         results: Mapping[str, str] = {}
         error = None
         try:
-            value = original(model, *args, **kwargs)
+            value = asked.run()
             with self._audit.muted():
                 results = describe_results(value)
         except BaseException as raised:
@@ -165,48 +182,24 @@ class CallRecorder:
             raise
         finally:
             self._write(
-                Call(
-                    index=index,
-                    method=method,
-                    model=model.name,
-                    place=place,
-                    state=state,
-                    data=data,
-                    results=results,
-                    error=error,
-                )
+                begun(state=state, data=data, results=results, error=error)
             )
         return value
 
-    def _record_loading(
-        self,
-        method: str,
-        original: Callable[..., Any],
-        model: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    def _record_loading(self, asked: Asked) -> Any:
         """Weights loaded with their optimizer bring its rate back."""
         from keras_repro.traps import read_rate
 
-        index, place = next(self._numbers), find_place()
+        begun = self._begin(asked)
         with self._audit.muted():
-            before = read_rate(model)
-        result = original(model, *args, **kwargs)
+            before = read_rate(asked.model)
+        result = asked.run()
         with self._audit.muted():
-            after = read_rate(model)
+            after = read_rate(asked.model)
         told = f"the learning rate was {before}, and is {after} since"
         changed = None not in (before, after) and before != after
         traps = (_make_trap(LOADED_RATE, told),) if changed else ()
-        self._write(
-            Call(
-                index=index,
-                method=method,
-                model=model.name,
-                place=place,
-                traps=traps,
-            )
-        )
+        self._write(begun(traps=traps))
         return result
 
     def _count(self, method: str, model: Any) -> int:

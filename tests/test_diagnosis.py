@@ -538,7 +538,7 @@ def test_fresh_process():
 
 def test_this_process_is_not_like_a_fresh_one():
     """What another process lacks is told, where its environment tells it."""
-    keras.config.set_floatx("float64")
+    keras.config.set_floatx("float16")
     try:
         found = kr.diagnose(seeded)
     finally:
