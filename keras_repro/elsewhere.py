@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ class ElsewhereLaboratory:
         self._laboratory, self._recorded = laboratory, recorded
         here = _environment_of(laboratory.records[0].process)
         there = recorded.runs[0].header.environment
-        self.differences = compare_environments(there, here)
+        self.differences = list(_distinct(compare_environments(there, here)))
 
     def find_candidates(self) -> list[Candidate]:
         """The differences that can be tried out here."""
@@ -211,6 +211,19 @@ def _environment_of(process: Process) -> Any:
         if run is not None:
             return run.header.environment
     return {}
+
+
+def _distinct(
+    differences: Iterable[EnvironmentDifference],
+) -> Iterator[EnvironmentDifference]:
+    """Without those that are set by the same means as a likelier one."""
+    seen: list[Settings] = []
+    for one in differences:
+        there = _set_as_there(one)
+        if there is None or there not in seen:
+            yield one
+        if there is not None:
+            seen.append(there)
 
 
 def _set_as_there(one: EnvironmentDifference) -> Settings | None:
