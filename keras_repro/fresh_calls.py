@@ -17,14 +17,7 @@ import keras
 from keras_repro.laboratory import Fixes, ScriptLaboratory
 from keras_repro.processes import Launcher
 
-_SCRIPT = """\
-import json, pathlib, pickle, sys
-
-sys.path[:] = json.loads({paths!r})
-path = pathlib.Path({payload!r})
-train, arguments = pickle.loads(path.read_bytes())
-train(*arguments)
-"""
+_RUNNER = "keras_repro.fresh_runner"
 
 
 class PicklingError(Exception):
@@ -55,21 +48,17 @@ def make_script(
     except Exception as error:
         msg = f"it cannot be sent to another process: {error}"
         raise PicklingError(msg) from error
-    path = home / "payload.pickle"
-    path.write_bytes(buffer.getvalue())
+    (home / "payload.pickle").write_bytes(buffer.getvalue())
     paths = [str(Path(one or ".").resolve()) for one in sys.path]
-    script = home / "fresh.py"
-    script.write_text(
-        _SCRIPT.format(paths=json.dumps(paths), payload=str(path)),
-        encoding="utf-8",
-    )
+    text = json.dumps([paths, sys.argv])
+    (home / "process.json").write_text(text, encoding="utf-8")
     processes = home / "processes"
     processes.mkdir()
     return ScriptLaboratory(
-        Launcher([str(script)]),
+        Launcher([_RUNNER, str(home)]),
         processes,
         Fixes(),
-        module=False,
+        module=True,
         environment={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
     )
 

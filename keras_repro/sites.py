@@ -20,7 +20,10 @@ _PROVIDERS = frozenset({"random", "secrets", "uuid", "numpy"})
 _BETWEEN = frozenset(
     {"audit", "function_runs", "script_calls", "sites", "sources"}
 )
-(_OURS, _WATCHING, _STANDARD, _LIBRARY, _USER, _IMPORT, _GENERATED) = range(7)
+# Our modules that call a training: who called them has not asked for it.
+_CALLERS = frozenset({"climbing", "fresh_runner"})
+_OURS, _WATCHING, _CALLING, _IMPORT = range(4)
+_STANDARD, _LIBRARY, _USER, _GENERATED = range(4, 8)
 _MOST_FRAMES = 400
 
 
@@ -101,7 +104,8 @@ def find_site(frame: FrameType | None = None) -> Site | None:
             return _make_site(frame, drawing, inner)
         if kind == _OURS and drawing is None:
             return None
-        if kind == _IMPORT:  # What finds modules draws nothing by itself.
+        # What finds modules draws nothing by itself.
+        if kind in (_IMPORT, _CALLING):
             return None if drawing is None else _make_library_site(drawing)
         if kind in (_LIBRARY, _STANDARD):
             if "<" not in frame.f_code.co_qualname:
@@ -219,8 +223,10 @@ def classify(filename: str) -> int:
         return _IMPORT
     if filename.startswith(_HERE):
         module = filename.removeprefix(_HERE).partition(os.sep)[0]
-        is_between = module.removesuffix(".py") in _BETWEEN
-        return _WATCHING if is_between else _OURS
+        name = module.removesuffix(".py")
+        if name in _CALLERS:
+            return _CALLING
+        return _WATCHING if name in _BETWEEN else _OURS
     if "__autograph_generated_file" in filename:
         return _GENERATED
     if filename.startswith("<"):

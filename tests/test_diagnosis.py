@@ -529,9 +529,23 @@ def test_shown_in_a_notebook_and_as_a_picture():
     assert [one["name"] for one in values["rungs"]][-1] == "fresh process"
 
 
+TYPED = """
+def typed():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(x, x, verbose=0)
+"""
+
+
 def test_fresh_process():
-    """The last rung: equal in another interpreter."""
-    found = kr.diagnose(seeded)
+    """The last rung: equal in another interpreter.
+
+    Also for code without a file, as `python -c` has it.
+    """
+    names = {"keras": keras, "x": X}
+    exec(compile(TYPED, "<string>", "exec"), names)
+    found = kr.diagnose(names["typed"])
     assert found.reproducible, str(found)
     assert statuses(found) == ["equal"] * 5
 
