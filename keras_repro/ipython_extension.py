@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras_repro.patches import Patches
+from keras_repro.phrases import count_of
 
 _TRAINING = ("fit", "train_on_batch")
 
@@ -23,15 +24,11 @@ class _Cell:
     """A cell that has been run.
 
     Args:
-        runs: How often.
-        trained: Checksums of the models as it left them.
-        results: The same, in order.
+        trained: The models that it has trained.
+        results: Their checksums as its last run left them, in order.
     """
 
-    runs: int = 0
-    trained: weakref.WeakKeyDictionary[Any, str] = field(
-        default_factory=weakref.WeakKeyDictionary
-    )
+    trained: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
     results: list[str] = field(default_factory=list)
 
 
@@ -45,14 +42,17 @@ class ReproMagic:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._cells: dict[str, _Cell] = {}
+        # Checksums of models as the last cell left them.
+        self._left: weakref.WeakKeyDictionary[Any, str] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def repro(self, line: str, cell: str) -> None:
         """Run a cell, and say what a second run of it does to its models.
 
-        Where the cell was run before, and trains a model that still holds
-        what the run before has made of it, a `RerunWarning` says so. At the
-        end it is told whether the models are the same, bit for bit, as the
-        last time.
+        Where the cell was run before, and trains the same model again that
+        was not reset since, a `RerunWarning` says so. At the end it is told
+        whether the models are the same, bit for bit, as the last time.
         """
         if line.strip():
             raise ValueError(
@@ -60,7 +60,6 @@ class ReproMagic:
                 f"Received: {line.strip()!r}. Put the code below it."
             )
         known = self._cells.setdefault(self._name_cell(cell), _Cell())
-        known.runs += 1
         trained: list[Any] = []
         patches = Patches()
         hook = self._watch(known, trained, patches)
@@ -107,20 +106,25 @@ class ReproMagic:
         return train
 
     def _check(self, known: _Cell, model: Any) -> None:
-        """Warn where a model still holds what this cell made of it."""
+        """Warn where this cell has trained a model, and nobody reset it."""
         from keras_repro.checksums import compute_checksum
 
-        before = known.trained.get(model)
-        if known.runs < 2 or before is None or not model.built:
+        if model not in known.trained or not model.built:
             return
-        if compute_checksum(model) != before:
-            return  # It was reset, rebuilt or loaded since.
         steps = _count_steps(model)
+        made = count_of(steps, "step")
+        if compute_checksum(model) == self._left.get(model):
+            told = "is trained already"
+            told += f" for {made}: it goes on from there" if steps else ""
+        elif steps:
+            told = f"has other weights since, and the optimizer of {made}"
+        else:
+            return
         warnings.warn(
             f"This cell was run before and trains {model.name!r} again, which "
-            f"is trained already{steps}: it goes on from there. Call "
-            "`model.reset()` first (of a `keras_repro.ReproducibleModel`), or "
-            "build and compile the model in this cell.",
+            f"{told}. Call `model.reset()` first (of a "
+            "`keras_repro.ReproducibleModel`), or build and compile the model "
+            "in this cell.",
             RerunWarning,
             stacklevel=3,
         )
@@ -129,7 +133,8 @@ class ReproMagic:
         from keras_repro.checksums import compute_checksum
 
         results = [compute_checksum(model) for model in trained]
-        known.trained.update(zip(trained, results, strict=True))
+        known.trained.update(trained)
+        self._left.update(zip(trained, results, strict=True))
         if known.results:
             same = results == known.results
             told = "the same models" if same else "other models"
@@ -138,14 +143,13 @@ class ReproMagic:
         known.results = results
 
 
-def _count_steps(model: Any) -> str:
+def _count_steps(model: Any) -> int:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
-        return ""
+        return 0
     import keras
 
-    steps = int(keras.ops.convert_to_numpy(optimizer.iterations))
-    return f" for {steps} steps" if steps else ""
+    return int(keras.ops.convert_to_numpy(optimizer.iterations))
 
 
 def load_ipython_extension(ipython: Any) -> None:

@@ -157,11 +157,9 @@ def explain_difference(
     )
     resorts = last_resorts(first.notes)
     tell(f"they differ; {len(seen)} suspected, experiments begin")
-
-    def tell_experiment(holds: Holds) -> None:
-        tell(describe_experiment(len(laboratory.records) + 1, holds))
-
-    search = Search(laboratory, first, budget, tell_experiment)
+    search = Search(
+        laboratory, first, budget, _experiment_teller(laboratory, tell)
+    )
     findings = search.run(seen, resorts)
     is_unknown = not findings.agreed and not findings.open
     parting = None
@@ -173,6 +171,17 @@ def explain_difference(
     if is_unknown:
         shown = [explainer.give_up(findings)]
     return Explanation(tuple(shown), tuple(suspects), findings)
+
+
+def _experiment_teller(
+    laboratory: ScriptLaboratory, tell: Callable[[str], None]
+) -> Callable[[Holds], None]:
+    """Says before each experiment which run it is, and what it holds."""
+
+    def tell_experiment(holds: Holds) -> None:
+        tell(describe_experiment(len(laboratory.records) + 1, holds))
+
+    return tell_experiment
 
 
 def _trace(
@@ -234,7 +243,10 @@ class _Verification:
             f"{len(seen)} differences can be tried"
         )
         search = Search(
-            laboratory, first, self._request.budget, self._tell_experiment
+            laboratory,
+            first,
+            self._request.budget,
+            _experiment_teller(self._laboratory, self._tell),
         )
         findings = search.run(seen, ())
         shown, suspects = laboratory.explain(findings)
@@ -291,10 +303,6 @@ class _Verification:
             suspects=found.suspects,
             findings=found.findings,
         )
-
-    def _tell_experiment(self, holds: Holds) -> None:
-        number = len(self._laboratory.records) + 1
-        self._tell(describe_experiment(number, holds))
 
     def _conclude(
         self,

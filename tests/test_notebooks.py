@@ -60,11 +60,13 @@ def test_cell_that_goes_on(run):
     assert "RerunWarning" not in run(cell)
     output = run(cell)
     assert "RerunWarning" in output
-    assert "trained already for 1 steps" in output
+    assert "trained already for 1 step:" in output
     assert "other models as the last time" in output
     # Another cell may go on with it on purpose.
     other = "%%repro\n# go on\n" + FIT.format("model")
     assert "RerunWarning" not in run(other)
+    # What it made is not undone when the first is run again.
+    assert "trained already for 3 steps:" in run(cell)
 
 
 @pytest.mark.requires_backend
@@ -92,13 +94,19 @@ def test_cell_that_begins_anew(run, before, cell):
 
 
 @pytest.mark.requires_backend
-def test_weights_that_were_loaded_since(run):
-    """A model that was changed since is no trained one of this cell."""
+def test_weights_that_were_put_back(run):
+    """Weights that were put back leave the optimizer where it was."""
     run(MODEL + "model = build()\nstart = model.get_weights()")
     cell = "%%repro\n" + FIT.format("model")
     run(cell)
     run("model.set_weights(start)")
+    assert "has other weights since, and the optimizer of 1 step" in run(cell)
+    # Nothing of the first training is left of a new optimizer and its start.
+    run("model.set_weights(start)\nmodel.compile('sgd', 'mse')")
     assert "RerunWarning" not in run(cell)
+    # A new optimizer alone trains on what is there.
+    run("model.compile('sgd', 'mse')")
+    assert "is trained already. Call" in run(cell)
 
 
 @pytest.mark.requires_backend
