@@ -1,6 +1,9 @@
 """The examples run, and print what the documentation says they print."""
 
 import importlib.util
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -230,3 +233,36 @@ def test_offline_a_simulated_fleet_says_so(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(turbofan_data, "URL", "file:///nowhere/archive.zip")
     assert "simulated" in turbofan_data.get_fleet().origin
     assert "could not be downloaded" in capsys.readouterr().out
+
+
+@pytest.mark.requires_backend("jax")
+def test_mystery_is_explained(tmp_path):
+    """Both causes of the seeded script are named, at their lines."""
+    script = ROOT / "examples" / "mystery.py"
+    answer = tmp_path / "verdict.json"
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "PYTHONHASHSEED"
+    }
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "keras_repro", "verify"),
+            *("--json", answer, script, "--epochs", "1"),
+        ],
+        cwd=ROOT,
+        env=environment,
+        check=False,
+    )
+    assert result.returncode == 1
+    lines = script.read_text().splitlines()
+    places = [
+        f"examples/mystery.py:{number}"
+        for number, line in enumerate(lines, 1)
+        if "default_rng()" in line or "for name in sensors" in line
+    ]
+    causes = json.loads(answer.read_text())["causes"]
+    assert [(one["kind"], one["location"]) for one in causes] == [
+        ("entropy", places[0]),
+        ("hash_order", places[1]),
+    ]
