@@ -162,7 +162,9 @@ class Explainer:
         others = [
             self._show(other.place) or ""
             for other in one.notes
-            if other.order > note.order and other.place != note.place
+            if other.order > note.order
+            and other.place != note.place
+            and not is_installed(other.site.file)
         ]
         others = list(dict.fromkeys(others))
         if others:
