@@ -196,10 +196,12 @@ class CallRecorder:
         result = asked.run()
         with self._audit.muted():
             after = read_rate(asked.model)
-        told = f"the learning rate was {before}, and is {after} since"
-        changed = None not in (before, after) and before != after
-        traps = (_make_trap(LOADED_RATE, told),) if changed else ()
-        self._write(begun(traps=traps))
+        traps = []
+        if before is not None and after is not None and before != after:
+            # Rates are single precision, and shown as they were typed.
+            told = f"the learning rate was {before:.6g}, and is {after:.6g} now"
+            traps.append(_make_trap(LOADED_RATE, told))
+        self._write(begun(traps=tuple(traps)))
         return result
 
     def _count(self, method: str, model: Any) -> int:
