@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -153,6 +153,15 @@ class Audit:
     def is_seeded(self, generator: str) -> bool:
         """Whether the program has seeded a global generator."""
         return generator in self._seeded
+
+    def forget_seeding(self) -> Callable[[], None]:
+        """The generators start anew, unseeded; what undoes it is returned."""
+        before, self._seeded = self._seeded, set()
+
+        def undo() -> None:
+            self._seeded = before
+
+        return undo
 
     def note_draw(self, generator: str) -> None:
         """A number was drawn from a global generator."""

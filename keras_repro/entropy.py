@@ -24,6 +24,7 @@ class Entropy:
         self._counters: dict[tuple[str, str], Iterator[int]] = {}
         self._branch = b""
         self._num_forks = 0
+        self._num_inside = itertools.count()
 
     def draw(self, name: str, place: str, num_bytes: int) -> bytes:
         """Draw bytes.
@@ -60,6 +61,14 @@ class Entropy:
         key = self._keys[generator] + self._branch
         digest = hashlib.sha256(key + generator.encode()).digest()
         return int.from_bytes(digest, "little")
+
+    def derive_keys(self) -> dict[str, str]:
+        """The keys of a watch within this one, held where ours are held."""
+        asked = b"inside %d" % next(self._num_inside)
+        return {
+            name: hashlib.sha256(key + self._branch + asked).hexdigest()
+            for name, key in self._keys.items()
+        }
 
     def follow_forks(self) -> None:
         """Have a child process draw other bytes than its parent."""

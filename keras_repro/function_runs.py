@@ -24,9 +24,9 @@ from keras_repro.calls import FIT, HIDDEN, CallFile
 from keras_repro.causes import SAME_ORDER
 from keras_repro.checksums import compute_checksum
 from keras_repro.experiments import Holds
-from keras_repro.laboratory import hold, make_keys
+from keras_repro.laboratory import hold
 from keras_repro.notes import DRAW, SEED, Note, NoteFile, load_notes
-from keras_repro.plans import Plan
+from keras_repro.plans import Plan, make_keys
 from keras_repro.script_calls import (
     Asked,
     CallRecorder,
@@ -37,7 +37,7 @@ from keras_repro.script_calls import (
 from keras_repro.seeding import RngState, capture_rng
 from keras_repro.sites import Site
 from keras_repro.training import bind
-from keras_repro.watching import Watch
+from keras_repro.watching import Watch, inherit_keys
 
 START, WHOLE = "start", "whole"
 TRAINING = (FIT, "train_on_batch")
@@ -116,7 +116,8 @@ class FunctionLaboratory:
         self._num_runs += 1
         folder = self._folder / str(self._num_runs)
         folder.mkdir()
-        plan = Plan(folder=str(folder), keys=make_keys())
+        keys = inherit_keys() or make_keys()
+        plan = Plan(folder=str(folder), keys=keys)
         if holds:
             plan = hold(plan, self.records[0].plan, holds)
         record = self._call(plan, validates=validates)

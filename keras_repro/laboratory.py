@@ -18,7 +18,7 @@ from keras_repro.call_mismatches import (
 from keras_repro.experiments import Holds
 from keras_repro.kept_files import as_before
 from keras_repro.notes import Note, load_notes
-from keras_repro.plans import KEYED, Plan
+from keras_repro.plans import KEYED, Plan, make_keys
 from keras_repro.processes import Launcher, Outcome
 from keras_repro.switches import find_backend, switches_for
 
@@ -100,11 +100,6 @@ class Settings:
             num_cores=self.num_cores or other.num_cores,
             deterministic=self.deterministic or other.deterministic,
         )
-
-
-def make_keys() -> dict[str, str]:
-    """Fresh keys: what an unseeded program starts from."""
-    return {name: secrets.token_hex(32) for name in KEYED}
 
 
 def hold(plan: Plan, first: Plan, holds: Holds) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import Any, Self
 # The generators that a process starts anew, each from a key of its own.
 KEYED = ("python", "numpy", "torch", "tensorflow", "entropy")
 _PLAN = "plan.json"
+
+
+def make_keys() -> dict[str, str]:
+    """Fresh keys: what an unseeded program starts from."""
+    return {name: secrets.token_hex(32) for name in KEYED}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from keras_repro.audit import Audit, Sink
@@ -13,6 +14,18 @@ from keras_repro.plans import Plan
 from keras_repro.sources import BY_MODULE, STANDARD
 from keras_repro.sources.files import FileWatcher
 from keras_repro.sources.watcher import Watcher
+
+Action = Callable[[Any], None]
+# Such as a diagnosis within a script that is verified; the innermost last.
+_under_way: list[Watch] = []
+
+
+def inherit_keys() -> dict[str, str] | None:
+    """Keys from the watch that is under way; `None` where there is none.
+
+    What is unseeded in there is then held still where that watch holds it.
+    """
+    return _under_way[-1].derive_keys() if _under_way else None
 
 
 class Watch:
@@ -36,12 +49,28 @@ class Watch:
         self._watcher = Watcher(self.audit, plan, self._files)
         self.patches = self._watcher.patches
 
-    def start(self, *more: Mapping[str, Callable[[Any], None]]) -> None:
+    def start(self, *more: Mapping[str, Action]) -> None:
         """Begin to watch; libraries are watched once they are imported.
 
         Args:
             *more: By the name of a module, what to do with it then.
         """
+        try:
+            with ExitStack() as stack:  # What we set ourselves is no seeding.
+                for outer in _under_way:
+                    stack.enter_context(outer.audit.muted())
+                    self.patches.also_undo(outer.audit.forget_seeding())
+                self._start(more)
+        except BaseException:
+            self.patches.undo()
+            raise
+        _under_way.append(self)
+
+    def derive_keys(self) -> dict[str, str]:
+        """Keys for a watch within this one."""
+        return self._watcher.entropy.derive_keys()
+
+    def _start(self, more: Iterable[Mapping[str, Action]]) -> None:
         for watch in STANDARD:
             watch(self._watcher)
         if self._files is not None:
@@ -51,12 +80,10 @@ class Watch:
             name: self._make_action(watch) for name, watch in BY_MODULE.items()
         }
         hook = ImportHook(_join_actions(watching, *more))
-        hook.install(also_loaded=True)
         self.patches.also_undo(hook.remove)
+        hook.install(also_loaded=True)
 
-    def _make_action(
-        self, watch: Callable[[Watcher, Any], None]
-    ) -> Callable[[Any], None]:
+    def _make_action(self, watch: Callable[[Watcher, Any], None]) -> Action:
         def act(module: Any) -> None:
             with self.audit.muted():  # What we do to a library ourselves.
                 watch(self._watcher, module)
@@ -70,6 +97,7 @@ class Watch:
     def stop(self) -> None:
         """Put everything back."""
         self.patches.undo()
+        _under_way.remove(self)
 
 
 def _load_replayed(plan: Plan) -> dict[tuple[str, str], list[Any]]:
@@ -83,12 +111,12 @@ def _load_replayed(plan: Plan) -> dict[tuple[str, str], list[Any]]:
 
 
 def _join_actions(
-    *many: Mapping[str, Callable[[Any], None]],
-) -> dict[str, Callable[[Any], None]]:
+    *many: Mapping[str, Action],
+) -> dict[str, Action]:
     """One action for each module, which does all of them in order."""
     names = dict.fromkeys(name for actions in many for name in actions)
 
-    def join(name: str) -> Callable[[Any], None]:
+    def join(name: str) -> Action:
         parts = [actions[name] for actions in many if name in actions]
 
         def act(module: Any) -> None:

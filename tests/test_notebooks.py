@@ -23,8 +23,10 @@ FIT = "{}.fit(x, x[:, :1], verbose=0)\n"
 
 
 @pytest.fixture
-def shell():
+def shell(monkeypatch):
     """IPython's shell with the extension loaded; both are gone afterwards."""
+    # It warns where another environment is active than that of this Python.
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell.instance()

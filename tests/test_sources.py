@@ -23,7 +23,7 @@ from keras_repro.notes import (
     THREADS,
 )
 from keras_repro.plans import KEYED, Plan
-from keras_repro.watching import Watch
+from keras_repro.watching import Watch, inherit_keys
 
 HERE = __file__
 FIXED = {name: f"{number:02d}" * 32 for number, name in enumerate(KEYED, 10)}
@@ -288,6 +288,51 @@ def test_pools_are_noted_and_held(watch):
         found = concurrent.futures.as_completed(waiting)
         assert [one.result() for one in found] == list(range(20))
     assert as_completed is concurrent.futures.as_completed
+
+
+def test_watch_within_another(watch):
+    """Each notes what is drawn within both; what the outer holds is held."""
+
+    def draw():
+        with Watched(Plan(folder="", keys=inherit_keys())) as inner:
+            drawn = random.random(), np.random.rand(), np.random.default_rng()
+            assert isinstance(drawn[2], np.random.Generator)
+            np.random.PCG64()
+            found = inner.find(DRAW), inner.find(ENTROPY)
+        return drawn[:2], drawn[2].random(), found
+
+    keys = {name: key[::-1] for name, key in FIXED.items()}
+    with watch() as outer:
+        random.seed(1)  # Does not reach into the inner watch.
+        first, second = draw(), draw()
+        after = random.random()
+        assert outer.find(DRAW) == {"python": 2, "numpy": 2}
+    drawn = {"numpy.random.default_rng": 1, "numpy.random.PCG64": 1}
+    assert first[2] == ({"python": 1, "numpy": 1}, drawn)
+    assert first[:2] != second[:2]
+    with watch():
+        random.seed(1)
+        assert (draw(), draw(), random.random()) == (first, second, after)
+    with watch(keys=keys):  # The twin: not held.
+        assert draw()[0] != first[0]
+    assert inherit_keys() is None
+    assert type(random._inst) is random.Random
+    assert type(np.random.PCG64) is type
+
+
+def test_start_that_fails_puts_everything_back(watch):
+    """Whatever ends a start: nothing stays replaced."""
+    before = [vars(one).copy() for one in (random, os, np.random, time)]
+    finders = list(sys.meta_path)
+
+    def fail(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watch().watch.start({"numpy.random": fail})
+    assert [vars(one) for one in (random, os, np.random, time)] == before
+    assert sys.meta_path == finders
+    assert inherit_keys() is None
 
 
 def test_freed_place_draws_anew(watch):

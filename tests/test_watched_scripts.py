@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_repro.laboratory import make_keys
 from keras_repro.notes import CLOCK, ENTROPY, LISTING, READ, WRITE, load_notes
-from keras_repro.plans import Plan
+from keras_repro.plans import Plan, make_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTER = ROOT / "keras_repro" / "__main__.py"

@@ -89,8 +89,10 @@ def _watch_maker(
     original: Any = getattr(owners[0], name)
     full_name = f"numpy.random.{name}"
 
-    class Meta(type):
-        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+    outer: Any = type(original)  # Another watch's, where one is under way.
+
+    class Meta(outer):  # type: ignore[misc]
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
             if cls is not watched:
                 return super().__call__(*args, **kwargs)
             key = "entropy" if name == "SeedSequence" else "seed"
@@ -100,15 +102,15 @@ def _watch_maker(
                 kwargs[key] = take(full_name, kwargs.get(key))
             return original(*args, **kwargs)
 
-        def __instancecheck__(cls, instance: Any) -> bool:
+        def __instancecheck__(cls, instance: Any) -> bool:  # noqa: N805
             if cls is watched:
                 return isinstance(instance, original)
-            return super().__instancecheck__(instance)
+            return bool(super().__instancecheck__(instance))
 
-        def __subclasscheck__(cls, subclass: Any) -> bool:
+        def __subclasscheck__(cls, subclass: Any) -> bool:  # noqa: N805
             if cls is watched:
                 return issubclass(subclass, original)
-            return super().__subclasscheck__(subclass)
+            return bool(super().__subclasscheck__(subclass))
 
     watched = Meta(
         name,
@@ -143,8 +145,11 @@ def _make_watched_state(watcher: Watcher, module: Any, generator: Any) -> Any:
 
         @functools.wraps(original)
         def draw(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if audit.is_seeded("numpy"):
+                return original(self, *args, **kwargs)
             audit.note_draw("numpy")
-            value = original(self, *args, **kwargs)
+            with audit.muted():  # Some draw by way of others, such as `rand`.
+                value = original(self, *args, **kwargs)
             if watcher.is_freed("numpy"):
                 return original(fresh, *args, **kwargs)
             return value

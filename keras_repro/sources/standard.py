@@ -18,8 +18,11 @@ def watch_random(watcher: Watcher) -> None:
 
     The global generator starts from the key `python`.
     """
+    if _instance is None:  # Only in a Python that has no such attribute.
+        return
     audit, patches = watcher.audit, watcher.patches
-    base, seed_instance = random.Random, random.Random.seed
+    base: Any = type(_instance)  # Another watch's, where one is under way.
+    seed_instance = random.Random.seed
     fresh = random.Random()
 
     def seed(self: Any, a: Any = None, version: int = 2) -> None:
@@ -30,17 +33,17 @@ def watch_random(watcher: Watcher) -> None:
             a = audit.note_seed("", "random.Random", a)
         return seed_instance(self, a, version)
 
-    class WatchedRandom(base):  # type: ignore[misc, valid-type]
+    class WatchedRandom(base):  # type: ignore[misc]
         """The global generator; it is seeded, drawn from and set here."""
 
         def random(self) -> float:
             audit.note_draw("python")
-            value = base.random(self)
+            value: float = base.random(self)
             return fresh.random() if watcher.is_freed("python") else value
 
         def getrandbits(self, k: int, /) -> int:
             audit.note_draw("python")
-            value = base.getrandbits(self, k)
+            value: int = base.getrandbits(self, k)
             if watcher.is_freed("python"):
                 return fresh.getrandbits(k)
             return value
@@ -61,8 +64,6 @@ def watch_random(watcher: Watcher) -> None:
             audit.note_state_put("python", state)
             base.setstate(self, state)
 
-    if _instance is None:  # Only in a Python that has no such attribute.
-        return
     seed_instance(_instance, watcher.entropy.start_of("python"))
     patches.replace(random.Random, "seed", seed)
     _instance.__class__ = WatchedRandom

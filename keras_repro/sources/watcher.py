@@ -46,7 +46,7 @@ class Watcher:
     def is_freed(self, generator: str) -> bool:
         """Whether the place that draws now is let draw anew."""
         freed = self.plan.freed
-        if not freed or self.audit.is_muted:
+        if not freed or self.audit.is_muted or self.audit.is_seeded(generator):
             return False
         site = find_site()
         return site is not None and f"{generator} {site.place}" in freed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from keras_repro.notes import OP, PARALLEL, THREADS
@@ -111,7 +112,9 @@ def watch_count(
     """
     setter, held = getattr(owner, attribute), watcher.plan.num_threads
     if held is not None:
-        setter(held)
+        # Some refuse a number once they have begun to compute.
+        with suppress(RuntimeError):
+            setter(held)
 
     @functools.wraps(setter)
     def set_count(number: int) -> Any:
