@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 keras.utils.set_random_seed(1)
-free = 1 + int(time.monotonic()) % 31
+free = 2 + int(time.monotonic()) % 31
 tf.config.threading.set_intra_op_parallelism_threads(free)  # <- thread_count
-values = tf.random.normal((4_000_000,))
-x = np.random.normal(size=(64, 4)).astype("float32")
-x[:, 0] = float(tf.reduce_sum(values)) + float(tf.reduce_sum(values**2))
+values = tf.random.normal((16, 1_000_000))
+x = np.random.normal(size=(16, 4)).astype("float32")
+x[:, 0] = [float(tf.reduce_sum(row)) for row in values]
 model = keras.Sequential(
     [
         keras.Input((4,)),
@@ -21,4 +21,4 @@ model = keras.Sequential(
     ]
 )
 model.compile("adam", "mse")
-model.fit(x, x[:, :1], epochs=2, batch_size=16, shuffle=False, verbose=0)
+model.fit(x, x[:, :1], epochs=2, batch_size=4, shuffle=False, verbose=0)

@@ -10,9 +10,9 @@ import torch
 keras.utils.set_random_seed(1)
 free = 1 + int(time.monotonic()) % 31
 torch.set_num_threads(free)  # <- thread_count
-values = torch.randn(4_000_000)
-x = np.random.normal(size=(64, 4)).astype("float32")
-x[:, 0] = values.sum().item() + values.mul(values).sum().item()
+values = torch.randn(16, 1_000_000)
+x = np.random.normal(size=(16, 4)).astype("float32")
+x[:, 0] = [row.sum().item() for row in values]
 model = keras.Sequential(
     [
         keras.Input((4,)),
@@ -21,4 +21,4 @@ model = keras.Sequential(
     ]
 )
 model.compile("adam", "mse")
-model.fit(x, x[:, :1], epochs=2, batch_size=16, shuffle=False, verbose=0)
+model.fit(x, x[:, :1], epochs=2, batch_size=4, shuffle=False, verbose=0)
