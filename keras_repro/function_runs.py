@@ -52,6 +52,10 @@ class _ReachedError(BaseException):
     No `Exception`, so that a program's own handlers let it pass.
     """
 
+    def __init__(self, recorder: Any) -> None:
+        super().__init__()
+        self.recorder = recorder
+
 
 @dataclass(frozen=True)
 class FunctionRecord:
@@ -168,8 +172,9 @@ class FunctionLaboratory:
         before = capture_rng()
         try:
             self._train()
-        except _ReachedError:
-            pass
+        except _ReachedError as reached:
+            if reached.recorder is not recorder:  # A watch around us ends.
+                raise
         finally:
             moved = _find_moved(before, capture_rng())
             watch.finish()
@@ -278,7 +283,7 @@ class _StartRecorder(_WholeRecorder):
         self._write(
             begun(state=state, data=checksum, results=results, traps=traps)
         )
-        raise _ReachedError
+        raise _ReachedError(self)
 
     def _audit_step(
         self, model: Any, call: dict[str, Any], outline: data.DataOutline

@@ -44,11 +44,12 @@ class ImportHook:
         self, name: str, path: Any = None, target: Any = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Find a module that is waited for; `None` for any other."""
-        if name not in self._actions:
+        if name not in self._actions or self not in sys.meta_path:
             return None
-        for finder in sys.meta_path:
+        # Not those before us: they may be asking us just now.
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             find = getattr(finder, "find_spec", None)
-            if finder is self or find is None:
+            if find is None:
                 continue
             spec: importlib.machinery.ModuleSpec | None = find(
                 name, path, target
@@ -62,7 +63,9 @@ class ImportHook:
         execute = loader.exec_module
 
         def exec_module(module: types.ModuleType) -> None:
-            del loader.exec_module  # The class has its own.
+            # The class has its own; another hook may have gone back to it.
+            with suppress(AttributeError):
+                del loader.exec_module
             execute(module)
             action(module)
 

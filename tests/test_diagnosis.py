@@ -461,6 +461,21 @@ def test_program_is_left_as_it_was():
     assert sys.meta_path == finders
 
 
+def test_diagnosis_within_a_diagnosis():
+    """The outer one names what is unseeded inside, as the inner one does."""
+    inner = []
+
+    def ask():
+        inner.append(diagnose(unseeded_data))
+
+    found = diagnose(ask)
+    for one in (found, *inner):
+        assert [(cause.kind, cause.location) for cause in one.causes] == [
+            (UNSEEDED, line_of(unseeded_data, "# drawn here"))
+        ], one
+    assert diagnose(lambda: diagnose(seeded)).reproducible
+
+
 def test_error_of_the_training():
     """What `train` raises comes out as it is, and all is put back."""
     own = keras.Model.fit

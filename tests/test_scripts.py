@@ -281,13 +281,27 @@ def test_import_hook_leaves_no_trace(tmp_path, monkeypatch):
     (tmp_path / "watched_by_a_test.py").write_text("value = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     seen = []
-    hook = ImportHook({"watched_by_a_test": lambda one: seen.append(one.value)})
-    monkeypatch.setattr(sys, "meta_path", [hook, *sys.meta_path])
+
+    def make(name):
+        def act(module):
+            seen.append((name, module))
+
+        return ImportHook({"watched_by_a_test": act})
+
+    first, second = make("first"), make("second")
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    first.install()
+    second.install()  # Both are told, the later one last.
     import watched_by_a_test
 
-    assert seen == [1]
-    assert "exec_module" not in vars(watched_by_a_test.__loader__)
-    assert hook.find_spec("another") is None
+    module = watched_by_a_test
+    assert seen == [("first", module), ("second", module)]
+    assert module.value == 1
+    assert "exec_module" not in vars(module.__loader__)
+    assert first.find_spec("another") is None
+    second.remove()
+    assert second.find_spec("watched_by_a_test") is None
+    monkeypatch.delitem(sys.modules, "watched_by_a_test")
 
 
 def test_names_of_later_fits(tmp_path):
