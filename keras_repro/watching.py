@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from keras_repro.audit import Audit, Sink
@@ -26,6 +26,15 @@ def inherit_keys() -> dict[str, str] | None:
     What is unseeded in there is then held still where that watch holds it.
     """
     return _under_way[-1].derive_keys() if _under_way else None
+
+
+@contextmanager
+def _all_muted() -> Iterator[None]:
+    """What we do to a library ourselves is noted by nobody."""
+    with ExitStack() as stack:
+        for one in _under_way:
+            stack.enter_context(one.audit.muted())
+        yield
 
 
 class Watch:
@@ -56,10 +65,9 @@ class Watch:
             *more: By the name of a module, what to do with it then.
         """
         try:
-            with ExitStack() as stack:  # What we set ourselves is no seeding.
-                for outer in _under_way:
-                    stack.enter_context(outer.audit.muted())
-                    self.patches.also_undo(outer.audit.forget_seeding())
+            for outer in _under_way:
+                self.patches.also_undo(outer.audit.forget_seeding())
+            with _all_muted():
                 self._start(more)
         except BaseException:
             self.patches.undo()
@@ -85,7 +93,7 @@ class Watch:
 
     def _make_action(self, watch: Callable[[Watcher, Any], None]) -> Action:
         def act(module: Any) -> None:
-            with self.audit.muted():  # What we do to a library ourselves.
+            with self.audit.muted(), _all_muted():
                 watch(self._watcher, module)
 
         return act
@@ -97,7 +105,8 @@ class Watch:
     def stop(self) -> None:
         """Put everything back."""
         self.patches.undo()
-        _under_way.remove(self)
+        if self in _under_way:
+            _under_way.remove(self)
 
 
 def _load_replayed(plan: Plan) -> dict[tuple[str, str], list[Any]]:

@@ -315,6 +315,7 @@ def test_watch_within_another(watch):
         assert (draw(), draw(), random.random()) == (first, second, after)
     with watch(keys=keys):  # The twin: not held.
         assert draw()[0] != first[0]
+    outer.watch.stop()  # Once more changes nothing.
     assert inherit_keys() is None
     assert type(random._inst) is random.Random
     assert type(np.random.PCG64) is type
