@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +148,8 @@ def _verify(options: Namespace) -> int:
         RunWriter(options.log)  # Says now if nothing can be recorded there.
     if options.against is not None:
         load_runs(options.against)  # And here if it is no run's file.
+    if options.json is not None:
+        check_writable(Path(options.json))
     fixes = Fixes(
         seed=options.seed,
         hash_seed=options.hash_seed,
@@ -172,9 +176,9 @@ def _verify(options: Namespace) -> int:
     except ScriptError as error:
         sys.stdout.flush()
         raise MisuseError(str(error)) from error
+    print(verdict, flush=True)  # Minutes of work: before a disk may be full.
     if options.json is not None:
         write_whole(Path(options.json), _to_json(verdict.to_json()))
-    print(verdict)
     return EQUAL if verdict.reproducible else DIFFERENT
 
 
@@ -309,12 +313,31 @@ def write_whole(path: Path, text: str) -> None:
         path: The file; an older one is replaced.
         text: What it shall hold.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with _temporary_beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise now what `write_whole` would raise after minutes of work."""
+    with _temporary_beside(path) as temporary:
+        temporary.touch()
+
+
+@contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """Another name in its folder, gone afterwards; errors name the file."""
+    if path.is_dir():
+        code = errno.EISDIR
+        raise OSError(code, os.strerror(code), str(path))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # Its folder may not even be there.
+            temporary.unlink()
 
 
 def _never_fail_to_encode() -> None:

@@ -193,6 +193,8 @@ def test_script_that_hangs(verify):
         (("--seed", "-1"), "integer from 0"),
         (("--workers", "0"), "integer from 1 on"),
         (("--log", "no/such/folder/runs.jsonl"), "Create"),
+        (("--json", "no/such/folder/v.json"), "'no/such/folder/v.json' (No"),
+        (("--json", "."), "'.' (Is a directory)"),
         (("--against", "nothing.jsonl"), "must exist"),
         (("--against", "script.py"), "run's file"),
         (("--nothing",), "unrecognized arguments: --nothing"),
