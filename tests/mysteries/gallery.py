@@ -162,7 +162,9 @@ def judge(mystery, backend, answer):
     """What is wrong with an answer, in words; empty if it is right."""
     expected = mystery.expected(backend)
     wants = 1 if mystery.group in ("", ELSEWHERE) else 0
-    if answer.verdict is None or answer.code != wants:
+    if answer.verdict is None:
+        return f"no verdict, exit code {answer.code}"
+    if answer.code != wants:
         return f"exit code {answer.code}, not {wants}"
     found = answer.find("causes")
     others = answer.find("suspects", "traps")
