@@ -140,6 +140,7 @@ def _run(options: Namespace) -> int:
 
 def _verify(options: Namespace) -> int:
     from keras_repro.laboratory import Fixes
+    from keras_repro.processes import ended_by_signals
     from keras_repro.run_files import RunWriter, load_runs
     from keras_repro.verification import Request, ScriptError, verify_in_folder
 
@@ -170,9 +171,10 @@ def _verify(options: Namespace) -> int:
         environment=_make_environment(options),
     )
     try:
-        verdict = verify_in_folder(
-            request, _say_nothing if options.quiet else _say
-        )
+        with ended_by_signals():
+            verdict = verify_in_folder(
+                request, _say_nothing if options.quiet else _say
+            )
     except ScriptError as error:
         sys.stdout.flush()
         raise MisuseError(str(error)) from error

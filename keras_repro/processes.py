@@ -80,6 +80,8 @@ class Launcher:
         Raises:
             KeyboardInterrupt: If the person interrupted us; the process has
                 ended then.
+            SystemExit: If we were asked to end, in `ended_by_signals`; so has
+                it then.
         """
         command = [sys.executable, str(_STARTER), str(plan.write())]
         folder = Path(plan.folder)
@@ -116,14 +118,50 @@ def _wait(process: subprocess.Popen[Any], timeout: float | None) -> bool:
         return True
     except KeyboardInterrupt:
         # The terminal has told the script as well.
-        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-            process.wait(_GRACE)
-        kill_tree(process)
+        _let_end(process)
+        raise
+    except SystemExit:
+        # Of `ended_by_signals`: nobody but us was told.
+        process.terminate()
+        _let_end(process)
         raise
     except BaseException:
         kill_tree(process)
         raise
     return False
+
+
+def _let_end(process: subprocess.Popen[Any]) -> None:
+    """Give a process the time to end by itself, and end what is left then."""
+    with contextlib.suppress(
+        subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit
+    ):
+        process.wait(_GRACE)
+    kill_tree(process)
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """In a block, what asks this process to end raises `SystemExit`.
+
+    So that the script ends with us, and our files go. For the main thread; a
+    signal that somebody handles or ignores stays theirs.
+    """
+
+    def end(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    ending = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    before = {
+        one: signal.signal(one, end)
+        for one in ending
+        if signal.getsignal(one) is signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def kill_tree(process: subprocess.Popen[Any]) -> None:

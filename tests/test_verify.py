@@ -221,16 +221,26 @@ def test_no_script():
         assert "`verify` must be given a script" in result.stderr
 
 
-def test_interrupt(tmp_path):
-    """Ctrl-C reaches the script, ends us, and leaves no folder behind."""
+@pytest.mark.parametrize(
+    ("number", "everybody", "told", "code"),
+    [
+        # Ctrl-C reaches the script and us; a scheduler ends us alone.
+        (signal.SIGINT, True, "KeyboardInterrupt", 130),
+        (signal.SIGTERM, False, "SystemExit", 143),
+        (signal.SIGHUP, False, "SystemExit", 129),
+    ],
+)
+def test_signals(tmp_path, number, everybody, told, code):
+    """What ends us ends the script, in its own way, and leaves no folder."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
         "try:\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(50)\n"
-        "except KeyboardInterrupt:\n"
-        "    print('interrupted', flush=True)\n"
+        "except BaseException as error:\n"
+        "    print(type(error).__name__, flush=True)\n"
         "    raise\n"
     )
     temporary = tmp_path / "temporary"
@@ -249,10 +259,10 @@ def test_interrupt(tmp_path):
         start_new_session=True,
     ) as process:
         assert process.stdout.readline() == "ready\n"
-        os.killpg(process.pid, signal.SIGINT)
+        (os.killpg if everybody else os.kill)(process.pid, number)
         output, _ = process.communicate(timeout=30)
-    assert output == "interrupted\n"
-    assert process.returncode == 130
+    assert output == f"{told}\n"
+    assert process.returncode == code
     assert list(temporary.iterdir()) == []
 
 
