@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +138,7 @@ def _run(options: Namespace) -> int:
 
 def _verify(options: Namespace) -> int:
     from keras_repro.laboratory import Fixes
+    from keras_repro.line_files import check_writable
     from keras_repro.processes import ended_by_signals
     from keras_repro.run_files import RunWriter, load_runs
     from keras_repro.verification import Request, ScriptError, verify_in_folder
@@ -150,7 +149,7 @@ def _verify(options: Namespace) -> int:
     if options.against is not None:
         load_runs(options.against)  # And here if it is no run's file.
     if options.json is not None:
-        check_writable(Path(options.json))
+        check_writable(Path(options.json), replaced=True)
     fixes = Fixes(
         seed=options.seed,
         hash_seed=options.hash_seed,
@@ -315,31 +314,17 @@ def write_whole(path: Path, text: str) -> None:
         path: The file; an older one is replaced.
         text: What it shall hold.
     """
-    with _temporary_beside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+    from keras_repro.line_files import check_writable
 
-
-def check_writable(path: Path) -> None:
-    """Raise now what `write_whole` would raise after minutes of work."""
-    with _temporary_beside(path) as temporary:
-        temporary.touch()
-
-
-@contextmanager
-def _temporary_beside(path: Path) -> Iterator[Path]:
-    """Another name in its folder, gone afterwards; errors name the file."""
-    if path.is_dir():
-        code = errno.EISDIR
-        raise OSError(code, os.strerror(code), str(path))
+    check_writable(path, replaced=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with suppress(OSError):  # Its folder may not even be there.
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def _never_fail_to_encode() -> None:

@@ -24,7 +24,6 @@ class Entropy:
         self._counters: dict[tuple[str, str], Iterator[int]] = {}
         self._branch = b""
         self._num_forks = 0
-        self._num_inside = itertools.count()
 
     def draw(self, name: str, place: str, num_bytes: int) -> bytes:
         """Draw bytes.
@@ -64,10 +63,8 @@ class Entropy:
 
     def derive_keys(self) -> dict[str, str]:
         """The keys of a watch within this one, held where ours are held."""
-        asked = b"inside %d" % next(self._num_inside)
         return {
-            name: hashlib.sha256(key + self._branch + asked).hexdigest()
-            for name, key in self._keys.items()
+            name: self.draw_for(name, "inside", 32).hex() for name in self._keys
         }
 
     def follow_forks(self) -> None:

@@ -17,11 +17,13 @@ _PATIENCE = 1.0
 _NEXT_STEP = "Pass the path of a file that a ChecksumCallback wrote."
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, *, replaced: bool = False) -> None:
     """Refuse a path that cannot be written, before there is anything to write.
 
     Args:
         path: A file, or where one shall be.
+        replaced: Whether another file shall take its place, which is up to
+            the directory.
 
     Raises:
         OSError: `IsADirectoryError`, `FileNotFoundError` (no directory) or
@@ -37,7 +39,8 @@ def check_writable(path: Path) -> None:
             "`path` must lie in a directory that exists. Received: "
             f"'{path}'. Create '{path.parent}' first."
         )
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    written = path if path.exists() and not replaced else path.parent
+    if not os.access(written, os.W_OK):
         raise PermissionError(
             f"`path` must be writable. Received: '{path}', which is not. "
             "Choose another place or change its permissions."

@@ -17,7 +17,7 @@ from keras_repro.sources.watcher import Watcher
 
 Action = Callable[[Any], None]
 # Such as a diagnosis within a script that is verified; the innermost last.
-_under_way: list[Watch] = []
+_under_way: list[Watcher] = []
 
 
 def inherit_keys() -> dict[str, str] | None:
@@ -25,7 +25,7 @@ def inherit_keys() -> dict[str, str] | None:
 
     What is unseeded in there is then held still where that watch holds it.
     """
-    return _under_way[-1].derive_keys() if _under_way else None
+    return _under_way[-1].entropy.derive_keys() if _under_way else None
 
 
 @contextmanager
@@ -70,13 +70,10 @@ class Watch:
             with _all_muted():
                 self._start(more)
         except BaseException:
-            self.patches.undo()
+            self.stop()
             raise
-        _under_way.append(self)
-
-    def derive_keys(self) -> dict[str, str]:
-        """Keys for a watch within this one."""
-        return self._watcher.entropy.derive_keys()
+        _under_way.append(self._watcher)
+        self.patches.also_undo(lambda: _under_way.remove(self._watcher))
 
     def _start(self, more: Iterable[Mapping[str, Action]]) -> None:
         for watch in STANDARD:
@@ -105,8 +102,6 @@ class Watch:
     def stop(self) -> None:
         """Put everything back."""
         self.patches.undo()
-        if self in _under_way:
-            _under_way.remove(self)
 
 
 def _load_replayed(plan: Plan) -> dict[tuple[str, str], list[Any]]:

@@ -283,6 +283,15 @@ def test_file_without_permission(path, monkeypatch):
         RunWriter(path)
 
 
+def test_file_to_be_replaced(path, monkeypatch):
+    """Where another file takes its place, its directory must allow that."""
+    path.touch()
+    monkeypatch.setattr(os, "access", lambda asked, _: asked == path)
+    line_files.check_writable(path)
+    with pytest.raises(PermissionError, match="Received"):
+        line_files.check_writable(path, replaced=True)
+
+
 def test_empty_file_is_a_run_file(path):
     """An empty file may be appended to."""
     path.touch()
