@@ -29,6 +29,10 @@ _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'"
 )
+_FOOTER = (
+    "Written by keras-repro. Epochs and batches are counted from 1. What the "
+    "runs recorded was compared, and nothing else."
+)
 _MOST_VARIABLES, _FEW_VARIABLES = 60, 5
 _MOST_ENTRIES = 200
 _FEW_EPOCHS, _FEW_PARTS = 30, 40
@@ -42,14 +46,14 @@ def write_comparison_page(comparison: Comparison) -> str:
     verdict = phrases.say_verdict(comparison)
     names = [_name(one) for one in (comparison.a, comparison.b)]
     grid = choose_grid(comparison, MOST_EPOCHS, MOST_PARTS)
-    return _page(
+    return make_page(
         f"{verdict} a: {names[0]}, b: {names[1]}",
         _banner(comparison, "h1"),
         _steps(comparison),
         _mismatches(comparison, _MOST_VARIABLES),
         _environment(comparison),
         _notes(comparison),
-        _section("The two runs", _runs_table(comparison)),
+        make_section("The two runs", _runs_table(comparison)),
         _distances(comparison, grid),
         write_grid(comparison, grid),
     )
@@ -67,7 +71,7 @@ def write_comparison_fragment(comparison: Comparison) -> str:
         _mismatches(comparison, _FEW_VARIABLES),
         _environment(comparison, only_likely=True),
         _notes(comparison),
-        _folded(
+        make_folded(
             "Epoch by layer",
             _distances(comparison, grid),
             write_grid(comparison, grid),
@@ -80,10 +84,12 @@ def write_comparison_fragment(comparison: Comparison) -> str:
 def write_groups_page(groups: RunGroups) -> str:
     """Groups of runs as a page of its own."""
     verdict = phrases.say_groups_verdict(groups)
-    return _page(
+    return make_page(
         verdict,
         _groups_banner(groups, "h1"),
-        _section("Which agree with which", _groups_table(groups, _MOST_RUNS)),
+        make_section(
+            "Which agree with which", _groups_table(groups, _MOST_RUNS)
+        ),
         *_groups_sections(groups, _MOST_GROUPS),
     )
 
@@ -107,7 +113,8 @@ def _style() -> Html:
     return Html(f"<style>\n{sheet.read_text('utf-8')}</style>")
 
 
-def _page(title: str, *parts: Html | None) -> str:
+def make_page(title: str, *parts: Html | None, footer: str = _FOOTER) -> str:
+    """Parts as a page of its own, with the style sheet and a last line."""
     metas = (
         {"charset": "utf-8"},
         {"http_equiv": "Content-Security-Policy", "content": _POLICY},
@@ -123,13 +130,8 @@ def _page(title: str, *parts: Html | None) -> str:
         NEWLINE,
         _style(),
     )
-    footer = element(
-        "footer",
-        "Written by keras-repro. Epochs and batches are counted from 1. What "
-        "the runs recorded was compared, and nothing else.",
-        class_="quiet",
-    )
-    main = element("main", _lines([*parts, footer]))
+    last = element("footer", footer, class_="quiet")
+    main = element("main", _lines([*parts, last]))
     body = element("body", NEWLINE, main, NEWLINE, class_="keras-repro")
     document = element("html", NEWLINE, head, NEWLINE, body, NEWLINE, lang="en")
     return f"<!DOCTYPE html>\n{document}\n"
@@ -149,19 +151,22 @@ def _lines(parts: Iterable[Html | None]) -> Html:
     )
 
 
-def _section(heading: str, *parts: Html | None, quiet: str = "") -> Html:
+def make_section(heading: str, *parts: Html | None, quiet: str = "") -> Html:
+    """A heading, with more beside it in small, and its parts."""
     more = element("span", f" {quiet}", class_="quiet") if quiet else None
     title = element("h2", heading, more)
     return element("section", title, _lines(parts))
 
 
-def _folded(summary: str, *parts: Html | None) -> Html:
+def make_folded(summary: str, *parts: Html | None) -> Html:
+    """Parts that show when their summary is clicked on."""
     return element("details", element("summary", summary), _lines(parts))
 
 
-def _table(
+def make_table(
     head: Sequence[str], rows: Iterable[Iterable[Html]], kind: str
 ) -> Html:
+    """A table that scrolls sideways where it is too wide."""
     titles = [element("th", one, scope="col") for one in head]
     body = [join(element("tr", *row), NEWLINE) for row in rows]
     table = element(
@@ -174,7 +179,8 @@ def _table(
     return element("div", table, class_="scroll", tabindex=0)
 
 
-def _list(texts: Iterable[str]) -> Html:
+def make_list(texts: Iterable[str]) -> Html:
+    """A list of sentences."""
     return element("ul", [element("li", one) for one in texts])
 
 
@@ -185,7 +191,7 @@ def _banner(comparison: Comparison, heading: str) -> Html:
     kind, mark = "different", "≠"
     if comparison.agree:
         kind, mark = ("equal", "=") if comparison.equal else ("within", "≈")
-    return _verdict(
+    return make_verdict(
         kind,
         mark,
         heading,
@@ -194,9 +200,10 @@ def _banner(comparison: Comparison, heading: str) -> Html:
     )
 
 
-def _verdict(
+def make_verdict(
     kind: str, mark: str, heading: str, text: str, more: Iterable[str] = ()
 ) -> Html:
+    """The box on top: a mark, a sentence, and what it adds."""
     title = element(
         heading, text, class_="headline" if heading == "p" else None
     )
@@ -214,13 +221,13 @@ def _name(run: Run) -> str:
 
 def _steps(comparison: Comparison) -> Html | None:
     steps = list_steps(comparison)
-    return _section("What to do next", _list(steps)) if steps else None
+    return make_section("What to do next", make_list(steps)) if steps else None
 
 
 def _notes(comparison: Comparison) -> Html | None:
     if not comparison.notes:
         return None
-    return _section("Notes", _list(comparison.notes[:_MOST_ENTRIES]))
+    return make_section("Notes", make_list(comparison.notes[:_MOST_ENTRIES]))
 
 
 def _runs_table(comparison: Comparison) -> Html:
@@ -233,12 +240,12 @@ def _runs_table(comparison: Comparison) -> Html:
         )
         for (label, x), (_, y) in zip(a, b, strict=True)
     ]
-    return _table(("", "a", "b"), rows, "facts")
+    return make_table(("", "a", "b"), rows, "facts")
 
 
 def _mismatches(comparison: Comparison, most: int) -> Html | None:
     sections = [
-        _section(
+        make_section(
             heading,
             _facts(mismatch, comparison),
             _variables(mismatch.differences, most),
@@ -278,7 +285,9 @@ def _variables(
         for one in differences[:most]
     ]
     head = ("Variable", "Role", "Agreement", "How far apart")
-    return join(_table(head, rows, "wide"), _more(len(differences) - most))
+    return join(
+        make_table(head, rows, "wide"), say_more(len(differences) - most)
+    )
 
 
 def _environment(
@@ -290,8 +299,8 @@ def _environment(
     rare = None
     if hardly and not only_likely:
         number = phrases.count_of(len(hardly), "difference")
-        rare = _folded(f"Hardly ever matters: {number}", _entries(hardly))
-    return _section(
+        rare = make_folded(f"Hardly ever matters: {number}", _entries(hardly))
+    return make_section(
         "Environments",
         _entries(may) if may else None,
         rare,
@@ -316,15 +325,15 @@ def _entries(entries: Sequence[EnvironmentDifference]) -> Html:
         for one in entries[:_MOST_ENTRIES]
     ]
     head = ("Entry", "a", "b", "Matters", "Why, and what helps")
-    table = _table(head, rows, "wide")
-    return join(table, _more(len(entries) - _MOST_ENTRIES))
+    table = make_table(head, rows, "wide")
+    return join(table, say_more(len(entries) - _MOST_ENTRIES))
 
 
 def _distances(comparison: Comparison, grid: Grid) -> Html | None:
     if comparison.equal or not comparison.agreements:
         return None
     found = phrases.find_decisive(comparison)
-    return _section(
+    return make_section(
         "Distance of each layer",
         draw_chart(grid, None if found is None else found.epoch)
         or element(
@@ -334,7 +343,8 @@ def _distances(comparison: Comparison, grid: Grid) -> Html | None:
     )
 
 
-def _more(number: int) -> Html | None:
+def say_more(number: int) -> Html | None:
+    """How many were left out, if any were."""
     if number <= 0:
         return None
     return element("p", f"and {number} more", class_="quiet")
@@ -345,7 +355,7 @@ def _more(number: int) -> Html | None:
 
 def _groups_banner(groups: RunGroups, heading: str) -> Html:
     kind, mark = ("equal", "=") if groups.agree else ("different", "≠")
-    return _verdict(kind, mark, heading, phrases.say_groups_verdict(groups))
+    return make_verdict(kind, mark, heading, phrases.say_groups_verdict(groups))
 
 
 def _groups_table(groups: RunGroups, most: int) -> Html:
@@ -367,19 +377,19 @@ def _groups_table(groups: RunGroups, most: int) -> Html:
             )
         )
     head = ("Group", "Run", "Name", "Seed", "Recorded", "Ended")
-    table = _table((*head, "Last checksum", "File"), rows, "wide")
-    return join(table, _more(len(members) - most))
+    table = make_table((*head, "Last checksum", "File"), rows, "wide")
+    return join(table, say_more(len(members) - most))
 
 
 def _groups_sections(groups: RunGroups, most: int) -> Iterator[Html | None]:
     """Each group after the first against the first."""
     for number, one in enumerate(groups.comparisons[:most], 2):
         names = f"{_name(one.b)} (b) against {_name(one.a)} (a)"
-        yield _section(
+        yield make_section(
             f"Group {number} against group 1",
             _banner(one, "p"),
-            _list(list_steps(one)),
-            _folded(
+            make_list(list_steps(one)),
+            make_folded(
                 "First mismatch and environments",
                 _mismatches(one, _FEW_VARIABLES),
                 _environment(one),
@@ -387,4 +397,4 @@ def _groups_sections(groups: RunGroups, most: int) -> Iterator[Html | None]:
             ),
             quiet=names,
         )
-    yield _more(len(groups.comparisons) - most)
+    yield say_more(len(groups.comparisons) - most)

@@ -47,7 +47,7 @@ def plot_diagnosis(diagnosis: Diagnosis) -> Any:
         ImportError: If Matplotlib is not installed (extra `plot`).
     """
     rungs = diagnosis.rungs
-    figure = _new_figure(8.0, 0.62 * len(rungs) + 1.6)
+    figure = new_figure(8.0, 0.62 * len(rungs) + 1.6)
     axes = figure.add_subplot()
     for number, rung in enumerate(rungs):
         height = len(rungs) - 1 - number
@@ -97,7 +97,7 @@ def plot_run(run: Run) -> Any:
             axes.plot(
                 xs, values, style, marker=_marker(xs), label=_label_of(member)
             )
-        _label(axes, _safe(name))
+        _label(axes, make_safe(name))
         axes.legend(frameon=False)
     if norms:
         _draw_norms(every[-1], norms)
@@ -131,7 +131,9 @@ def plot_comparison(comparison: Comparison) -> Any:
         _say(axes, text)
     else:
         _draw_distances(axes, grid, axis, comparison)
-    axes.set_title(_safe(say_verdict(comparison), 90), loc="left", fontsize=11)
+    axes.set_title(
+        make_safe(say_verdict(comparison), 90), loc="left", fontsize=11
+    )
     return figure
 
 
@@ -222,14 +224,14 @@ def _spread(values: Sequence[float]) -> float:
 def _make_axes(number: int) -> tuple[Any, list[Any]]:
     """A figure of one column."""
     number = max(number, 1)
-    figure = _new_figure(
+    figure = new_figure(
         7.5, 4.2 if number == 1 else 2.6 * number, "constrained"
     )
     every = figure.subplots(number, 1, sharex=True, squeeze=False)
     return figure, list(every[:, 0])
 
 
-def _new_figure(width: float, height: float, layout: Any = None) -> Any:
+def new_figure(width: float, height: float, layout: Any = None) -> Any:
     """A figure, without pyplot: nothing global changes."""
     try:
         from matplotlib.figure import Figure
@@ -282,7 +284,7 @@ def _label(axes: Any, name: str) -> None:
 
 def _label_of(name: str) -> str:
     """A name in a legend, which hides names that begin with `_`."""
-    return " " * name.startswith("_") + _safe(name)
+    return " " * name.startswith("_") + make_safe(name)
 
 
 def _say(axes: Any, text: str) -> None:
@@ -294,6 +296,6 @@ def _marker(xs: Sequence[int]) -> str | None:
     return "o" if len(xs) <= 30 else None
 
 
-def _safe(name: str, longest: int = 40) -> str:
+def make_safe(name: str, longest: int = 40) -> str:
     """A name that Matplotlib does not read as a formula."""
     return clean(name, longest).replace("$", r"\$")

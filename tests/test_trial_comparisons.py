@@ -1,0 +1,423 @@
+"""Studies against each other: numbers, verdicts, families, refusals."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_repro.paired_statistics import adjust_holm, count_needed_pairs
+from keras_repro.trial_comparisons import compare_trials
+from keras_repro.trial_results import TrialResults
+
+NUM = 30
+BASE = np.random.default_rng(0).normal(19, 0.5, NUM)
+NOISE = np.random.default_rng(1).normal(0, 1, (4, NUM))
+
+
+def make_results(values, name=None, **changes):
+    fields = {"seeds": range(len(values)), "scores": {"rmse": values}}
+    return TrialResults(**{**fields, "name": name, **changes})
+
+
+def shift(by, noise=0.2, row=0):
+    """Scores of the same seeds, moved by an amount and some noise."""
+    return BASE + by + noise * (NOISE[row] - NOISE[row].mean())
+
+
+A = make_results(BASE, "none")
+LOWER = make_results(shift(-0.5), "0.4")
+OPEN = make_results(shift(-0.05, 0.5), "0.2")
+FAMILY = {"none": A, "0.2": OPEN, "0.4": LOWER, "same": A}
+
+
+def first_line(thing):
+    return " ".join(str(thing).split("\n\n")[0].split("\n"))
+
+
+# --- two studies ---------------------------------------------------------
+
+
+def test_settled_difference_is_said_as_that():
+    """How much lower, in which bounds, and what a single pair would say."""
+    found = compare_trials(A, LOWER)
+    assert found.settled
+    assert found.num_more_trials is None
+    assert math.isclose(found.statistics.difference, -0.5)
+    interval, rate = found.statistics.interval, found.statistics.sign_rate
+    assert interval.high < 0
+    assert found.verdict == (
+        f"0.4 is lower by 0.500 [{-interval.high:.3f}, {-interval.low:.3f}]; "
+        f"a single pair of runs would have said so {100 * rate:.0f} times in "
+        "100."
+    )
+    assert first_line(found) == found.verdict
+
+
+def test_open_difference_is_said_with_what_would_settle_it():
+    """The twin: the bounds lie on both sides of 0."""
+    found = compare_trials(A, OPEN)
+    assert not found.settled
+    low, high = found.statistics.interval.low, found.statistics.interval.high
+    assert low < 0 < high
+    more = found.num_more_trials
+    needed = count_needed_pairs(abs(found.statistics.effect_size_paired))
+    assert more == needed - NUM
+    step = 10 ** (len(str(more)) - 2)
+    assert found.verdict == (
+        f"Not settled: 0.2 is lower by 0.05 [{-high:.2f}, {-low:.2f}]; about "
+        f"{math.ceil(more / step) * step} more seeds would settle a "
+        "difference of this size."
+    )
+
+
+def test_higher_is_said_as_lower_is():
+    """Exchanging the studies turns the words and the bounds around."""
+    found, back = compare_trials(A, LOWER), compare_trials(LOWER, A)
+    assert "none is higher by 0.500 [" in back.verdict
+    assert math.isclose(
+        back.statistics.interval.low, -found.statistics.interval.high,
+        rel_tol=0.1,
+    )  # fmt: skip
+
+
+def test_equal_scores_are_said_to_be_equal():
+    """Nothing is settled by more of them; one bit more is no longer equal."""
+    found = compare_trials(A, make_results(BASE.copy(), "again"))
+    assert found.verdict == "Equal: all 30 pairs have the same score."
+    assert found.equal
+    assert not found.settled
+    assert found.num_more_trials is None
+    scores = BASE.copy()
+    scores[3] = np.nextafter(scores[3], 99)
+    assert not compare_trials(A, make_results(scores)).equal
+
+
+def test_what_is_shown_decides():
+    """A bound beyond 0 is never shown as 0, and the other way round."""
+    found = compare_trials(A, make_results(BASE - 1e-9 - BASE * 1e-10))
+    assert found.settled
+    assert "[0.0" not in found.verdict
+    constant = compare_trials(
+        make_results(np.zeros(5)), make_results(np.full(5, 0.25))
+    )
+    assert constant.verdict == (
+        "b is higher by 0.25 [0.25, 0.25]; a single pair of runs would have "
+        "said so 100 times in 100."
+    )
+    assert constant.count_trials() == 2
+
+
+def test_differences_without_a_mean_have_nothing_to_settle():
+    """No number of seeds settles a difference of 0."""
+    found = compare_trials(
+        make_results([0.0, 0.0, 1.0, 1.0]), make_results([1.0, 1.0, 0.0, 0.0])
+    )
+    assert found.num_more_trials is None
+    assert found.verdict.endswith(
+        "; hardly any number of seeds would settle so small a difference."
+    )
+
+
+def test_one_more_seed_is_asked_for_at_least():
+    """Where the t test would be enough and the bootstrap is not."""
+    found = compare_trials(
+        make_results(np.zeros(4)), make_results([0.1, 0.2, 0.9, 0.01])
+    )
+    assert not found.settled
+    assert found.num_more_trials >= 1
+
+
+def test_text_shows_all_numbers():
+    """Both means, the difference, two p values, probability, effect sizes."""
+    found = compare_trials(A, LOWER)
+    text, statistics = str(found), found.statistics
+    for expected in (
+        "Score:          rmse",
+        "Pairs:          30, seeds 0 to 29",
+        f"Mean of none:   {statistics.mean_a:.3f}",
+        f"Mean of 0.4:    {statistics.mean_b:.3f}",
+        "Difference:     -0.500 (0.4 - none), 95% interval [-0.5",
+        f"Paired t test:  p {statistics.t_p:.2g}\n",
+        f"Wilcoxon test:  p {statistics.wilcoxon_p:.2g}\n",
+        f"probability {statistics.probability_a_lower:.2f}",
+        f"d_av {statistics.effect_size:.2f}",
+        f"d_z {statistics.effect_size_paired:.2f}",
+    ):
+        assert expected in text.replace("\n" + " " * 18, " ")
+    assert "Left out" not in text
+    assert max(map(len, text.split("\n"))) <= 79
+
+
+def test_pairs_without_two_finite_scores_are_left_out():
+    """And counted, whichever of the two is missing."""
+    with_gaps, other = BASE.copy(), shift(-0.5)
+    with_gaps[3], other[3], other[9] = math.nan, math.inf, math.nan
+    found = compare_trials(make_results(with_gaps), make_results(other))
+    assert found.num_left_out == 2
+    assert found.statistics.num_pairs == NUM - 2
+    assert np.isnan(found.differences).sum() == 2
+    assert "2 pairs without two finite scores" in str(found)
+    keep = [seed for seed in range(NUM) if seed not in (3, 9)]
+    exact = compare_trials(A.select(keep), LOWER.select(keep))
+    assert found.statistics == exact.statistics
+
+
+@given(st.permutations(range(NUM)))
+def test_pairs_are_those_of_equal_seeds(order):
+    """In whatever order the second study ran."""
+    found = compare_trials(A, LOWER.select(order))
+    assert found.to_json() == compare_trials(A, LOWER).to_json()
+
+
+def test_seeds_that_are_not_those_of_the_pair_would_be_seen():
+    """The twin: the same scores under other seeds give other differences."""
+    scores = LOWER.scores["rmse"][::-1]
+    found = compare_trials(A, make_results(scores, "0.4"))
+    assert found.statistics != compare_trials(A, LOWER).statistics
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("none", "0.4"), ("none", "0.4")),
+        ((None, "0.4"), ("a", "0.4")),
+        ((None, None), ("a", "b")),
+        (("same", "same"), ("a", "b")),
+    ],
+)
+def test_names_tell_the_studies_apart(names, expected):
+    """Their own names, unless these are missing or equal."""
+    a, b = (make_results(BASE, name) for name in names)
+    found = compare_trials(a, b)
+    assert (found.name_a, found.name_b) == expected
+
+
+def test_options_are_used():
+    """Another seed, number of resamples or level: another interval."""
+
+    def interval(**options):  # fmt: skip
+        return compare_trials(A, OPEN, **options).statistics.interval
+
+    assert interval() == interval()
+    assert interval(seed=1) != interval()
+    assert interval(num_resamples=99) != interval()
+    narrow = compare_trials(A, OPEN, confidence_level=0.5)
+    assert narrow.statistics.interval.low > interval().low
+    assert narrow.confidence_level == 0.5
+    assert "50% interval" in str(narrow)
+
+
+def test_metric_is_named_even_if_it_was_not():
+    """The first of the first study, or the one asked for."""
+    scores = {"rmse": BASE, "mae": BASE / 2}
+    a, b = (make_results(BASE, scores=scores) for _ in range(2))
+    assert compare_trials(a, b).metric == "rmse"
+    assert compare_trials(a, b, metric="mae").metric == "mae"
+    assert "mae" in str(compare_trials(a, b, metric="mae"))
+
+
+def test_number_of_trials_for_a_difference():
+    """Half of it takes about four times as many; more power, more of them."""
+    found = compare_trials(A, OPEN)
+    spread = float(np.std(found.differences, ddof=1))
+    assert found.count_trials(spread) == count_needed_pairs(1.0)
+    assert found.count_trials(-spread / 2) == 34  # Cohen's table.
+    assert found.count_trials(spread, power=0.95) > found.count_trials(spread)
+    assert found.count_trials(0.0) is None
+    with pytest.raises(ValueError, match=r"`difference` must be finite"):
+        found.count_trials(math.nan)
+
+
+def test_json_is_strict():
+    """Infinities and NaN are strings, and the verdict is in it."""
+    other = BASE - 0.5
+    other[2] = math.nan
+    found = compare_trials(A, make_results(other)).to_json()
+    text = json.dumps(found, allow_nan=False)
+    assert json.loads(text) == found
+    assert found["num_left_out"] == 1
+    assert found["scores_b"][2] == "nan"
+    assert found["verdict"].startswith("b is lower by")
+
+
+def test_comparing_is_its_own_family():
+    """So that one and several can be drawn alike."""
+    found = compare_trials(A, LOWER)
+    assert found.comparisons == (found,)
+
+
+# --- families ------------------------------------------------------------
+
+
+def test_family_is_told_in_the_order_given():
+    """Each against the first, by name or one after the other."""
+    found = compare_trials(FAMILY)
+    assert found.baseline == "none"
+    assert [one.name_b for one in found] == ["0.2", "0.4", "same"]
+    assert {one.name_a for one in found} == {"none"}
+    assert len(found) == 3
+    assert found["0.4"] is found.comparisons[1]
+    with pytest.raises(KeyError, match="none"):
+        found["none"]
+
+
+def test_family_steps_down():
+    """The smallest p has the widest interval; p values are Holm's."""
+    found = compare_trials(FAMILY)
+    single = [compare_trials(A, one) for one in (OPEN, LOWER, A)]
+    expected = adjust_holm([one.t_p for one in single])
+    assert [one.t_p for one in found] == expected.tolist()
+    expected = adjust_holm([one.wilcoxon_p for one in single])
+    assert [one.wilcoxon_p for one in found] == expected.tolist()
+    levels = [one.confidence_level for one in found]
+    assert np.allclose(levels, [1 - 0.05 / 2, 1 - 0.05 / 3, 0.95])
+    assert found["0.4"].settled
+    wide = found["0.4"].statistics.interval
+    narrow = single[1].statistics.interval
+    assert wide.low < narrow.low < narrow.high < wide.high
+    exact = compare_trials(A, LOWER, confidence_level=1 - 0.05 / 3)
+    assert wide == exact.statistics.interval
+
+
+def test_family_of_one_is_a_comparison():
+    """Two studies by name are told as two studies are."""
+    (one,) = compare_trials({"none": A, "0.4": LOWER})
+    assert one.to_json() == compare_trials(A, LOWER).to_json()
+
+
+def test_what_waits_is_not_settled():
+    """An open comparison with a smaller p holds those after it back."""
+    outlier = np.zeros(NUM)
+    outlier[:8] = 1.0
+    family = {
+        "none": make_results(np.zeros(NUM)),
+        "first": make_results(outlier * 0.5),
+        "second": make_results(outlier),
+    }
+    found = compare_trials(family)
+    assert all(one.settled for one in found)
+    held = [
+        one for one in compare_trials(FAMILY | {"z": OPEN}) if one.waits_for
+    ]
+    assert {one.name_b for one in held} == {"z", "same"}
+    assert {one.waits_for for one in held} == {"0.2"}
+
+
+def test_what_waits_says_so():
+    """Its own interval would have settled it."""
+    from dataclasses import replace
+
+    waiting = replace(compare_trials(A, LOWER), waits_for="0.2")
+    assert not waiting.settled
+    assert waiting.verdict.startswith("Not settled: 0.4 is lower by 0.500 [")
+    assert waiting.verdict.endswith("]; it waits until 0.2 is settled.")
+
+
+def test_family_as_text():
+    """How many are settled, a table, a verdict for each."""
+    text = str(compare_trials(FAMILY))
+    lines = text.split("\n")
+    assert lines[0] == "1 of 3 differences to none settled (rmse)."
+    assert lines[2].split() == ["mean", "difference", "interval", "level", "p"]
+    assert [one.split()[0] for one in lines[3:7]] == list(FAMILY)
+    assert "\n- Not settled: 0.2 is lower by 0.05 [" in text
+    assert "\n- 0.4 is lower by 0.500 [" in text
+    assert "\n- same: Equal: all 30 pairs have the same score." in text
+    assert "adjusted after Holm" in str(compare_trials(FAMILY)["0.4"])
+    assert "Holm" not in str(compare_trials(A, LOWER))
+
+
+def test_family_counts_what_is_left_out():
+    """The most that any of them leaves out."""
+    gaps = shift(-0.5)
+    gaps[:2] = math.nan
+    found = compare_trials({**FAMILY, "gaps": make_results(gaps)})
+    assert str(found).endswith(
+        "Up to 2 pairs without two finite scores left out."
+    )
+
+
+def test_family_as_json():
+    """What each comparison holds, and what they share."""
+    found = compare_trials(FAMILY).to_json()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert (found["baseline"], found["metric"]) == ("none", "rmse")
+    assert len(found["comparisons"]) == 3
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9, 1e12])
+def test_long_and_hostile_names_fit_a_terminal(scale):
+    """No line is wider than 79, none holds a control character."""
+    names = ["\x1b[2J" * 50, "b" * 200, "\u202ec", "d\ne"]
+    family = {
+        name: make_results(scale * shift(-place, 0.3, place))
+        for place, name in enumerate(names)
+    }
+    found = compare_trials(family)
+    for text in (str(found), *map(str, found)):
+        assert max(map(len, text.split("\n"))) <= 79
+        assert all(map(str.isprintable, text.split("\n")))
+
+
+# --- refusals ------------------------------------------------------------
+
+
+def test_other_seeds_are_refused_with_both_lists():
+    """And with what to do about it, which then works."""
+    b = LOWER.select(range(2, NUM))
+    with pytest.raises(ValueError, match=r"a\.select\(seeds\)") as error:
+        compare_trials(A, b)
+    assert "only in none: seeds 0, 1; only in 0.4: no seed" in str(error.value)
+    seeds = [seed for seed in A.seeds if seed in b.seeds]
+    assert compare_trials(A.select(seeds), b.select(seeds)).settled
+    with pytest.raises(ValueError, match=r"only in a: seed 7; only in b: seed"):
+        compare_trials(
+            make_results([1.0, 2.0, 3.0], seeds=[1, 7, 2]),
+            make_results([1.0, 2.0, 3.0], seeds=[1, 9, 2]),
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((A, None), TypeError, r"`b` must be a `TrialResults`.*NoneType"),
+        ((3, A), TypeError, r"`a` must be a `TrialResults`\. Received: int"),
+        (({"x": A, "y": 3},), TypeError, r"`'y'` must be a `TrialResults`"),
+        (
+            ({"x": A},),
+            ValueError,
+            r"at least two names\. Received: a mapping of 1",
+        ),
+        (({"x": A, "y": A}, A), ValueError, r"mapping of 2 and `b`"),
+        (
+            (A, make_results(BASE, "0.4", vary="order")),
+            ValueError,
+            r"`vary` 'all' in none and 'order' in 0\.4",
+        ),
+        (
+            (A, make_results(BASE, scores={"mae": BASE})),
+            ValueError,
+            r"`mae`\. Received: 'rmse'",
+        ),
+        (
+            (A, make_results([*[math.nan] * (NUM - 1), 1.0])),
+            ValueError,
+            r"two pairs.*Received: 1 of 30 pairs with a finite `rmse`",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(arguments, error, message):
+    """With what must hold, what came, and what to do."""
+    with pytest.raises(error, match=message):
+        compare_trials(*arguments)
+
+
+def test_unknown_metric_is_refused():
+    """With the names that there are."""
+    with pytest.raises(ValueError, match=r"has: `rmse`\. Received: 'mae'"):
+        compare_trials(A, LOWER, metric="mae")
+    with pytest.raises(ValueError, match=r"has: `rmse`\. Received: 'mae'"):
+        compare_trials(FAMILY, metric="mae")
