@@ -15,7 +15,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import keras
@@ -679,6 +679,13 @@ class Backend:
         """Whether deterministic kernels are on; `None` if it is unknown."""
         return None
 
+    def read_threads(self) -> dict[str, int]:
+        """How many threads this process was told to use, where it was told."""
+        return {}
+
+    def set_threads(self, threads: dict[str, int]) -> None:
+        """Use as many as `read_threads` read in another process."""
+
 
 class HeldTensor:
     """A host copy inside TensorFlow, which assigns it without copying.
@@ -777,6 +784,26 @@ class TensorFlowBackend(Backend):
         # TensorFlow 2.16 to 2.21 has no public question for this.
         probe = getattr(config, "is_op_determinism_enabled", None)
         return None if probe is None else bool(probe())
+
+    def read_threads(self) -> dict[str, int]:
+        import tensorflow as tf
+
+        threading = tf.config.threading
+        return {
+            "intra_op": threading.get_intra_op_parallelism_threads(),
+            "inter_op": threading.get_inter_op_parallelism_threads(),
+        }
+
+    def set_threads(self, threads: dict[str, int]) -> None:
+        import tensorflow as tf
+
+        if threads == self.read_threads():
+            return
+        # Refused once TensorFlow has started: then they stay as they are.
+        with suppress(RuntimeError):
+            threading = tf.config.threading
+            threading.set_intra_op_parallelism_threads(threads["intra_op"])
+            threading.set_inter_op_parallelism_threads(threads["inter_op"])
 
 
 class JaxBackend(Backend):
@@ -978,6 +1005,17 @@ class TorchBackend(Backend):
         import torch
 
         return bool(torch.are_deterministic_algorithms_enabled())
+
+    def read_threads(self) -> dict[str, int]:
+        import torch
+
+        return {"intra_op": torch.get_num_threads()}
+
+    def set_threads(self, threads: dict[str, int]) -> None:
+        import torch
+
+        if threads != self.read_threads():
+            torch.set_num_threads(threads["intra_op"])
 
 
 _LARGE = 2**20

@@ -320,8 +320,12 @@ class ChecksumCallback(keras.callbacks.Callback):
         finally:
             if not recording.has_ended:  # Drift found just now has ended it.
                 recording.end_with(status, exception)
-        run = recording.run() if self.path is None else None
-        if run is not None and run.finished:
+        if self.path is None:
+            self._keep(recording.run())
+
+    def _keep(self, run: Run) -> None:
+        """Keep a run that has ended and that no file holds."""
+        if run.finished:
             _MEMORY.keep(run)
 
     def _start_recording(self, model: Any, data: DataOutline) -> Recording:

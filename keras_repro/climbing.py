@@ -40,7 +40,7 @@ from keras_repro.diagnoses import (
 from keras_repro.elsewhere import explain_environments
 from keras_repro.experiments import Budget, Search
 from keras_repro.explanations import Explainer, explain_traps
-from keras_repro.fresh_calls import PicklingError, make_script
+from keras_repro.fresh_calls import make_script
 from keras_repro.function_runs import (
     BATCH,
     START,
@@ -51,6 +51,7 @@ from keras_repro.function_runs import (
     FunctionRecord,
 )
 from keras_repro.phrases import count_of
+from keras_repro.pickling import PicklingError
 from keras_repro.processes import ERRORS
 from keras_repro.runs import Run
 from keras_repro.sites import show_place

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
-import marshal
 import os
 import sys
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
-import cloudpickle
 import keras
 
 from keras_repro.laboratory import Fixes, ScriptLaboratory
+from keras_repro.pickling import pack
 from keras_repro.processes import Launcher
 
 _RUNNER = "keras_repro.fresh_runner"
-
-
-class PicklingError(Exception):
-    """A function cannot be sent to another process; the message says why."""
 
 
 def make_script(
@@ -42,13 +35,7 @@ def make_script(
     """
     home = folder / "fresh"
     home.mkdir()
-    buffer = io.BytesIO()
-    try:
-        _Pickler(buffer).dump(payload)
-    except Exception as error:
-        msg = f"it cannot be sent to another process: {error}"
-        raise PicklingError(msg) from error
-    (home / "payload.pickle").write_bytes(buffer.getvalue())
+    (home / "payload.pickle").write_bytes(pack(payload))
     paths = [str(Path(one or ".").resolve()) for one in sys.path]
     text = json.dumps([paths, sys.argv])
     (home / "process.json").write_text(text, encoding="utf-8")
@@ -61,12 +48,3 @@ def make_script(
         module=True,
         environment={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
     )
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Keeps the names of files, which say where something was done."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, CodeType):
-            return marshal.loads, (marshal.dumps(obj),)
-        return super().reducer_override(obj)

@@ -19,6 +19,7 @@ from keras_repro.data import DataOutline
 from keras_repro.environment import capture_environment
 from keras_repro.recording import now
 from keras_repro.runs import RunHeader
+from keras_repro.trial import ALL
 from keras_repro.variables import VariablePlace, find_optimizers
 
 
@@ -61,6 +62,8 @@ def make_header(
         "fit": dict(data.arguments),
         "continues": _describe_continuation(model, trial, places),
     }
+    if trial is not None and trial.vary != ALL:
+        identity["vary"] = trial.vary
     return RunHeader(
         run_id=run_id,
         started=now(),
@@ -75,6 +78,40 @@ def make_header(
         notes=() if trial is None else tuple(trial.data_notes),
         snapshots=snapshots,
     )
+
+
+def describe_model(model: Any) -> dict[str, Any]:
+    """What a built model is, whatever its seed, as plain values.
+
+    Args:
+        model: A compiled `ReproducibleModel`.
+
+    Returns:
+        Its class, its configuration and its compile configuration, each with
+        a checksum, and the checksums of the weights that no seed draws.
+    """
+    with _backends.tensorflow_unloaded():
+        config = _read_config(model)
+        compiled = {
+            "compile": _try_quietly(model.get_compile_config),
+            "optimizers": _serialize_optimizers(model),
+        }
+    state = model.initial_state
+    return {
+        "class": type(model).__name__,
+        "layers": describe_config(config),
+        "compile": _describe_compile(model, compiled),
+        "weights": {
+            entry.place: checksum_array(state.value_of(index))
+            for index, entry in enumerate(state.entries)
+            if entry.role == "weights"
+            and entry.source not in ("drawn", "likely")
+        },
+        "checksums": {
+            "config": checksum_config(config),
+            "compile": checksum_config(compiled, context=config),
+        },
+    }
 
 
 def _describe_continuation(

@@ -122,6 +122,50 @@ def locked(descriptor: int) -> Iterator[bool]:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
+def hold_lock(path: Path) -> BinaryIO:
+    """Hold a file for as long as this process wants it alone.
+
+    Args:
+        path: The file; made if there is none, and left where it is.
+
+    Returns:
+        The open file; closing it, or the process's end, gives it free.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+    """
+    file = path.open("ab")
+    try:
+        _take_lock(file)
+    except OSError as error:
+        file.close()
+        raise BlockingIOError(
+            errno.EAGAIN,
+            "The study must be run by one process at a time. Received: "
+            f"'{path.parent}', which another one is running. Wait for it, or "
+            "end it",
+        ) from error
+    return file
+
+
+def _take_lock(file: BinaryIO) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        windows: Any = msvcrt
+        file.seek(0)
+        windows.locking(file.fileno(), windows.LK_NBLCK, 1)
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # Some network file systems have no locks.
+        return
+
+
 @contextmanager
 def _locked_on_windows(descriptor: int) -> Iterator[None]:
     import msvcrt

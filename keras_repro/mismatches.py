@@ -20,6 +20,7 @@ _SHOWN = 5
 _EXACT_DTYPES = ("int", "uint", "bool")
 _WORDS = {
     "seed": "another seed",
+    "vary": "a seed that moves other parts",
     "model": "another model configuration",
     "compile": "another compile configuration",
     "data": "other data",

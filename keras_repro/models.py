@@ -13,13 +13,16 @@ from typing import Any, Self
 import keras
 
 from keras_repro import _backends, drawing, seeding, training
+from keras_repro.pickling import pack
 from keras_repro.state import InitialState, check_path
 from keras_repro.trial import (
+    ALL,
     Trial,
     adopt,
     begin_trial,
     build_optimizer,
     capture_if_built,
+    check_vary,
     move_to_seed,
     note_compile,
     require_built,
@@ -117,7 +120,7 @@ class ReproducibleModel(keras.Model):
         capture_if_built(self)
         return self._repro.state
 
-    def reset(self, seed: int | None = None) -> None:
+    def reset(self, seed: int | None = None, *, vary: str = "all") -> None:
         """Go back to the start, in place, with nothing recompiled.
 
         Puts back all weights, batch statistics, seed generators, recurrent
@@ -129,11 +132,16 @@ class ReproducibleModel(keras.Model):
                 seed draws the initial state of that seed afresh in place,
                 equal to what a fresh process gives for it; values that
                 somebody loaded or assigned before training stay.
+            vary: What the seed moves: `"all"`, or `"initial"` weights,
+                `"order"` of the data or `"random"` draws (dropout, noise)
+                alone. The rest is then that of seed 0, so that one sees how
+                much of the spread each brings.
 
         Raises:
             RuntimeError: If a `fit` of this model is running.
             TypeError: If `seed` is not an integer.
-            ValueError: If the seed is out of range, if the model's variables
+            ValueError: If the seed is out of range, if `vary` is none of
+                these or comes without a seed, if the model's variables
                 are no longer those that were captured, or if a layer cannot
                 be made from its configuration, so that no seed can draw it.
 
@@ -155,8 +163,15 @@ class ReproducibleModel(keras.Model):
             True
         """
         trial = self._repro
+        vary = check_vary(vary)
         if seed is not None:
             seed = seeding.check_seed(seed)
+        elif vary != ALL:
+            msg = (
+                "`vary` must come with a seed, which moves what it names. "
+                f"Received: `vary={vary!r}` without one. Pass `seed=` too."
+            )
+            raise ValueError(msg)
         if trial.is_running:
             msg = (
                 "`reset()` must be called between trainings. Received: a call "
@@ -165,6 +180,8 @@ class ReproducibleModel(keras.Model):
             )
             raise RuntimeError(msg)
         if not capture_if_built(self):
+            if vary != ALL:
+                require_built(self, "reset(vary=...)")
             if seed is not None:
                 trial.requested_seed = seed
             return
@@ -173,8 +190,8 @@ class ReproducibleModel(keras.Model):
         self.reset_metrics()
         trial.captured.follow(self)
         note_compile(self)
-        if seed is not None and seed != trial.seed:
-            move_to_seed(self, seed)
+        if seed is not None and (seed, vary) != (trial.seed, trial.vary):
+            move_to_seed(self, seed, vary)
         elif seed is None and not trial.has_trained:
             warn_of_lost_setup(self)
         trial.captured.restore(self)
@@ -244,11 +261,14 @@ class ReproducibleModel(keras.Model):
         begin_trial(trial)
 
     @contextmanager
-    def trial(self, seed: int | None = None) -> Iterator[Self]:
+    def trial(
+        self, seed: int | None = None, *, vary: str = "all"
+    ) -> Iterator[Self]:
         """Reset, then let the block draw from the streams of this trial.
 
         Args:
             seed: As for `reset`.
+            vary: As for `reset`.
 
         Example:
             >>> import keras, numpy as np
@@ -262,7 +282,7 @@ class ReproducibleModel(keras.Model):
             True
         """
         require_built(self, "trial()")
-        self.reset(seed)
+        self.reset(seed, vary=vary)
         streams = self._repro.own_streams
         with streams.training():
             self._repro.in_block = True
@@ -276,10 +296,12 @@ class ReproducibleModel(keras.Model):
 
         `keras.models.clone_model` gives a plain Keras model instead.
 
+        Layers and losses of your own need not be registered with Keras.
+
         Raises:
-            ValueError: If the model cannot be serialized by Keras.
+            PicklingError: If the model cannot be serialized by Keras.
         """
-        copy: Self = pickle.loads(pickle.dumps(self))
+        copy: Self = pickle.loads(pack(self))
         return copy
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:

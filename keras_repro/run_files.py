@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -103,6 +103,20 @@ def load_runs(path: str | os.PathLike[str]) -> list[Run]:
         As of `load_run`.
     """
     return _read_runs(Path(path), lambda _: True)
+
+
+def decode_runs(lines: Iterable[str]) -> list[Run]:
+    """Read runs from lines that were never in a file.
+
+    Args:
+        lines: As `encode_entry` wrote them, whole and in order.
+    """
+    builders: dict[str, _Builder] = {}
+    for line in lines:
+        entry = decode_entry(line)
+        if entry is not None:
+            _add(builders, entry)
+    return [one.build() for one in builders.values()]
 
 
 def find_first_finished(
@@ -234,6 +248,9 @@ class _Builder:
     data: RunData | None = None
     end: RunEnd | None = None
 
+    def build(self, *, torn: bool = False, path: Path | None = None) -> Run:
+        return Run(self.header, tuple(self.records), self.end, torn, path)
+
     def add(self, entry: RunData | RunRecord | RunEnd) -> None:
         if isinstance(entry, RunData):
             self._add_data(entry)
@@ -296,7 +313,7 @@ def _read_runs(path: Path, wants: Callable[[str], bool]) -> list[Run]:
             stacklevel=3,
         )
     return [
-        Run(one.header, tuple(one.records), one.end, run_id in torn, path)
+        one.build(torn=run_id in torn, path=path)
         for run_id, one in builders.items()
     ]
 

@@ -14,6 +14,7 @@ import keras
 from keras_repro import _backends, data, seeding
 from keras_repro.state import InitialState
 from keras_repro.trial import (
+    FIXED_SEED,
     Trial,
     build_optimizer,
     capture_if_built,
@@ -42,6 +43,53 @@ def bind(
     return call
 
 
+class BuiltError(BaseException):
+    """A model that was to be built, and no more, is built.
+
+    No `Exception`, so that a program's own handlers let it pass.
+    """
+
+
+def rehearse(model: Any, train: Callable[[Any], Any]) -> None:
+    """Call a training function up to its first step, to build its model.
+
+    Args:
+        model: A compiled model that only its data can build.
+        train: Trains the model that it is given.
+
+    Raises:
+        ValueError: If it returns without training, or if its data cannot
+            build the model before the first step.
+    """
+    trial: Trial = model._repro
+    with _marked(trial, "is_rehearsed"), seeding.isolate_rng(FIXED_SEED):
+        try:
+            train(model)
+        except BuiltError:
+            return
+    msg = (
+        "`train` must call `fit` or `train_on_batch` of the model that it is "
+        f"given. Received: {train!r}, which returned without it, so that "
+        f"{model.name!r} was never built. Give the model a `keras.Input`, or "
+        "train it."
+    )
+    raise ValueError(msg)
+
+
+def _end_rehearsal(model: Any) -> None:
+    """Leave a training that only had to build the model."""
+    if not model._repro.is_rehearsed:
+        return
+    if capture_if_built(model):
+        raise BuiltError
+    msg = (
+        "Many trials need a model that is built before the first step. "
+        f"Received: {model.name!r}, which the shapes of a batch cannot build. "
+        "Call it on a batch, or `model.build(...)`, before."
+    )
+    raise ValueError(msg)
+
+
 @contextmanager
 def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
     """Everything around a `fit`: start, streams, data order, bookkeeping."""
@@ -52,6 +100,8 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
         _split_validation(call)
         _prepare(model, call)
         _restart_pipeline(model, call)
+        if trial.observer is not None:
+            call["callbacks"] = _with_observer(callbacks, trial.observer)
         streams = trial.own_streams
         stack.enter_context(streams.training())
         _order_arrays(model, call)
@@ -60,7 +110,7 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            _tell_abort(callbacks, error)
+            _tell_abort(call.get("callbacks"), error)
             raise
         finally:
             history = getattr(model, "history", None)
@@ -90,6 +140,20 @@ def _kept_apart(trial: Trial) -> Iterator[None]:
             stack.enter_context(seeding.keep_rng())
         stack.enter_context(_marked(trial, "is_running"))
         yield
+
+
+def _with_observer(callbacks: Any, observer: Any) -> Any:
+    """The callbacks of a `fit`, and one that whoever runs trials adds."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        # The caller's own object, which Keras uses as it is.
+        if not any(one is observer for one in callbacks.callbacks):
+            callbacks.append(observer)
+        return callbacks
+    if callbacks is None:
+        return [observer]
+    if not isinstance(callbacks, (list, tuple)):
+        callbacks = [callbacks]
+    return [*callbacks, observer]
 
 
 def _tell_abort(callbacks: Any, error: BaseException) -> None:
@@ -141,7 +205,7 @@ def _restart_pipeline(model: Any, call: dict[str, Any]) -> None:
     if not _backends.is_tf_dataset(x) or not hasattr(x, "element_spec"):
         return
     call["x"], notes = trial.positions.restart(
-        x, trial.settled_seed, at_start=trial.at_start
+        x, trial.order_seed, at_start=trial.at_start
     )
     trial.data_notes.extend(notes)
 
@@ -173,6 +237,7 @@ def _capture_for_training(model: Any) -> None:
     trial: Trial = model._repro
     if is_complete(model):
         build_optimizer(model)
+    _end_rehearsal(model)
     if not capture_if_built(model):
         start_unbuilt(trial)
         warnings.warn(
@@ -201,7 +266,7 @@ def _order_arrays(model: Any, call: dict[str, Any]) -> None:
     first = max(trial.epochs_trained, call.get("initial_epoch") or 0)
     steps = call.get("steps_per_epoch")
     passes = data.OrderedPasses(
-        trial.settled_seed, first, call.get("shuffle", True)
+        trial.order_seed, first, call.get("shuffle", True)
     )
     trial.fed = data.FedSamples(trial.data.arrays, passes, steps)
     call["x"] = _backends.make_ordered_adapter(
@@ -275,6 +340,7 @@ def _build_to_evaluate(model: Any, call: dict[str, Any]) -> None:
                 x, y, weights, call.get("batch_size")
             )
             _build_for(model, batch)
+    _end_rehearsal(model)
     if not capture_if_built(model):
         start_unbuilt(trial)
 

@@ -16,6 +16,11 @@ from keras_repro import _backends, data, drawing, seeding
 from keras_repro.state import InitialState, same_bits
 from keras_repro.variables import iterate_variables, read_variable
 
+# What a seed moves; the rest of the trial is then that of `FIXED_SEED`.
+ALL, INITIAL, ORDER, RANDOM = "all", "initial", "order", "random"
+VARY = (ALL, INITIAL, ORDER, RANDOM)
+FIXED_SEED = 0
+
 
 class Trial:
     """What a reproducible model knows about its trial.
@@ -39,6 +44,8 @@ class Trial:
         self.is_running = False
         self.in_block = False
         self.is_evaluating = False
+        self.is_rehearsed = False
+        self.observer: Any = None
         self.warned_about_setup = False
         self.epochs_trained = 0
         self.positions = data.DataPositions()
@@ -47,6 +54,7 @@ class Trial:
         self.fed: data.FedSamples | None = None
         self.compile_config: Any = None
         self.seed: int | None = None
+        self.vary = ALL
 
     def notice_build(self, model: Any) -> None:
         """Capture the start of a model that a person has just built."""
@@ -69,6 +77,16 @@ class Trial:
             msg = "the trial has not begun"
             raise RuntimeError(msg)
         return self.seed
+
+    @property
+    def order_seed(self) -> int:
+        """What the order of the data is a function of."""
+        return self.seed_of(ORDER)
+
+    def seed_of(self, part: str) -> int:
+        """The seed that a part of the trial follows."""
+        moves = self.vary in (ALL, part)
+        return self.settled_seed if moves else FIXED_SEED
 
     @property
     def own_streams(self) -> seeding.Streams:
@@ -172,12 +190,26 @@ def _wanted(
     return {key: v for key, v in draw.values.items() if key in chosen}
 
 
-def name_trial(trial: Trial, seed: int, start: seeding.RngState) -> None:
+def name_trial(
+    trial: Trial, seed: int, start: seeding.RngState, vary: str = ALL
+) -> None:
     """Give a trial its seed, and the streams that begin at `start`."""
-    trial.seed = seed
+    trial.seed, trial.vary = seed, vary
     trial.streams = seeding.Streams(
-        start, seeding.derive_seed(seed, "evaluation")
+        start, seeding.derive_seed(trial.seed_of(RANDOM), "evaluation")
     )
+
+
+def check_vary(vary: object) -> str:
+    """Return what a seed shall move, or say what it may be."""
+    if vary in VARY:
+        return str(vary)
+    msg = (
+        f"`vary` must be one of {', '.join(map(repr, VARY))}. Received: "
+        f"{vary!r}. It names what the seed moves; the rest is that of seed "
+        f"{FIXED_SEED}."
+    )
+    raise ValueError(msg)
 
 
 def begin_trial(trial: Trial) -> None:
@@ -188,10 +220,44 @@ def begin_trial(trial: Trial) -> None:
         trial.own_streams.rewind()
 
 
-def move_to_seed(model: Any, seed: int) -> None:
-    """Make the start that a seed draws the initial state."""
+def move_to_seed(model: Any, seed: int, vary: str = ALL) -> None:
+    """Make the start that a seed draws the initial state.
+
+    Args:
+        model: A built model.
+        seed: The seed.
+        vary: What the seed moves; the rest is that of `FIXED_SEED`.
+    """
     trial: Trial = model._repro
     state = trial.captured
+    draw = _draw(model, seed)
+    fixed = draw if vary == ALL else _draw(model, FIXED_SEED)
+    if (trial.seed, trial.vary) == (trial.as_built_seed, ALL):
+        trial.as_built = state
+    is_as_built = (seed, vary) == (trial.as_built_seed, ALL)
+    if is_as_built and trial.as_built is not None:
+        trial.state = trial.as_built
+        trial.captured.follow(model)
+    else:
+        weights = draw if vary in (ALL, INITIAL) else fixed
+        random = draw if vary in (ALL, RANDOM) else fixed
+        generators = state.ids_a_seed_draws(())
+        wanted = _wanted(state, weights, ("drawn", "likely"))
+        wanted |= {
+            key: value
+            for key, value in random.values.items()
+            if key in generators
+        }
+        trial.state = state.replace(wanted)
+    trial.seed, trial.vary = seed, vary
+    streams = draw if vary in (ALL, RANDOM) else fixed
+    trial.own_streams.start = streams.streams
+    trial.own_streams.evaluation_seed = seeding.derive_seed(
+        trial.seed_of(RANDOM), "evaluation"
+    )
+
+
+def _draw(model: Any, seed: int) -> drawing.Draw:
     draw = drawing.draw_start(model, seed)
     if draw.failed:
         reasons = {layer.name: reason for layer, reason in draw.failed}
@@ -201,17 +267,7 @@ def move_to_seed(model: Any, seed: int) -> None:
             "layer a `get_config` that its constructor accepts."
         )
         raise ValueError(msg)
-    if trial.seed == trial.as_built_seed:
-        trial.as_built = state
-    if seed == trial.as_built_seed and trial.as_built is not None:
-        trial.state = trial.as_built
-        trial.captured.follow(model)
-    else:
-        wanted = _wanted(state, draw, ("drawn", "likely"))
-        trial.state = state.replace(wanted)
-    trial.own_streams.start = draw.streams
-    trial.own_streams.evaluation_seed = seeding.derive_seed(seed, "evaluation")
-    trial.seed = seed
+    return draw
 
 
 def warn_of_lost_setup(model: Any) -> None:
@@ -276,6 +332,7 @@ def write_state(model: Any, path: Path) -> None:
     ]
     extra = {
         "seed": trial.seed,
+        "vary": trial.vary,
         "start": seeding.rng_to_json(streams.start),
         "position": seeding.rng_to_json(streams.position),
         "epochs_trained": trial.epochs_trained,
@@ -300,6 +357,7 @@ def adopt(
     places = [p for p in iterate_variables(model) if p.role == "random"]
     try:
         seed = seeding.check_seed(extra["seed"])
+        vary = check_vary(extra.get("vary", ALL))
         start = seeding.rng_from_json(extra["start"])
         position = seeding.rng_from_json(extra["position"])
         epochs, at_start = int(extra["epochs_trained"]), bool(extra["at_start"])
@@ -316,7 +374,7 @@ def adopt(
         )
         raise ValueError(msg) from error
     trial.state = bound
-    name_trial(trial, seed, start)
+    name_trial(trial, seed, start, vary)
     trial.own_streams.position = position
     trial.epochs_trained, trial.at_start = epochs, at_start
     trial.has_trained = has_trained
