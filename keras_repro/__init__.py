@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from keras_repro.run_files import load_runs as load_runs
     from keras_repro.seeding import isolate_rng as isolate_rng
     from keras_repro.seeding import seed_everything as seed_everything
+    from keras_repro.stopping import HalfWidth as HalfWidth
+    from keras_repro.trial_comparisons import compare_trials as compare_trials
+    from keras_repro.trial_files import load_trials as load_trials
+    from keras_repro.trial_results import TrialResults as TrialResults
+    from keras_repro.trials import TrialWarning as TrialWarning
+    from keras_repro.trials import run_trials as run_trials
 
     __version__: str
 
@@ -34,10 +40,14 @@ _HOMES = {
     "ChecksumCallback": "callbacks",
     "DriftError": "callbacks",
     "DriftWarning": "callbacks",
+    "HalfWidth": "stopping",
     "ReproducibleModel": "models",
+    "TrialResults": "trial_results",
+    "TrialWarning": "trials",
     "assert_reproducible": "diagnosis",
     "capture_environment": "environment",
     "compare_runs": "comparison",
+    "compare_trials": "trial_comparisons",
     "compute_checksum": "checksums",
     "diagnose": "diagnosis",
     "group_runs": "comparison",
@@ -45,7 +55,9 @@ _HOMES = {
     "load_ipython_extension": "ipython_extension",
     "load_run": "run_files",
     "load_runs": "run_files",
+    "load_trials": "trial_files",
     "make_reproducible": "models",
+    "run_trials": "trials",
     "seed_everything": "seeding",
     "unload_ipython_extension": "ipython_extension",
 }
@@ -54,18 +66,24 @@ __all__ = [
     "ChecksumCallback",
     "DriftError",
     "DriftWarning",
+    "HalfWidth",
     "ReproducibleModel",
+    "TrialResults",
+    "TrialWarning",
     "__version__",
     "assert_reproducible",
     "capture_environment",
     "compare_runs",
+    "compare_trials",
     "compute_checksum",
     "diagnose",
     "group_runs",
     "isolate_rng",
     "load_run",
     "load_runs",
+    "load_trials",
     "make_reproducible",
+    "run_trials",
     "seed_everything",
 ]
 

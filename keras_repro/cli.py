@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _try(arguments: list[str]) -> int:
     """Run the command; what a person can mend is told, not raised."""
     try:
-        options = make_parser().parse_args(arguments)
+        ours, script = _split_trials(arguments)
+        options = make_parser().parse_args(ours)
+        options.argv, options.arguments = arguments, script
         if options.version:
             from keras_repro import __version__
 
@@ -68,6 +70,22 @@ def _try(arguments: list[str]) -> int:
         print(json.dumps({"error": message}))
     _say(message)
     return TROUBLE
+
+
+def _split_trials(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments of a study, and those of its script behind `--`."""
+    if arguments[:1] != ["trials"]:
+        return arguments, []
+    ours, script = arguments, []
+    if "--" in arguments:
+        place = arguments.index("--")
+        ours, script = arguments[:place], arguments[place + 1 :]
+    named = ours[1:2] and ours[1] in ("show", "compare", "run", "-h", "--help")
+    return ours if named or len(ours) == 1 else [
+        "trials",
+        "run",
+        *ours[1:],
+    ], script
 
 
 def _compare(options: Namespace) -> int:
@@ -197,7 +215,71 @@ def _install_kernel(options: Namespace) -> int:
     return EQUAL
 
 
+def _trials(options: Namespace) -> int:
+    from keras_repro.cli_trials import (
+        DONE,
+        NOT_SETTLED,
+        SETTLED,
+        SOME_FAILED,
+        compare_studies,
+        find_switches,
+        run_study,
+    )
+
+    if options.html is not None:
+        _check_place(options.html)
+    if options.action == "compare":
+        compared = compare_studies(options)
+        _show_trials(options, compared)
+        settled = any(one.settled for one in compared.comparisons)
+        return SETTLED if settled else NOT_SETTLED
+    if options.csv is not None:
+        _check_place(options.csv)
+    if options.action == "show":
+        from keras_repro.trial_files import load_trials
+
+        results = load_trials(options.path)
+    else:
+        missing = find_switches(options)
+        if missing:
+            # Read when Python and the backend start: so start once more.
+            command = [sys.executable, "-m", "keras_repro", *options.argv]
+            return start(command, {**os.environ, **missing})
+        results = run_study(options)
+    if options.metric is not None:
+        results.summary(options.metric)  # Says now if there is none.
+    if options.csv is not None:
+        results.to_csv(options.csv)
+    _show_trials(options, results)
+    return SOME_FAILED if results.failures else DONE
+
+
+def _show_trials(options: Namespace, shown: Any) -> None:
+    if options.html is not None:
+        from keras_repro import trial_pages
+
+        write = (
+            trial_pages.write_comparisons_page
+            if options.action == "compare"
+            else trial_pages.write_results_page
+        )
+        write_whole(Path(options.html), write(shown))
+    if options.json:
+        _print_json(shown.to_json())
+        return
+    if options.action != "compare" and options.metric is not None:
+        shown = shown.summary(options.metric)
+    print(shown)
+
+
+def _check_place(text: str) -> None:
+    from keras_repro.line_files import check_writable
+
+    check_writable(Path(text), replaced=True)
+
+
 _COMMANDS = {
+    "trials": _trials,
     "compare": _compare,
     "show": _show,
     "env": _env,

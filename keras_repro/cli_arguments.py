@@ -19,6 +19,7 @@ what its models hold epoch by epoch, and find where two runs part.
   keras-repro run train.py                 record every fit in runs.jsonl
   keras-repro show runs.jsonl              list what was recorded
   keras-repro compare runs.jsonl           are they bitwise equal? where not?
+  keras-repro trials train.py:train        the same training under 30 seeds
   keras-repro env                          what bitwise equal runs still lack
   keras-repro install-kernel --seed 42     a repeatable kernel for notebooks
 """
@@ -125,6 +126,45 @@ examples:
 """
 
 
+_TRIALS = """\
+Run one training under many seeds, and sum the scores up. FUNCTION takes the
+model, fits it and returns a score or a dict of scores; the script also holds a
+`model`, a compiled ReproducibleModel or a function that builds one.
+
+The script is imported, so what stands under `if __name__ == "__main__":` does
+not run. What follows `--` is the script's own. With --path every finished
+trial is on disk at once, and the same command goes on where it was.
+
+`keras-repro trials show DIR` shows a study; `keras-repro trials compare DIR1
+DIR2` compares studies, paired by seed.
+"""
+_TRIALS_EXAMPLES = """\
+examples:
+  keras-repro trials train.py:train --seeds 30 --path baseline
+  keras-repro trials train.py:train --seeds 30 --workers 2 --path baseline
+  keras-repro trials train.py:train --until 0.1 --metric rmse
+  keras-repro trials package.train:train --model build -- --epochs 5
+"""
+_TRIALS_SHOW = """\
+Show a study that was run with --path, finished or not.
+"""
+_TRIALS_SHOW_EXAMPLES = """\
+examples:
+  keras-repro trials show baseline
+  keras-repro trials show baseline --html baseline.html --csv baseline.csv
+"""
+_TRIALS_COMPARE = """\
+Compare studies, paired by seed: the difference of the means with its interval,
+paired tests, and whether it is settled. More than two are compared with the
+first, corrected for their number.
+"""
+_TRIALS_COMPARE_EXAMPLES = """\
+examples:
+  keras-repro trials compare baseline smoothed
+  keras-repro trials compare baseline smoothed wider --metric rmse
+"""
+
+
 class MisuseError(Exception):
     """What was asked for cannot be done; the message says what to do."""
 
@@ -161,6 +201,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_env(commands)
     _add_verify(commands)
     _add_run(commands)
+    _add_trials(commands)
     _add_install_kernel(commands)
     return parser
 
@@ -183,9 +224,7 @@ def _add_compare(commands: Any) -> None:
             metavar="X",
             help=f"the {word} tolerance (default: 0)",
         )
-    parser.add_argument(
-        "--html", metavar="FILE", help="also write a self-contained page"
-    )
+    _add_page(parser)
     _add_json(parser)
 
 
@@ -344,6 +383,150 @@ def _add_verify(commands: Any) -> None:
     _add_fixes(parser)
 
 
+def _add_trials(commands: Any) -> None:
+    parser = commands.add_parser(
+        "trials",
+        help="train under many seeds",
+        description=_TRIALS,
+        epilog="`keras-repro trials run --help` lists the options.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.usage = (
+        "keras-repro trials SCRIPT:FUNCTION [options] [-- ARGS ...]\n"
+        "       keras-repro trials show DIR [options]\n"
+        "       keras-repro trials compare DIR1 DIR2 ... [options]"
+    )
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", title="actions", required=True
+    )
+    _add_trials_run(actions)
+    _add_trials_show(actions)
+    _add_trials_compare(actions)
+
+
+def _add_trials_run(actions: Any) -> None:
+    codes = _CODES.format(
+        "every trial finished",
+        "`train` raised under some seeds",
+        "wrong arguments, no such function, another study in DIR",
+    )
+    parser = _add(
+        actions, "run", "run a study", _TRIALS, codes, _TRIALS_EXAMPLES
+    )
+    parser.usage = "keras-repro trials SCRIPT:FUNCTION [options] [-- ARGS ...]"
+    parser.add_argument(
+        "target",
+        metavar="SCRIPT:FUNCTION",
+        help="a script, or a module, and its function",
+    )
+    parser.add_argument(
+        "--model",
+        default="model",
+        metavar="NAME",
+        help="the script's model, or the function that builds it (default: "
+        "model)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=_at_least(1),
+        default=30,
+        metavar="N",
+        help="how many seeds: 0, 1, 2, ... (default: 30)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_at_least(1),
+        metavar="N",
+        help="run the trials in N processes",
+    )
+    parser.add_argument(
+        "--path", metavar="DIR", help="keep the study there, and go on with it"
+    )
+    parser.add_argument(
+        "--vary",
+        choices=("all", "initial", "order", "random"),
+        default="all",
+        help="what the seeds move: all, the initial weights, the order of the "
+        "data, or the random draws (default: all)",
+    )
+    parser.add_argument(
+        "--until",
+        type=_positive,
+        metavar="X",
+        help="stop when the 95%% interval of the mean is X to either side",
+    )
+    parser.add_argument(
+        "--check",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="repeat this share of the trials in another process and compare "
+        "checksums (default: 0)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no bar")
+    _add_backend(parser)
+    _add_study_output(parser)
+
+
+def _add_trials_show(actions: Any) -> None:
+    parser = _add(
+        actions,
+        "show",
+        "show a study",
+        _TRIALS_SHOW,
+        _CODES.format("shown", "some of its trials failed", "no such study"),
+        _TRIALS_SHOW_EXAMPLES,
+    )
+    parser.add_argument("path", metavar="DIR", help="the study's folder")
+    _add_study_output(parser)
+
+
+def _add_trials_compare(actions: Any) -> None:
+    codes = _CODES.format(
+        "no difference is settled",
+        "a difference is settled",
+        "no such study, other seeds, no such metric",
+    )
+    parser = _add(
+        actions,
+        "compare",
+        "compare studies",
+        _TRIALS_COMPARE,
+        codes,
+        _TRIALS_COMPARE_EXAMPLES,
+    )
+    parser.add_argument(
+        "paths", nargs="+", metavar="DIR", help="the studies' folders"
+    )
+    _add_metric(parser)
+    _add_page(parser)
+    _add_json(parser)
+
+
+def _add_study_output(parser: Any) -> None:
+    _add_metric(parser)
+    parser.add_argument(
+        "--csv", metavar="FILE", help="also write a table of the trials"
+    )
+    _add_page(parser)
+    _add_json(parser)
+
+
+def _add_metric(parser: Any) -> None:
+    parser.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="the score that is meant (default: the first one)",
+    )
+
+
+def _add_page(parser: Any) -> None:
+    parser.add_argument(
+        "--html", metavar="FILE", help="also write a self-contained page"
+    )
+
+
 def _add_fixes(parser: Any) -> None:
     """Mends that a person can try without editing."""
     fixes = parser.add_argument_group("mends to try, in every run")
@@ -445,6 +628,30 @@ def _at_least(low: int) -> Callable[[str], int]:
         )
 
     return check
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if 0 < value < float("inf"):
+        return value
+    raise argparse.ArgumentTypeError(
+        f"must be a finite number above 0. Received: {text!r}"
+    )
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if 0 <= value <= 1:
+        return value
+    raise argparse.ArgumentTypeError(
+        f"must be a share from 0 to 1. Received: {text!r}"
+    )
 
 
 def _seconds(text: str) -> float:

@@ -1,0 +1,157 @@
+"""What a study is, as plain values, and what of it has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from keras_repro.fingerprints import Fingerprint, compare_fingerprints
+from keras_repro.phrases import clean
+
+_MOST_CHANGES = 12
+
+
+def compare_identities(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    written: Collection[str] = (),
+) -> list[str]:
+    """Say what of a study has changed.
+
+    Args:
+        before: What it was: `train`, `build` (fingerprints, or `None`),
+            `parts` (fingerprints by name), `model` (nested plain values),
+            `vary` and `backend`.
+        after: What it is.
+        written: Names of data that the trials themselves change, such as a
+            list that `train` appends to: these may differ.
+
+    Returns:
+        A sentence for each change, without a full stop; none if it is the
+        same study.
+    """
+    changes = []
+    for name in ("train", "build"):
+        changes += _compare_functions(
+            before.get(name), after.get(name), written
+        )
+    changes += _compare_parts(before.get("parts"), after.get("parts"), written)
+    changes += _compare_settings(before.get("model"), after.get("model"))
+    changes += [
+        f"`{name}` was {_say(before.get(name))} and is {_say(after.get(name))}"
+        for name in ("vary", "backend")
+        if before.get(name) != after.get(name)
+    ]
+    changes = list(dict.fromkeys(changes))
+    if len(changes) > _MOST_CHANGES:
+        others = len(changes) - _MOST_CHANGES
+        changes[_MOST_CHANGES:] = [f"and {others} more"]
+    return changes
+
+
+def list_unread(identity: Mapping[str, Any]) -> list[str]:
+    """Names of what a study takes along and nobody can read.
+
+    Args:
+        identity: What the study is.
+    """
+    return sorted({name for one in _list(identity) for name in one["unread"]})
+
+
+def _list(identity: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All fingerprints of a study."""
+    functions = [identity.get("train"), identity.get("build")]
+    functions += (identity.get("parts") or {}).values()
+    return [one for one in functions if one]
+
+
+def find_written(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> list[str]:
+    """Names of data that a trial has changed.
+
+    Args:
+        before: What a study is, before the trial.
+        after: The same after it, in the same process.
+    """
+    names: set[str] = set()
+    pairs = [(before.get(one), after.get(one)) for one in ("train", "build")]
+    first, second = before.get("parts") or {}, after.get("parts") or {}
+    pairs += [(first[one], second.get(one)) for one in first]
+    for one, other in pairs:
+        if one and other:
+            old, new = one["data"], other["data"]
+            names |= {
+                name for name in {*old, *new} if old.get(name) != new.get(name)
+            }
+    return sorted(names)
+
+
+def _compare_parts(
+    before: Any, after: Any, written: Collection[str]
+) -> list[str]:
+    """The person's own layers, losses and the like, by name."""
+    first, second = dict(before or {}), dict(after or {})
+    changes = []
+    for name in sorted({*first, *second}):
+        if name not in second:
+            changes.append(f"`{clean(name)}` is gone from the model")
+        elif name not in first:
+            changes.append(f"`{clean(name)}` is new in the model")
+        else:
+            changes += _compare_functions(first[name], second[name], written)
+    return changes
+
+
+def _compare_functions(
+    before: Any, after: Any, written: Collection[str]
+) -> list[str]:
+    if before is None or after is None:
+        if before is after:
+            return []
+        now = "a model is given" if after is None else "a function builds it"
+        return [f"the model was made in another way: now {now}"]
+    first, second = (
+        Fingerprint.from_json(
+            {
+                **one,
+                "data": {
+                    name: value
+                    for name, value in one["data"].items()
+                    if name not in written
+                },
+            }
+        )
+        for one in (before, after)
+    )
+    return compare_fingerprints(first, second)
+
+
+def _compare_settings(before: Any, after: Any) -> list[str]:
+    """Differences of two models' settings, the readable ones first."""
+    first, second = dict(_flatten(before)), dict(_flatten(after))
+    changes = []
+    for key in sorted({*first, *second}):
+        one, other = first.get(key), second.get(key)
+        if one != other:
+            changes.append(
+                f"the model's `{clean(key)}` was {_say(one)} and is "
+                f"{_say(other)}"
+            )
+    return changes
+
+
+def _say(value: Any) -> str:
+    return "absent" if value is None else clean(value, 60)
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        items: Any = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        yield prefix, value
+        return
+    for key, one in items:
+        yield from _flatten(one, f"{prefix}.{key}" if prefix else str(key))

@@ -1,0 +1,105 @@
+"""What a trial gave, as it travels between processes and to disk."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+RAISED = "raised"
+MISUSE = "misuse"
+
+
+def name_worker() -> str:
+    """Name this process among the workers of a study."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTask:
+    """One trial that is to be run.
+
+    Args:
+        seed: Its seed.
+        vary: What the seed moves.
+        avoid: The worker that shall not run it, which ran it before.
+        ticket: Of this very sending: Dask would answer what looks as before
+            with what it answered then.
+    """
+
+    seed: int
+    vary: str
+    avoid: str | None = None
+    ticket: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOutcome:
+    """What a trial gave.
+
+    Args:
+        seed: Its seed.
+        worker: Where it ran, as `host:process`.
+        scores: What `train` returned, by name; empty if it raised.
+        checksum: Checksum of the trained model.
+        seconds: How long it took, from its reset to the end of `train`.
+        lines: The runs that it recorded, as lines of a run's file.
+        run_ids: Their ids.
+        status: Empty if all went well; `RAISED` if `train` raised; `MISUSE`
+            if what it returned is no score.
+        error: What went wrong, on one line.
+        traceback: Where.
+        environment: Of the worker, with the first outcome from it.
+    """
+
+    seed: int
+    worker: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    checksum: str = ""
+    seconds: float = 0.0
+    lines: tuple[str, ...] = ()
+    run_ids: tuple[str, ...] = ()
+    status: str = ""
+    error: str = ""
+    traceback: str = ""
+    environment: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A worker that has not been sent the model yet.
+
+    Args:
+        worker: Which.
+    """
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class SameWorker:
+    """The worker that a task shall avoid got it.
+
+    Args:
+        worker: Which.
+    """
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A worker that can run no trial of this study.
+
+    Args:
+        worker: Which.
+        reason: Why, and what to do.
+    """
+
+    worker: str
+    reason: str
+
+
+Answer = TrialOutcome | Missing | SameWorker | Unfit
