@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
+_ACTIONS = ("run", "show", "compare", "-h", "--help")
 _BROKEN_PIPE = 141  # As a shell reports a program that SIGPIPE ended.
 
 
@@ -42,13 +43,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def split_trials(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Tell the arguments of a study from those of its script, behind `--`.
+
+    Args:
+        arguments: As they were typed; of another command they are all ours.
+
+    Returns:
+        Ours, with `run` put in where a script is named, and the script's.
+    """
+    if arguments[:1] != ["trials"]:
+        return arguments, []
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    ours, script = arguments[:place], arguments[place + 1 :]
+    if len(ours) > 1 and ours[1] not in _ACTIONS:
+        ours.insert(1, "run")
+    return ours, script
+
+
 # --- the commands ------------------------------------------------------------
 
 
 def _try(arguments: list[str]) -> int:
     """Run the command; what a person can mend is told, not raised."""
     try:
-        ours, script = _split_trials(arguments)
+        ours, script = split_trials(arguments)
         options = make_parser().parse_args(ours)
         options.argv, options.arguments = arguments, script
         if options.version:
@@ -70,22 +89,6 @@ def _try(arguments: list[str]) -> int:
         print(json.dumps({"error": message}))
     _say(message)
     return TROUBLE
-
-
-def _split_trials(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments of a study, and those of its script behind `--`."""
-    if arguments[:1] != ["trials"]:
-        return arguments, []
-    ours, script = arguments, []
-    if "--" in arguments:
-        place = arguments.index("--")
-        ours, script = arguments[:place], arguments[place + 1 :]
-    named = ours[1:2] and ours[1] in ("show", "compare", "run", "-h", "--help")
-    return ours if named or len(ours) == 1 else [
-        "trials",
-        "run",
-        *ours[1:],
-    ], script
 
 
 def _compare(options: Namespace) -> int:

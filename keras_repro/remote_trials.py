@@ -73,9 +73,7 @@ def _run_beside(
         process = OwnProcess(make_environment(backend))
         _of_this_thread.process = process
     try:
-        answer: Answer = process.call(
-            run_remotely, key, backend, payload, task
-        )
+        answer: Answer = process.call(run_remotely, key, backend, payload, task)
     except DeadProcessError:
         _of_this_thread.process = None
         raise

@@ -21,7 +21,18 @@ from keras_repro.runs import RunEnd, RunHeader, RunRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "cli.md"
-COMMANDS = ("compare", "show", "env", "verify", "run", "install-kernel")
+COMMANDS = (
+    "compare",
+    "show",
+    "env",
+    "verify",
+    "run",
+    "trials",
+    "trials run",
+    "trials show",
+    "trials compare",
+    "install-kernel",
+)
 HELP = re.compile(
     r"(?<=```text\n\$ )(keras-repro[^\n]*--help)\n(.*?)(?=```)", re.S
 )
@@ -400,14 +411,13 @@ def test_loads_no_backend(runs, arguments):
 def real_help(line):
     """The help text of a command, as a terminal of 80 columns shows it."""
     parser = make_parser()
-    name = shlex.split(line)[1:-1]
-    if name:
+    for name in shlex.split(line)[1:-1]:
         (choices,) = [
             action.choices
             for action in parser._actions
             if isinstance(action.choices, dict)
         ]
-        parser = choices[name[0]]
+        parser = choices[name]
     return parser.format_help()
 
 
@@ -430,8 +440,8 @@ def test_examples_of_the_page(runs, command):
     assert len(lines) > 8
     for line in lines:
         arguments = shlex.split(line.partition("  ")[0])[1:]
-        if arguments[0] in ("run", "verify", "install-kernel"):
-            make_parser().parse_args(arguments)
+        if arguments[0] in ("run", "verify", "trials", "install-kernel"):
+            make_parser().parse_args(cli.split_trials(arguments)[0])
         else:
             assert command(*arguments)[0] in (0, 1), line
 

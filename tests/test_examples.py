@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
+from keras_repro.trial_files import load_trials
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data" / "cmapss"
@@ -75,16 +78,73 @@ def test_turbofan_repeats_its_runs(run_python, simulated, tmp_path):
     assert "DriftWarning" not in again.stderr
 
 
+@pytest.fixture
+def study_command(simulated, tmp_path):
+    """A small study on a simulated fleet, kept in a folder."""
+    write_fleet(simulated, tmp_path)
+    script = ROOT / "examples" / "turbofan_study.py"
+    command = [script, "--data", tmp_path, "--path", tmp_path / "study"]
+    return [*command, "--epochs", 1, "--rows", 300, "--seeds", 4]
+
+
+@pytest.mark.requires_backend
+def test_the_study_says_what_may_be_concluded(
+    run_python, study_command, tmp_path
+):
+    """1.0 equals none and 0.4 does not; both weights and order move scores."""
+    plot = tmp_path / "study.png"
+    output = run_python(*study_command, "--spread", "--plot", plot).stdout
+    assert "alpha 1.0 and none. Equal: all 4 pairs have the same" in output
+    for metric in ("test", "train"):
+        assert f"of 2 differences to none settled ({metric})." in output
+    assert output.count("would have had the wrong sign.") == 4
+    assert "alpha 0.4, had it been one run: Seed 0 is" in output
+    assert plot.stat().st_size > 1000
+    names = ("none", "1.0", "0.4", "none-initial", "none-order", "none-random")
+    studies = {name: load_trials(tmp_path / "study" / name) for name in names}
+    assert all(one.seeds == (0, 1, 2, 3) for one in studies.values())
+    none, identity, smoothed, *moved = studies.values()
+    assert none.checksums == identity.checksums
+    assert not {*none.checksums} & {*smoothed.checksums}
+    assert [len({*one.checksums}) for one in moved] == [4, 4, 1]
+
+
+@pytest.mark.requires_backend("jax")
+def test_the_study_goes_on_in_a_worker(run_python, study_command, tmp_path):
+    """What is missing is run, the same in a worker; a changed one is not."""
+    run_python(*study_command[:-1], 2)
+    folder = tmp_path / "study"
+    none = load_trials(folder / "none")
+    others = [folder / name / "trials.jsonl" for name in ("1.0", "0.4", "0.2")]
+    before = [one.read_bytes() for one in others]
+    shutil.rmtree(folder / "none")
+    run_python(*study_command[:-1], 2, "--workers", 1)
+    again = load_trials(folder / "none")
+    assert none.workers != again.workers
+    assert none.checksums == again.checksums
+    assert before == [one.read_bytes() for one in others]
+    result = subprocess.run(
+        [str(one) for one in (sys.executable, *study_command, "--rows", 299)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "`path` must hold trials of this very study" in result.stderr
+
+
 @pytest.mark.requires_backend
 def test_sequence_repeats_by_reset(run_python, tmp_path):
     """Plain Keras scatters; `reset()` gives one value; seeds come again."""
     plot = tmp_path / "sequence.png"
     command = [ROOT / "examples" / "sequence.py", "--plot", plot]
-    output = run_python(*command, "--epochs", 2, "--repeats", 3).stdout
+    command += ["--epochs", 2, "--repeats", 3, "--seeds", 4]
+    output = run_python(*command).stdout
     assert "all equal: True" in output
     assert "seed 1 once more, the same: True" in output
     counts = [line for line in output.splitlines() if "different," in line]
-    assert [line.split()[0] for line in counts] == ["3", "1", "3"]
+    assert [line.split()[0] for line in counts] == ["3", "1", "4"]
     assert plot.stat().st_size > 1000
 
 
