@@ -679,6 +679,9 @@ class Backend:
         """Whether deterministic kernels are on; `None` if it is unknown."""
         return None
 
+    # Whether a step traced for batches of any size serves those of one too.
+    shares_traces = False
+
     def read_threads(self) -> dict[str, int]:
         """How many threads this process was told to use, where it was told."""
         return {}
@@ -716,6 +719,7 @@ class TensorFlowBackend(Backend):
     """TensorFlow: variables are assigned by an op."""
 
     name = "tensorflow"
+    shares_traces = True
 
     def hold(self, value: npt.NDArray[Any]) -> Any:
         return HeldTensor(value) if value.nbytes >= _LARGE else value

@@ -50,6 +50,31 @@ def _generator(seed: int, epoch: int) -> np.random.Generator:
 
 
 _log = logging.getLogger(__name__)
+_USUAL_BATCH = 32  # As Keras has it.
+
+
+def describe_batches(call: Mapping[str, Any]) -> Any:
+    """What is fed to a step, as far as a traced step tells it apart.
+
+    Args:
+        call: The arguments of `fit` or `evaluate` by name.
+
+    Returns:
+        Something to compare: of arrays their shapes and dtypes without the
+        number of samples, the batch size, and whether the last batch is full;
+        `None` where that is not known.
+    """
+    arrays = (call.get("x"), call.get("y"), call.get("sample_weight"))
+    if _backends.is_tf_dataset(arrays[0]):
+        return repr(getattr(arrays[0], "element_spec", None))
+    leaves = [one for one in keras.tree.flatten(arrays) if one is not None]
+    if not leaves or not _backends.are_arrays(arrays):
+        return None
+    size = call.get("batch_size") or _USUAL_BATCH
+    shapes = [
+        (tuple(one.shape[1:]), str(getattr(one, "dtype", ""))) for one in leaves
+    ]
+    return shapes, size, len(leaves[0]) % size == 0
 
 
 class OrderedPasses:

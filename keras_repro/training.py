@@ -104,6 +104,7 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
             call["callbacks"] = _with_observer(callbacks, trial.observer)
         streams = trial.own_streams
         stack.enter_context(streams.training())
+        _forget_other_batches(model, "train", call)
         _order_arrays(model, call)
         trial.at_start = False
         earlier = getattr(model, "history", None)
@@ -119,6 +120,22 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
                 trial.epochs_trained += len(getattr(history, "epoch", ()))
             # The arrays are the caller's; nothing here keeps them alive.
             trial.data, trial.fed = data.DataOutline(), None
+
+
+def _forget_other_batches(model: Any, kind: str, call: dict[str, Any]) -> None:
+    """Have a step traced anew where a trial feeds other batches than before.
+
+    TensorFlow would take what it traced for batches of any size for those of
+    one size too, which gives other last digits than a fresh process.
+    """
+    trial: Trial = model._repro
+    if not _backends.get_backend().shares_traces or kind in trial.fed_kinds:
+        return
+    trial.fed_kinds.add(kind)
+    batches = data.describe_batches(call)
+    if trial.batches.get(kind, batches) != batches:
+        setattr(model, f"{kind}_function", None)
+    trial.batches[kind] = batches
 
 
 @contextmanager
@@ -307,9 +324,12 @@ def evaluating(
 ) -> Iterator[None]:
     """Draw from the evaluation stream, and leave the training's alone."""
     trial: Trial = model._repro
+    call = bind(method, model, args, kwargs) or {}
+    kind = "predict" if "predict" in method.__name__ else "test"
     with _marked(trial, "is_evaluating"):
         if not capture_if_built(model):
-            _build_to_evaluate(model, bind(method, model, args, kwargs) or {})
+            _build_to_evaluate(model, call)
+        _forget_other_batches(model, kind, call)
         kept = _random_state(model)
         try:
             with trial.own_streams.evaluation():

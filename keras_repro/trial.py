@@ -46,6 +46,9 @@ class Trial:
         self.is_evaluating = False
         self.is_rehearsed = False
         self.observer: Any = None
+        # What kinds of steps ran since the reset, and on which batches first.
+        self.fed_kinds: set[str] = set()
+        self.batches: dict[str, Any] = {}
         self.warned_about_setup = False
         self.epochs_trained = 0
         self.positions = data.DataPositions()
@@ -216,6 +219,7 @@ def begin_trial(trial: Trial) -> None:
     """Stand at the start of a trial."""
     trial.at_start = True
     trial.epochs_trained = 0
+    trial.fed_kinds.clear()
     if trial.streams is not None:
         trial.own_streams.rewind()
 

@@ -170,13 +170,17 @@ def _read_name(name: object) -> str:
 
 
 def _read_number(value: Any) -> float:
+    if value is None or isinstance(value, (str, bytes)):
+        raise _ScoreError(_say_score(value))
     try:
-        array = np.asarray(keras.ops.convert_to_numpy(value))
-        if array.size == 1 and array.dtype.kind not in "OSU":
-            return float(array.astype(np.float64).reshape(()))
+        return float(value)
+    except Exception:  # noqa: BLE001 - converters raise what they like
+        pass
+    try:
+        array = np.asarray(keras.ops.convert_to_numpy(value), np.float64)
+        return float(array.reshape(()))
     except Exception as error:
         raise _ScoreError(_say_score(value)) from error
-    raise _ScoreError(_say_score(value))
 
 
 def _say_score(value: Any) -> str:

@@ -898,10 +898,10 @@ def test_another_environment_is_refused_or_told(model, tmp_path):
     file = path / "study.json"
     study = json.loads(file.read_text())
     told = json.loads(file.read_text())
-    told["environment"]["usable_cores"] = 999
+    told["environment"]["deterministic"] = "sometimes"
     file.write_text(json.dumps(told))
     study["environment"]["versions"]["keras"] = "3.0.0"
-    with pytest.warns(kr.TrialWarning, match="usable_cores` was 999"):
+    with pytest.warns(kr.TrialWarning, match="deterministic` was sometimes"):
         run()
     file.write_text(json.dumps(study))
     with pytest.raises(ValueError, match=r"versions.keras` was 3.0.0"):

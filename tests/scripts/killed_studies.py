@@ -21,6 +21,7 @@ import numpy as np
 import keras_repro as kr
 
 NUM_SEEDS = 8
+PAUSE = 0.03  # So that a kill after so many of them falls among the trials.
 X = np.linspace(0, 1, 80, dtype="float32").reshape(20, 4)
 
 
@@ -31,6 +32,7 @@ def run_study(path, log):
 
     def train(model):
         os.write(log, f"{model.seed}\n".encode())
+        time.sleep(PAUSE)
         history = model.fit(X, X[:, :1], epochs=2, batch_size=5, verbose=0)
         return history.history["loss"][-1]
 
@@ -116,7 +118,7 @@ def main(folder, num_studies):
         path = folder / f"study{number}"
         # One kill of two while trials run, the other at any time at all.
         inside = number % 2 == 0
-        delay = rng.uniform(0, whole * (0.2 if inside else 1.0))
+        delay = rng.uniform(0, NUM_SEEDS * PAUSE if inside else whole)
         status = run(path, delay, from_first=inside)
         num_kills += os.WIFSIGNALED(status)
         num_inside += 0 < len(read_finished(path)) < NUM_SEEDS
