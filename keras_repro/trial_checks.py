@@ -50,6 +50,11 @@ def check_elsewhere(
             known[again.worker] = again.environment
         pairs.append((first[again.seed], again))
     pairs.sort(key=lambda pair: pair[0].seed)
+    if pairs and all(one.worker == other.worker for one, other in pairs):
+        yield (
+            "The repeated trials ran where they had run before: the executor "
+            "has no other worker. They say nothing of other machines."
+        )
     different = [pair for pair in pairs if not _agree(*pair)]
     for pair in different:
         yield _say_mismatch(*pair)

@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -47,7 +47,9 @@ class Engine(Protocol):
 
     notes: list[str]
 
-    def run(self, tasks: Iterable[TrialTask]) -> Iterator[TrialOutcome]:
+    def run(
+        self, tasks: Iterable[TrialTask]
+    ) -> Generator[TrialOutcome, None, None]:
         """Run trials; give their outcomes as they come, in any order."""
         ...
 
@@ -63,9 +65,12 @@ class LocalEngine:
         self.notes: list[str] = []
         self._runner = runner
 
-    def run(self, tasks: Iterable[TrialTask]) -> Iterator[TrialOutcome]:
+    def run(
+        self, tasks: Iterable[TrialTask]
+    ) -> Generator[TrialOutcome, None, None]:
         """Run trials, in their order."""
-        return map(self._runner.run, tasks)
+        for task in tasks:
+            yield self._runner.run(task)
 
     def close(self) -> None:
         """Nothing is under way between two trials."""
@@ -111,7 +116,9 @@ class PoolEngine:
         self._served: set[str] = set()
         self._ready: list[TrialOutcome] = []
 
-    def run(self, tasks: Iterable[TrialTask]) -> Iterator[TrialOutcome]:
+    def run(
+        self, tasks: Iterable[TrialTask]
+    ) -> Generator[TrialOutcome, None, None]:
         """Run trials; give their outcomes as they come."""
         self._queue.extend(tasks)
         started = time.time()
@@ -256,7 +263,7 @@ def _make_death(task: TrialTask, error: BaseException) -> TrialOutcome:
 class Pool(Protocol):
     """An executor, and what is known of it."""
 
-    window: float
+    window: int
     has_payload: bool
 
     def start(self, key: str, backend: str, payload: bytes) -> Any:
@@ -293,7 +300,7 @@ class LokyPool:
     def __init__(self, num_workers: int) -> None:
         self._num_workers = num_workers
         # One in waiting for each: the next begins when one is done.
-        self.window = 2.0 * num_workers
+        self.window = 2 * num_workers
         self._executor: Any = None
 
     def start(self, key: str, backend: str, payload: bytes) -> Any:
@@ -335,7 +342,8 @@ class OwnPool:
     """
 
     has_payload = False
-    window = float("inf")
+    # How many workers there are is not known: enough for a large cluster.
+    window = 1000
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,12 +185,14 @@ class _Study:
         self._advance(bar)
         left = [seed for seed in self._seeds if seed not in self._outcomes]
         tasks = [TrialTask(seed=seed, vary=vary) for seed in left]
-        outcomes = engine.run([] if self._stops_at is not None else tasks)
-        for outcome in outcomes:
-            self._take(outcome)
-            self._advance(bar)
-            if self._stops_at is not None:
-                break
+        # Closed, it withdraws what has not begun.
+        with closing(engine.run(tasks)) as outcomes:
+            while self._stops_at is None:
+                outcome = next(outcomes, None)
+                if outcome is None:
+                    break
+                self._take(outcome)
+                self._advance(bar)
         self._take_notes(engine)
 
     def _take(self, outcome: TrialOutcome) -> None:

@@ -704,6 +704,16 @@ def test_a_check_names_a_worker_that_computes_differently(model):
     )
 
 
+def test_a_check_without_another_worker_says_so(model, expected):
+    """One worker repeats its own trials in the end, and that is told."""
+    with ThreadPoolExecutor(1) as executor, pytest.warns(kr.TrialWarning):
+        results = kr.run_trials(
+            model, train, [0], progress=False, executor=executor, check=1
+        )
+    assert_same(results, expected, [0])
+    assert "no other worker" in results.notes[0]
+
+
 def test_checks_are_spread_over_the_study():
     """At least one; of all, each once."""
     from keras_repro.trial_checks import choose_trials
