@@ -225,6 +225,13 @@ def _check_model(model: Any) -> None:
             "`make_reproducible(model)`."
         )
         raise TypeError(msg)
+    if model._repro.in_block:
+        msg = (
+            "`run_trials` must be called between the trials of a model. "
+            f"Received: {model.name!r}, in the middle of one. Call it outside "
+            "of `train` and of `with model.trial()`, or on a clone."
+        )
+        raise RuntimeError(msg)
     if not model.compiled:
         msg = (
             "`model` must be compiled before its trials. Received: "

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,10 +199,11 @@ class _Study:
     def _take(self, outcome: TrialOutcome) -> None:
         if outcome.status == MISUSE:
             raise TypeError(outcome.error)
-        self._outcomes[outcome.seed] = outcome
         if self._folder is not None:
             self._folder.keep(outcome)
             self._find_written(self._folder)
+            outcome = replace(outcome, lines=())  # They are on disk now.
+        self._outcomes[outcome.seed] = outcome
         if outcome.environment is not None:
             self._add_environment(outcome.worker, outcome.environment)
 

@@ -461,6 +461,12 @@ def test_wrong_models_are_refused():
         kr.run_trials(plain, 30)
 
 
+def test_a_study_within_a_trial_of_its_model_is_refused(model):
+    """It would reset the model under the feet of the trial around it."""
+    with model.trial(seed=1), pytest.raises(RuntimeError, match="a clone"):
+        kr.run_trials(model, train_quickly, seeds=1, progress=False)
+
+
 def test_an_unbuilt_model_must_be_trained():
     """A training that never fits it cannot build it."""
     unbuilt = kr.ReproducibleModel(make_layers())
@@ -548,6 +554,29 @@ def test_a_callers_executor_runs_what_builds_a_model(expected, pool):
         build, train, seeds=[2, 0], progress=False, executor=pool
     )
     assert_same(results, expected, [2, 0])
+
+
+@pytest.mark.requires_backend("tensorflow", "jax")
+def test_a_worker_traces_once(pool):
+    """It keeps what it has compiled for its next trial."""
+    counted = kr.ReproducibleModel(
+        [keras.Input((4,)), Counted(), keras.layers.Dense(1)]
+    )
+    counted.compile("sgd", "mse")
+
+    def train(model):
+        train_quickly(model)
+        return type(model.layers[0]).num_calls
+
+    results = kr.run_trials(
+        counted, train, seeds=6, progress=False, executor=pool
+    )
+    calls = {worker: set() for worker in results.workers}
+    for worker, one in zip(
+        results.workers, results.scores["score"], strict=True
+    ):
+        calls[worker].add(one)
+    assert all(len(one) == 1 for one in calls.values())
 
 
 def test_many_kinds_of_models_travel(pool):
