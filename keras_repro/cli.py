@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_repro.cli_arguments import MisuseError, make_parser
+from keras_repro.cli_arguments import make_parser
+from keras_repro.cli_values import MisuseError
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from keras_repro.cli_arguments import MisuseError
+from keras_repro.cli_values import MisuseError
 
 if TYPE_CHECKING:
     from keras_repro.trial_results import TrialResults
