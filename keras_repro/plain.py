@@ -1,8 +1,9 @@
-"""Small values that several modules of layer 0 share: plain JSON, places."""
+"""Small things that layer 0 shares: plain JSON, places, lines of text."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -48,3 +49,31 @@ def find_layer(place: str) -> str:
     """
     head, found, rest = place.rpartition("layers.")
     return f"{head}{found}{rest.partition('.')[0]}" if found else "model"
+
+
+WIDTH = 79
+
+
+def wrap(
+    text: str, indent: int = 0, hang: int = 0, *, splits_words: bool = True
+) -> list[str]:
+    """A paragraph as lines of at most 79 characters.
+
+    Args:
+        text: The paragraph.
+        indent: How far its lines are moved to the right.
+        hang: How much farther those after the first.
+        splits_words: Whether a word that is longer than a line is cut.
+
+    Example:
+        >>> wrap("- one", 2)
+        ['  - one']
+    """
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + hang),
+        break_on_hyphens=False,
+        break_long_words=splits_words,
+    )

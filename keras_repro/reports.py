@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from keras_repro import pages, phrases
 from keras_repro.advice import list_steps
+from keras_repro.plain import wrap
 
 if TYPE_CHECKING:
     from keras_repro.comparison import Comparison, RunGroups
     from keras_repro.mismatches import Mismatch
 
-_WIDTH = 79
 _MOST_VARIABLES = 5
 _MOST_ENTRIES = 6
 _MOST_RUNS = 20
@@ -30,11 +29,11 @@ def write_text(comparison: Comparison) -> str:
         Lines of at most 79 characters, without a line break at the end and
         without control characters, whatever the runs are called.
     """
-    lines = [*_wrap(phrases.say_verdict(comparison)), ""]
+    lines = [*wrap(phrases.say_verdict(comparison)), ""]
     for label, run in (("a", comparison.a), ("b", comparison.b)):
-        lines += _wrap(f"{label}: {phrases.outline_run(run)}", hang=3)
+        lines += wrap(f"{label}: {phrases.outline_run(run)}", hang=3)
     for one in phrases.say_identity(comparison):
-        lines += _wrap(f"{one}", hang=3)
+        lines += wrap(f"{one}", hang=3)
     lines += _body(comparison)
     return "\n".join(lines)
 
@@ -77,7 +76,7 @@ def write_groups_text(groups: RunGroups) -> str:
     Returns:
         Lines of at most 79 characters, as those of `write_text`.
     """
-    lines = _wrap(phrases.say_groups_verdict(groups))
+    lines = wrap(phrases.say_groups_verdict(groups))
     for number, group in enumerate(groups.groups, 1):
         lines += [
             "",
@@ -85,13 +84,13 @@ def write_groups_text(groups: RunGroups) -> str:
         ]
         for index in group[:_MOST_RUNS]:
             outline = phrases.outline_run(groups.runs[index])
-            lines += _wrap(f"#{index + 1} {outline}", 2, 3)
+            lines += wrap(f"#{index + 1} {outline}", 2, 3)
         lines += _more(len(group) - _MOST_RUNS, 2)
     for number, one in enumerate(groups.comparisons[:_MOST_GROUPS], 2):
         lines += ["", f"Group {number} (b) against group 1 (a):"]
-        lines += _wrap(phrases.say_verdict(one), 2)
+        lines += wrap(phrases.say_verdict(one), 2)
         for text in (*phrases.say_identity(one), *list_steps(one)[:1]):
-            lines += _wrap(f"- {text}", 2, 2)
+            lines += wrap(f"- {text}", 2, 2)
     lines += _more(len(groups.comparisons) - _MOST_GROUPS, 0)
     return "\n".join(lines)
 
@@ -124,7 +123,7 @@ def _body(comparison: Comparison) -> Iterator[str]:
     """All below the runs, each section after an empty line."""
     for heading, mismatch in phrases.list_mismatches(comparison):
         yield ""
-        yield from _wrap(f"{heading}: {phrases.clean(mismatch.moment)}")
+        yield from wrap(f"{heading}: {phrases.clean(mismatch.moment)}")
         yield from _mismatch_lines(mismatch, comparison)
     yield from _environment_lines(comparison)
     for heading, texts in (
@@ -134,7 +133,7 @@ def _body(comparison: Comparison) -> Iterator[str]:
         if texts:
             yield from ("", f"{heading}:")
         for text in texts[:_MOST_RUNS]:
-            yield from _wrap(f"- {text}", 2, 2)
+            yield from wrap(f"- {text}", 2, 2)
         yield from _more(len(texts) - _MOST_RUNS, 2)
 
 
@@ -142,13 +141,13 @@ def _mismatch_lines(
     mismatch: Mismatch, comparison: Comparison
 ) -> Iterator[str]:
     for label, text in phrases.list_facts(mismatch, comparison):
-        yield from _wrap(f"{label.lower() + ':':<18}{text}", 2, 18)
+        yield from wrap(f"{label.lower() + ':':<18}{text}", 2, 18)
     differences = mismatch.differences
     for one in differences[:_MOST_VARIABLES]:
         place, role = phrases.clean(one.place), phrases.name_role(one.role)
         within = " (within tolerance)" if "within" in one.status else ""
-        yield from _wrap(f"{place}, {role}{within}", 2, 4)
-        yield from _wrap(phrases.say_size(one), 6)
+        yield from wrap(f"{place}, {role}{within}", 2, 4)
+        yield from wrap(phrases.say_size(one), 6)
     yield from _more(len(differences) - _MOST_VARIABLES, 2)
 
 
@@ -161,24 +160,14 @@ def _environment_lines(comparison: Comparison) -> Iterator[str]:
     for one in may[:_MOST_ENTRIES]:
         key, a, b = (phrases.clean(v, 60) for v in (one.key, one.a, one.b))
         matters = phrases.WEIGHTS.get(one.weight, "sometimes")
-        yield from _wrap(f"{key}: {a} in a, {b} in b ({matters} matters)", 2, 4)
+        yield from wrap(f"{key}: {a} in a, {b} in b ({matters} matters)", 2, 4)
         if not comparison.equal:
-            yield from _wrap(phrases.clean(one.sentence, 300), 6)
+            yield from wrap(phrases.clean(one.sentence, 300), 6)
     yield from _more(len(may) - _MOST_ENTRIES, 2)
     if hardly:
         names = phrases.shorten([one.key for one in hardly], 5)
-        yield from _wrap(f"hardly ever matters: {names}", 2, 4)
+        yield from wrap(f"hardly ever matters: {names}", 2, 4)
 
 
 def _more(number: int, indent: int) -> list[str]:
     return [f"{' ' * indent}and {number} more"] if number > 0 else []
-
-
-def _wrap(text: str, indent: int = 0, hang: int = 0) -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent + hang),
-        break_on_hyphens=False,
-    )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from keras_repro.phrases import count_of
+from keras_repro.plain import WIDTH, wrap
 from keras_repro.trial_phrases import (
     COLUMNS,
     FAMILY_COLUMNS,
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from keras_repro.trial_pairs import TrialComparison, TrialComparisons
     from keras_repro.trial_summaries import TrialSummary
 
-_WIDTH = 79
 _MOST_REMARKS = 20
 
 
@@ -34,7 +33,7 @@ def write_summary_text(summary: TrialSummary) -> str:
     Returns:
         Lines of at most 79 characters, without control characters.
     """
-    lines = _wrap(say_headline(summary.results))
+    lines = wrap(say_headline(summary.results))
     titles = [say_level(summary.confidence_level), *COLUMNS[2:]]
     rows = [
         [say_name(name), *list_cells(one)]
@@ -46,7 +45,7 @@ def write_summary_text(summary: TrialSummary) -> str:
     if remarks:
         lines.append("")
     for one in remarks[:_MOST_REMARKS]:
-        lines += _wrap(one, hang=2)
+        lines += wrap(one, hang=2)
     lines += _more(len(remarks) - _MOST_REMARKS)
     return "\n".join(lines)
 
@@ -57,11 +56,11 @@ def write_comparison_text(comparison: TrialComparison) -> str:
     Returns:
         Lines of at most 79 characters, without control characters.
     """
-    lines = [*_wrap(comparison.verdict), ""]
+    lines = [*wrap(comparison.verdict), ""]
     facts = list_statistics(comparison)
     width = min(max(len(label) for label, _ in facts), 36) + 3
     for label, text in facts:
-        lines += _wrap(f"{label + ':':<{width}}{text}", 2, width)
+        lines += wrap(f"{label + ':':<{width}}{text}", 2, width)
     return "\n".join(lines)
 
 
@@ -72,15 +71,15 @@ def write_comparisons_text(comparisons: TrialComparisons) -> str:
         Lines of at most 79 characters, without control characters.
     """
     family = comparisons.comparisons
-    lines = [*_wrap(say_family(family)), ""]
+    lines = [*wrap(say_family(family)), ""]
     lines += [*_format_table(FAMILY_COLUMNS, list_family(family)), ""]
     for one in family:
         name = f"{say_name(one.name_b)}: " if one.equal else ""
-        lines += _wrap(f"- {name}{one.verdict}", hang=2)
+        lines += wrap(f"- {name}{one.verdict}", hang=2)
     left_out = max(one.num_left_out for one in family)
     if left_out:
         number = count_of(left_out, "pair")
-        lines += _wrap(f"Up to {number} without two finite scores left out.")
+        lines += wrap(f"Up to {number} without two finite scores left out.")
     return "\n".join(lines)
 
 
@@ -92,12 +91,12 @@ def _format_table(
 ) -> list[str]:
     """A table; names above their rows, then paragraphs, if it is too wide."""
     lines = _align([titles, *rows], 1, "  ")
-    if max(map(len, lines)) <= _WIDTH:
+    if max(map(len, lines)) <= WIDTH:
         return lines
     for gap in ("  ", " "):
         cells = [row[1:] for row in (titles, *rows)]
         title, *lines = [f"  {one}" for one in _align(cells, 0, gap)]
-        if max(map(len, [title, *lines])) <= _WIDTH:
+        if max(map(len, [title, *lines])) <= WIDTH:
             named = zip(rows, lines, strict=True)
             return [
                 title,
@@ -107,7 +106,7 @@ def _format_table(
     for name, *texts in rows:
         pairs = zip(titles[1:], texts, strict=True)
         text = ", ".join(f"{title} {one}" for title, one in pairs if one)
-        paragraphs += _wrap(f"{name}: {text}", hang=2)
+        paragraphs += wrap(f"{name}: {text}", hang=2)
     return paragraphs
 
 
@@ -125,13 +124,3 @@ def _align(rows: Sequence[Sequence[str]], num_left: int, gap: str) -> list[str]:
 
 def _more(number: int) -> list[str]:
     return [f"and {number} more"] if number > 0 else []
-
-
-def _wrap(text: str, indent: int = 0, hang: int = 0) -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent + hang),
-        break_on_hyphens=False,
-    )

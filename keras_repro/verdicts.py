@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Any, Protocol
 from keras_repro.call_mismatches import FirstMismatch
 from keras_repro.causes import UNKNOWN, Cause
 from keras_repro.phrases import clean, count_of, join_words, name_role
-from keras_repro.plain import to_plain
+from keras_repro.plain import to_plain, wrap
 from keras_repro.sites import show_place
 
-_WIDTH = 79
 _MOST_SHOWN = 8
 
 
@@ -169,11 +167,5 @@ def _list_causes(causes: Sequence[Cause]) -> Iterator[str]:
 
 
 def _wrap(text: str, indent: int = 0, hang: int = 0) -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent + hang),
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+    """A paragraph whose paths stay whole, so that they can be clicked."""
+    return wrap(text, indent, hang, splits_words=False)
