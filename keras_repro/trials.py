@@ -21,6 +21,11 @@ from keras_repro.pickling import find_own_parts
 from keras_repro.progress import TrialBar
 from keras_repro.study_identities import find_written, list_unread
 from keras_repro.trial import check_vary
+from keras_repro.trial_arguments import (
+    check_arguments,
+    read_path,
+    read_seeds,
+)
 from keras_repro.trial_checks import check_elsewhere, tell_differences
 from keras_repro.trial_engines import (
     Engine,
@@ -31,7 +36,7 @@ from keras_repro.trial_engines import (
 )
 from keras_repro.trial_files import StudyFolder, make_results
 from keras_repro.trial_outcomes import MISUSE, TrialOutcome, TrialTask
-from keras_repro.trial_results import TrialResults, check_seeds
+from keras_repro.trial_results import TrialResults
 from keras_repro.trial_workers import TrialRunner
 
 
@@ -115,9 +120,9 @@ def run_trials(
         >>> bool(again.scores["loss"][0] == results.scores["loss"][2])
         True
     """
-    listed = _read_seeds(seeds)
-    _check_arguments(executor, num_workers, until, check)
-    folder_path = None if path is None else _read_path(path)
+    listed = read_seeds(seeds)
+    check_arguments(executor, num_workers, until, check)
+    folder_path = None if path is None else read_path(path)
     vary = check_vary(vary)
     runner = TrialRunner(model, train)
     study = _Study(listed, until)
@@ -292,75 +297,7 @@ class _Study:
         return make_results(outcomes, notes=self._notes, vary=vary, path=path)
 
 
-# --- what was asked for ------------------------------------------------------
-
-
-def _read_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    if isinstance(seeds, bool):
-        raise TypeError(
-            "`seeds` must be a number of trials, or the seeds themselves. "
-            f"Received: {seeds!r}. Pass 30, or `range(30)`."
-        )
-    listed = check_seeds(
-        range(seeds) if isinstance(seeds, (int, np.integer)) else seeds
-    )
-    if not listed:
-        raise ValueError(
-            "`seeds` must name at least one trial. Received: "
-            f"{seeds!r}. Pass 30, or `range(30)`."
-        )
-    return listed
-
-
-def _read_path(path: str | os.PathLike[str]) -> Path:
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
-            "`path` must be a str or an os.PathLike. Received: "
-            f"{path!r} (of type {type(path).__name__}). Pass the name of a "
-            'folder, such as "study".'
-        )
-    return Path(path)
-
-
-def _check_arguments(
-    executor: Any, num_workers: Any, until: Any, check: Any
-) -> None:
-    if executor is not None and not isinstance(executor, Executor):
-        raise TypeError(
-            "`executor` must be a `concurrent.futures.Executor`. Received: "
-            f"{executor!r} (of type {type(executor).__name__}). Of a Dask "
-            "client, pass `client.get_executor()`; else `num_workers=2`."
-        )
-    if executor is not None and num_workers is not None:
-        raise ValueError(
-            "`executor` and `num_workers` must not both be given: an executor "
-            f"has its own workers. Received: {executor!r} and {num_workers!r}. "
-            "Leave one out."
-        )
-    is_count = isinstance(num_workers, int) and not isinstance(
-        num_workers, bool
-    )
-    if num_workers is not None and not (is_count and num_workers >= 1):
-        raise ValueError(
-            "`num_workers` must be an integer of 1 or more. Received: "
-            f"{num_workers!r}. Pass 2, or leave it out to run the trials here."
-        )
-    if until is not None and not callable(getattr(until, "is_met", None)):
-        raise TypeError(
-            "`until` must be a rule such as `HalfWidth(0.1)`. Received: "
-            f"{until!r} (of type {type(until).__name__})."
-        )
-    if isinstance(check, bool) or not isinstance(check, (int, float)):
-        raise TypeError(
-            "`check` must be a number from 0 to 1. Received: "
-            f"{check!r} (of type {type(check).__name__}). Pass 0.1 to repeat "
-            "every tenth trial."
-        )
-    if not 0 <= check <= 1:
-        raise ValueError(
-            "`check` must be a share from 0 to 1. Received: "
-            f"{check!r}. Pass 0.1 to repeat every tenth trial."
-        )
+# --- around the study --------------------------------------------------------
 
 
 @contextmanager

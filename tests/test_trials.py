@@ -873,14 +873,14 @@ def test_scores_that_are_not_finite_are_kept_on_disk(model, tmp_path):
 
 def test_a_study_is_run_by_one_process_at_a_time(model, tmp_path):
     """A second one is refused while the first runs."""
-    path = tmp_path / "study"
+    path, other = tmp_path / "study", build()
 
     def train(model):
         with pytest.raises(BlockingIOError, match="one process at a time"):
-            kr.run_trials(model, train_quickly, seeds=1, path=path)
+            kr.run_trials(other, train_quickly, seeds=1, path=path)
         return 1.0
 
-    results = kr.run_trials(build(), train, seeds=1, progress=False, path=path)
+    results = kr.run_trials(model, train, seeds=1, progress=False, path=path)
     assert results.scores["score"].tolist() == [1.0]
 
 
