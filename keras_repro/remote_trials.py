@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 
 from keras_repro.own_processes import (
     DeadProcessError,
@@ -78,6 +79,17 @@ def _run_beside(
         _of_this_thread.process = None
         raise
     return answer
+
+
+def hold_worker(seconds: float, ticket: int) -> None:
+    """Keep a worker busy, so that what comes next goes to another.
+
+    Args:
+        seconds: For how long.
+        ticket: Of this very call, which none before had.
+    """
+    del ticket
+    time.sleep(seconds)
 
 
 def start_worker(key: str, backend: str, payload: bytes) -> None:

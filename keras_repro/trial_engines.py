@@ -15,12 +15,14 @@ from concurrent.futures import (
     Future,
     wait,
 )
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import keras
 
 from keras_repro.remote_trials import (
+    hold_worker,
     make_environment,
     run_remotely,
     start_worker,
@@ -37,9 +39,10 @@ from keras_repro.trial_workers import TrialRunner
 
 # How often a trial may lose its worker; it is run alone before the last time.
 MOST_DEATHS = 3
-# How often a trial may come to the worker that it shall avoid.
-_MOST_BOUNCES = 200
-_BOUNCE_PAUSE = 0.02
+# How often a trial may come to the worker that it shall avoid, with no other
+# trial at work; and for how many seconds that worker is kept busy meanwhile.
+_MOST_BOUNCES = 40
+_HOLD = 0.3
 
 
 class Engine(Protocol):
@@ -168,14 +171,18 @@ class PoolEngine:
         self.num_sent += carries
         task = replace(task, ticket=next(self._tickets))
         try:
-            submit = self._pool.start(self._key, self._backend, self._payload)
-            future = submit(
+            future = self._submit_to_pool(
                 run_remotely, self._key, self._backend, payload, task
             )
         except BrokenExecutor as error:
             self._mourn([task], error)
         else:
             self._pending[future] = _Sent(task, target)
+
+    def _submit_to_pool(self, *call: Any) -> Future[Any]:
+        submit = self._pool.start(self._key, self._backend, self._payload)
+        future: Future[Any] = submit(*call)
+        return future
 
     def _receive(self, future: Future[Any]) -> None:
         sent = self._pending.pop(future, None)
@@ -206,11 +213,22 @@ class PoolEngine:
             target = answer.worker if carries else ""
             self._send(task, carries=carries, target=target)
         else:
+            self._send_elsewhere(task)
+
+    def _send_elsewhere(self, task: TrialTask) -> None:
+        """Send a task that came to the worker that it shall avoid once more.
+
+        With something else to do for whoever is free: an executor that finds
+        all workers idle may choose the same one for ever.
+        """
+        if not self._pending:  # Else the others may just be busy.
             self._bounces[task.seed] += 1
-            time.sleep(_BOUNCE_PAUSE)
-            if self._bounces[task.seed] >= _MOST_BOUNCES:
-                task = replace(task, avoid=None)
-            self._send(task)
+        if self._bounces[task.seed] < _MOST_BOUNCES:
+            with suppress(BrokenExecutor):
+                self._submit_to_pool(hold_worker, _HOLD, next(self._tickets))
+        else:
+            task = replace(task, avoid=None)
+        self._send(task)
 
     def _mourn(self, lost: list[TrialTask], error: BaseException) -> None:
         """Trials whose worker died: run them again, but not for ever."""

@@ -89,6 +89,7 @@ def give_trial(model, **fields):
         epochs_trained=0,
         data=outline_data({"x": X, "y": Y}),
         data_notes=[],
+        vary="all",
         random_position=lambda: POSITION,
     )
     vars(trial).update(fields)
