@@ -89,11 +89,18 @@ def _make_bar(total: int) -> Any:
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
 
-        in_notebook = "ipykernel" in sys.modules
         return tqdm(
             total=total,
             desc="trials",
             unit="trial",
-            disable=False if in_notebook else None,
+            # `None` leaves it out where standard error is no terminal.
+            disable=False if _is_notebook() else None,
             dynamic_ncols=True,
         )
+
+
+def _is_notebook() -> bool:
+    """Whether a Jupyter kernel runs us; it may be loaded for other reasons."""
+    find_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = None if find_shell is None else find_shell()
+    return getattr(shell, "kernel", None) is not None

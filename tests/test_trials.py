@@ -951,7 +951,8 @@ def test_another_environment_is_refused_or_told(model, tmp_path):
 
 
 def test_the_bar_shows_the_mean_so_far(model, monkeypatch, capsys):
-    """On a terminal; elsewhere nothing is written."""
+    """On a terminal; elsewhere nothing is written, whatever is loaded."""
+    pytest.importorskip("ipykernel")
     kr.run_trials(model, train_quickly, seeds=2)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
