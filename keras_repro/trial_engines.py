@@ -118,6 +118,7 @@ class PoolEngine:
         # Workers that the model is on its way to.
         self._served: set[str] = set()
         self._ready: list[TrialOutcome] = []
+        self._held: Future[Any] | None = None
 
     def run(
         self, tasks: Iterable[TrialTask]
@@ -225,7 +226,10 @@ class PoolEngine:
             self._bounces[task.seed] += 1
         if self._bounces[task.seed] < _MOST_BOUNCES:
             with suppress(BrokenExecutor):
-                self._submit_to_pool(hold_worker, _HOLD, next(self._tickets))
+                # Kept, since Dask cancels what nobody has a future of.
+                self._held = self._submit_to_pool(
+                    hold_worker, _HOLD, next(self._tickets)
+                )
         else:
             task = replace(task, avoid=None)
         self._send(task)

@@ -104,9 +104,9 @@ def run_trials(
         processor and threads; `check` tells.
 
     Example:
-        >>> import keras, numpy as np
+        >>> import keras, keras_repro as kr, numpy as np
         >>> x = np.linspace(0, 1, 16, dtype="float32").reshape(8, 2)
-        >>> model = ReproducibleModel(
+        >>> model = kr.ReproducibleModel(
         ...     [keras.Input((2,)), keras.layers.Dense(1)]
         ... )
         >>> model.compile("sgd", "mse")
