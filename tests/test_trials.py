@@ -966,6 +966,16 @@ def test_the_bar_shows_the_mean_so_far(model, monkeypatch, capsys):
 # --- Dask --------------------------------------------------------------------
 
 
+@pytest.fixture
+def kept_environment():
+    """Dask's nannies set variables in the process that starts them."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("kept_environment")
 @pytest.mark.filterwarnings("ignore")  # Of distributed and what it loads.
 def test_dask_runs_trials_and_survives_a_death(model, expected, tmp_path):
     """On a real cluster of two workers, one of which dies in between."""
