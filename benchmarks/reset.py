@@ -265,10 +265,14 @@ def main():
     if not args.all:
         missed = report_backend(args.rounds)
         return 1 if missed and args.check else 0
+    options = ["--rounds", str(args.rounds), *["--check"] * args.check]
+    return run_on_each("benchmarks.reset", options)
+
+
+def run_on_each(module, options):
+    """Run a benchmark on each installed backend; the worst exit code."""
     worst = 0
-    command = [sys.executable, "-m", "benchmarks.reset"]
-    command += ["--rounds", str(args.rounds)]
-    command += ["--check"] * args.check
+    command = [sys.executable, "-m", module, *options]
     for backend in BACKENDS:
         if importlib.util.find_spec(backend) is None:
             print(f"{backend}: not installed")

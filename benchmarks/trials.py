@@ -12,7 +12,6 @@ results are checked: trials of one seed must be equal, also in other processes.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import resource
@@ -28,11 +27,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from benchmarks.reset import (
-    BACKENDS,
     make_data,
     make_layers,
     make_plain,
     measure,
+    run_on_each,
 )
 
 # How many times faster than the loop a study of 30 trials must be.
@@ -360,17 +359,8 @@ def main():
     if not args.all:
         missed = report_backend(args)
         return 1 if missed and args.check else 0
-    worst = 0
-    command = [sys.executable, "-m", "benchmarks.trials"]
-    command += [one for one in sys.argv[1:] if one != "--all"]
-    for backend in BACKENDS:
-        if importlib.util.find_spec(backend) is None:
-            print(f"{backend}: not installed")
-            continue
-        environment = {**os.environ, "KERAS_BACKEND": backend}
-        result = subprocess.run(command, env=environment, check=False)
-        worst = max(worst, result.returncode)
-    return worst
+    options = [one for one in sys.argv[1:] if one != "--all"]
+    return run_on_each("benchmarks.trials", options)
 
 
 if __name__ == "__main__":

@@ -427,7 +427,7 @@ class DataPositions:
             to feed instead of `x` (a generator that was looked into).
         """
         if _backends.are_arrays((x, y, sample_weight)):
-            return _head((x, y, sample_weight), batch_size or 32), x
+            return _head((x, y, sample_weight), batch_size or _USUAL_BATCH), x
         if _backends.is_tf_dataset(x):
             return x.element_spec, x
         if isinstance(x, types.GeneratorType):

@@ -48,12 +48,7 @@ def make_header(
         The header; `identity["data"]` is `None` until the checksum is known.
     """
     trial = getattr(model, "_repro", None)
-    with _backends.tensorflow_unloaded():
-        config = _read_config(model)
-        compiled = {
-            "compile": _try_quietly(model.get_compile_config),
-            "optimizers": _serialize_optimizers(model),
-        }
+    config, compiled = _read_configs(model)
     identity = {
         "seed": _backends.get_global_seed() if trial is None else trial.seed,
         "model": _checksum_model(model, config, places),
@@ -90,12 +85,7 @@ def describe_model(model: Any) -> dict[str, Any]:
         Its class, its configuration and its compile configuration, each with
         a checksum, and the checksums of the weights that no seed draws.
     """
-    with _backends.tensorflow_unloaded():
-        config = _read_config(model)
-        compiled = {
-            "compile": _try_quietly(model.get_compile_config),
-            "optimizers": _serialize_optimizers(model),
-        }
+    config, compiled = _read_configs(model)
     state = model.initial_state
     return {
         "class": type(model).__name__,
@@ -166,6 +156,16 @@ def _describe_compile(model: Any, compiled: Any) -> dict[str, Any]:
         "jit_compile": getattr(model, "jit_compile", None),
         "run_eagerly": getattr(model, "run_eagerly", None),
     }
+
+
+def _read_configs(model: Any) -> tuple[Any, dict[str, Any]]:
+    """The configuration of a model, and how it was compiled."""
+    with _backends.tensorflow_unloaded():
+        compiled = {
+            "compile": _try_quietly(model.get_compile_config),
+            "optimizers": _serialize_optimizers(model),
+        }
+        return _read_config(model), compiled
 
 
 def _read_config(model: Any) -> Any:

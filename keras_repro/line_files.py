@@ -47,6 +47,22 @@ def check_writable(path: Path, *, replaced: bool = False) -> None:
         )
 
 
+def open_to_append(path: Path, *, create: bool = True) -> int:
+    """Open a file for `append_line`.
+
+    Args:
+        path: The file.
+        create: Whether it is made if there is none.
+
+    Returns:
+        A descriptor, to be closed.
+    """
+    flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
+    # Windows would translate line ends without this flag.
+    flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.open(path, flags, 0o666)
+
+
 def append_line(descriptor: int, data: bytes, *, may_undo: bool) -> int:
     """Append a line whole or not at all.
 

@@ -90,8 +90,6 @@ def serve() -> None:
     os.dup2(2, 1)
     requests = sys.stdin.buffer
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115
-    # Ctrl-C reaches all processes of a terminal; whoever started us ends us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     while _answer_one(requests, answers):
         pass
@@ -113,7 +111,9 @@ def _answer_one(requests: BinaryIO, answers: BinaryIO) -> bool:
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it is gone."""
+    """End this process with the one that started it, and by nothing else."""
+    # Ctrl-C reaches all processes of a terminal; whoever started us ends us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
     def watch() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import cloudpickle
 import keras
 
+from keras_repro.origins import is_own_class, is_own_function
 from keras_repro.sites import is_user_code
 
 _KERAS = ("keras", "keras_repro", "tensorflow", "jax", "torch", "numpy")
@@ -86,11 +87,13 @@ def find_own_parts(model: Any) -> dict[str, Any]:
         Layers, losses, metrics and their like, by name.
     """
     found: dict[str, Any] = {}
+    own: list[Any]
     for part in _walk(model):
-        kinds = (
-            (part,) if isinstance(part, FunctionType) else type(part).__mro__
-        )
-        found |= {one.__name__: one for one in kinds if not _is_library(one)}
+        if isinstance(part, FunctionType):
+            own = [part] if is_own_function(part) else []
+        else:
+            own = list(filter(is_own_class, type(part).__mro__))
+        found |= {one.__name__: one for one in own}
     return found
 
 
@@ -124,14 +127,6 @@ def _is_of_keras(value: Any) -> bool:
         one.__module__.partition(".")[0] == "keras"
         for one in type(value).__mro__
     )
-
-
-def _is_library(value: Any) -> bool:
-    module = getattr(value, "__module__", None) or ""
-    if module.partition(".")[0] in (*_KERAS, "builtins", "abc"):
-        return True
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return file is not None and not is_user_code(file)
 
 
 def _own_modules() -> list[ModuleType]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_repro.phrases import clean
 from keras_repro.statistics import t_interval
-from keras_repro.trial_outcomes import TrialOutcome
+from keras_repro.trial_outcomes import TrialOutcome, gather_scores
 
 
 class TrialBar:
@@ -63,8 +63,7 @@ def say_so_far(outcomes: list[TrialOutcome]) -> str:
     done = [one for one in outcomes if not one.status]
     words = []
     if done:
-        name = next(iter(done[0].scores))
-        scores = np.array([one.scores.get(name, np.nan) for one in done])
+        name, scores = next(iter(gather_scores(done).items()))
         scores = scores[np.isfinite(scores)]
         words.append(f"{clean(name, 20)} {_say_mean(scores)}")
     failed = len(outcomes) - len(done)

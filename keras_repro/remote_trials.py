@@ -100,10 +100,6 @@ def start_worker(key: str, backend: str, payload: bytes) -> None:
         backend: The Keras backend of the study.
         payload: The model and `train`.
     """
-    import signal
-
-    # Ctrl-C reaches all processes of a terminal; whoever started us ends us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     if not _find_reason(backend):
         from keras_repro import trial_workers

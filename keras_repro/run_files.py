@@ -17,6 +17,7 @@ from keras_repro.line_files import (
     append_line,
     check_writable,
     locked,
+    open_to_append,
     read_lines,
 )
 from keras_repro.run_fields import Entry
@@ -205,11 +206,8 @@ class RunWriter:
             os.close(descriptor)
 
     def _open(self, *, create: bool) -> int:
-        flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
-        # Windows would translate line ends without this flag.
-        flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
-            return os.open(self.path, flags, 0o666)
+            return open_to_append(self.path, create=create)
         except FileNotFoundError:
             raise FileNotFoundError(
                 errno.ENOENT,

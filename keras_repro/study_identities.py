@@ -55,14 +55,18 @@ def list_unread(identity: Mapping[str, Any]) -> list[str]:
     Args:
         identity: What the study is.
     """
-    return sorted({name for one in _list(identity) for name in one["unread"]})
+    functions = _functions_of(identity).values()
+    return sorted({name for one in functions for name in one["unread"]})
 
 
-def _list(identity: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """All fingerprints of a study."""
-    functions = [identity.get("train"), identity.get("build")]
-    functions += (identity.get("parts") or {}).values()
-    return [one for one in functions if one]
+def _functions_of(
+    identity: Mapping[str, Any],
+) -> dict[str, Mapping[str, Any]]:
+    """All fingerprints of a study, each under a name of its own."""
+    named = {name: identity.get(name) for name in ("train", "build")}
+    parts = identity.get("parts") or {}
+    named |= {f"parts.{name}": one for name, one in parts.items()}
+    return {name: one for name, one in named.items() if one}
 
 
 def find_written(
@@ -74,16 +78,13 @@ def find_written(
         before: What a study is, before the trial.
         after: The same after it, in the same process.
     """
+    first, second = _functions_of(before), _functions_of(after)
     names: set[str] = set()
-    pairs = [(before.get(one), after.get(one)) for one in ("train", "build")]
-    first, second = before.get("parts") or {}, after.get("parts") or {}
-    pairs += [(first[one], second.get(one)) for one in first]
-    for one, other in pairs:
-        if one and other:
-            old, new = one["data"], other["data"]
-            names |= {
-                name for name in {*old, *new} if old.get(name) != new.get(name)
-            }
+    for function in first.keys() & second.keys():
+        old, new = first[function]["data"], second[function]["data"]
+        names |= {
+            name for name in {*old, *new} if old.get(name) != new.get(name)
+        }
     return sorted(names)
 
 

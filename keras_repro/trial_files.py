@@ -22,13 +22,14 @@ from keras_repro.line_files import (
     append_line,
     hold_lock,
     locked,
+    open_to_append,
     read_lines,
 )
 from keras_repro.plain import to_plain
 from keras_repro.run_files import decode_runs, load_runs
 from keras_repro.runs import Run
 from keras_repro.study_identities import compare_identities
-from keras_repro.trial_outcomes import TrialOutcome
+from keras_repro.trial_outcomes import TrialOutcome, gather_scores
 from keras_repro.trial_results import TrialFailure, TrialResults
 
 FORMAT = "keras_repro.trials/1"
@@ -156,12 +157,10 @@ class StudyFolder:
             "traceback": outcome.traceback,
         }
         _append(self.path / TRIALS, [json.dumps(line)])
-        self.content.add(outcome)
 
     def note(self, text: str) -> None:
         """Write down what else there is to say of the study."""
         _append(self.path / TRIALS, [json.dumps({"type": _NOTE, "text": text})])
-        self.content.notes.append(text)
 
     def note_written(self, names: Iterable[str]) -> None:
         """Write down which data the trials themselves change."""
@@ -169,7 +168,6 @@ class StudyFolder:
         if new:
             line = {"type": _WRITTEN, "names": new}
             _append(self.path / TRIALS, [json.dumps(line)])
-            self.content.written.update(new)
 
     def close(self) -> None:
         """Let other processes run the study."""
@@ -228,13 +226,9 @@ def make_results(
     """
     listed = list(outcomes)
     done = [one for one in listed if not one.status]
-    names = dict.fromkeys(name for one in done for name in one.scores)
     return TrialResults(
         seeds=tuple(one.seed for one in done),
-        scores={
-            name: np.array([one.scores.get(name, np.nan) for one in done])
-            for name in names
-        },
+        scores=gather_scores(done),
         checksums=tuple(one.checksum for one in done),
         seconds=np.array([one.seconds for one in done]),
         workers=tuple(one.worker for one in done),
@@ -404,9 +398,7 @@ def _write_whole(file: Path, text: str) -> None:
 def _append(file: Path, lines: Iterable[str]) -> None:
     """Append lines, whole, and have the disk hold them."""
     data = "".join(f"{one}\n" for one in lines).encode()
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-    flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(file, flags, 0o666)
+    descriptor = open_to_append(file)
     try:
         with locked(descriptor) as held:
             append_line(descriptor, data, may_undo=held)

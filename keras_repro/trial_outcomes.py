@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 RAISED = "raised"
 MISUSE = "misuse"
@@ -65,6 +68,26 @@ class TrialOutcome:
     error: str = ""
     traceback: str = ""
     environment: Mapping[str, Any] | None = None
+
+
+def gather_scores(
+    outcomes: Iterable[TrialOutcome],
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The scores of trials that went well.
+
+    Args:
+        outcomes: Of these trials.
+
+    Returns:
+        By name, one score per trial, shape `(num_trials,)`; NaN where a trial
+        gave none.
+    """
+    done = list(outcomes)
+    names = dict.fromkeys(name for one in done for name in one.scores)
+    return {
+        name: np.array([one.scores.get(name, np.nan) for one in done])
+        for name in names
+    }
 
 
 @dataclass(frozen=True)

@@ -321,6 +321,6 @@ def run(key: str, task: TrialTask) -> TrialOutcome | str:
     held = _held[key]
     if held.runner is None:
         return held.reason
-    # Some of them are each thread's own, and an executor may have several.
+    # Another study may have run here since.
     process_settings.apply_settings(held.settings)
     return held.runner.run(task)

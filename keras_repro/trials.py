@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_repro.environment import capture_environment
 from keras_repro.fingerprints import fingerprint
@@ -35,7 +34,12 @@ from keras_repro.trial_engines import (
     PoolEngine,
 )
 from keras_repro.trial_files import StudyFolder, make_results
-from keras_repro.trial_outcomes import MISUSE, TrialOutcome, TrialTask
+from keras_repro.trial_outcomes import (
+    MISUSE,
+    TrialOutcome,
+    TrialTask,
+    gather_scores,
+)
 from keras_repro.trial_results import TrialResults
 from keras_repro.trial_workers import TrialRunner
 
@@ -240,12 +244,7 @@ class _Study:
 
     def _is_met(self) -> bool:
         done = [self._outcomes[seed] for seed in self._seeds[: self._num_done]]
-        done = [outcome for outcome in done if not outcome.status]
-        names = dict.fromkeys(name for one in done for name in one.scores)
-        scores = {
-            name: np.array([one.scores.get(name, np.nan) for one in done])
-            for name in names
-        }
+        scores = gather_scores(one for one in done if not one.status)
         return bool(scores) and bool(self._until.is_met(scores))
 
     def check(self, engine: Engine, vary: str, share: float) -> None:
