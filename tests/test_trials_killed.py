@@ -38,7 +38,7 @@ def test_killed_studies_lose_and_repeat_nothing(run_python, tmp_path):
     assert found["faults"] == []
     assert found["num_finished"] == 8
     assert found["num_kills"] >= NUM_STUDIES / 3
-    assert found["num_inside"] >= 1
+    assert found["num_inside"] >= NUM_STUDIES / 3
 
 
 def test_a_lost_or_repeated_trial_would_be_found():

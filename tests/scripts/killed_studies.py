@@ -21,7 +21,7 @@ import numpy as np
 import keras_repro as kr
 
 NUM_SEEDS = 8
-PAUSE = 0.03  # So that a kill after so many of them falls among the trials.
+PAUSE = 0.03  # So that a kill soon after a trial began finds others to come.
 X = np.linspace(0, 1, 80, dtype="float32").reshape(20, 4)
 
 
@@ -81,17 +81,16 @@ def find_faults(before, started, after):
     ]
 
 
-def wait_for(pid, log, delay, *, from_first):
-    """Kill a process after a while; whether it was still running."""
-    deadline = time.monotonic() + delay
+def wait_for(pid, log, delay, num_begun):
+    """Kill a process a while after that many trials began; how it ended."""
+    deadline = None
     while True:
-        if from_first and log.stat().st_size:
-            deadline, from_first = time.monotonic() + delay, False
-        waits = from_first or time.monotonic() < deadline
+        if deadline is None and log.read_bytes().count(b"\n") >= num_begun:
+            deadline = time.monotonic() + delay
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return status
-        if not waits:
+        if deadline is not None and time.monotonic() >= deadline:
             os.kill(pid, signal.SIGKILL)
             return os.waitpid(pid, 0)[1]
         time.sleep(0.0005)
@@ -101,10 +100,10 @@ def main(folder, num_studies):
     rng = random.Random(0)
     log = folder / "log"
 
-    def run(path, delay, *, from_first=False):
+    def run(path, delay, num_begun=0):
         log.write_text("")
         before = read_finished(path)
-        status = wait_for(start(path, log), log, delay, from_first=from_first)
+        status = wait_for(start(path, log), log, delay, num_begun)
         started = [int(one) for one in log.read_text().split()]
         faults.extend(find_faults(before, started, read_finished(path)))
         return status
@@ -116,10 +115,11 @@ def main(folder, num_studies):
     expected = read_finished(folder / "whole")
     for number in range(num_studies):
         path = folder / f"study{number}"
-        # One kill of two while trials run, the other at any time at all.
-        inside = number % 2 == 0
-        delay = rng.uniform(0, NUM_SEEDS * PAUSE if inside else whole)
-        status = run(path, delay, from_first=inside)
+        if number % 2:  # At any time at all.
+            status = run(path, rng.uniform(0, whole))
+        else:  # Between trials: the first takes longest, since it compiles.
+            num_begun = rng.randrange(2, NUM_SEEDS - 2)
+            status = run(path, rng.uniform(0, 2 * PAUSE), num_begun)
         num_kills += os.WIFSIGNALED(status)
         num_inside += 0 < len(read_finished(path)) < NUM_SEEDS
         if status:
