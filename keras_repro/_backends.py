@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import math
 import os
 import random
 import sys
@@ -861,7 +862,12 @@ class JaxBackend(Backend):
     def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
         import jax.numpy as jnp
 
-        variable.assign(jnp.full(variable.shape, value, value.dtype))
+        shape = tuple(variable.shape)
+        if math.prod(shape) * value.itemsize < _LARGE:
+            # Several operations of JAX take longer than one small transfer.
+            self.assign(variable, np.full(shape, value, value.dtype))
+        else:
+            variable.assign(jnp.full(shape, value, value.dtype))
 
     def make_viewer(
         self,
@@ -1023,6 +1029,10 @@ class TorchBackend(Backend):
 
 
 _LARGE = 2**20
+# Keras 3.12 to 3.15 sets this at each training step on JAX, to a dict of the
+# arrays. To look for layers and variables in it, of which it holds none,
+# takes a fifth of the step of a small network.
+UNTRACKED = frozenset({"_jax_state"})
 _BACKENDS: dict[str, type[Backend]] = {
     "tensorflow": TensorFlowBackend,
     "jax": JaxBackend,

@@ -235,9 +235,10 @@ class ChecksumCallback(keras.callbacks.Callback):
         # Kept, since asking `self.model` at each batch would sync JAX.
         self._trial = getattr(model, "_repro", None)
         outline = self._find_data()
-        self._data_checksum = Beside(lambda: _checksum_data(outline))
-        if outline.num_bytes <= _SMALL_DATA:
-            self._data_checksum.wait()
+        self._data_checksum = Beside(
+            lambda: _checksum_data(outline),
+            is_brief=outline.num_bytes <= _SMALL_DATA,
+        )
         self._recording = self._start_recording(model, outline)
         self._baseline = _Baseline()
         self._waiting.clear()

@@ -101,6 +101,12 @@ class ReproducibleModel(keras.Model):
 
     _repro: Trial
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _backends.UNTRACKED:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     @property
     def seed(self) -> int | None:
         """The seed of the present trial, or `None` before the model is built.

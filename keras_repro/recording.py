@@ -308,15 +308,22 @@ class Beside:
     """Something done in a thread beside the training.
 
     Args:
-        action: What is done; it begins at once.
+        action: What is done; it begins now.
+        is_brief: Whether it is too little for a thread, and done here.
     """
 
-    def __init__(self, action: Callable[[], Any]) -> None:
+    def __init__(
+        self, action: Callable[[], Any], *, is_brief: bool = False
+    ) -> None:
         self._error: Exception | None = None
         self._value: Any = None
+        self._thread: threading.Thread | None = None
+        if is_brief:
+            self._run(action)
+            return
         # Forgotten when done: neither what it read is kept alive, nor a
         # thread, which nobody could copy.
-        self._thread: threading.Thread | None = threading.Thread(
+        self._thread = threading.Thread(
             target=self._run,
             args=(action,),
             name="keras_repro-beside",

@@ -587,3 +587,34 @@ def test_batches_of_an_earlier_trial_leave_no_trace(size: int) -> None:
     assert train(model) == fresh
     model.reset()
     assert train(model) == fresh
+
+
+class TypeOfState(keras.callbacks.Callback):
+    """Looks at what Keras keeps of a training on JAX between two steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[type] = set()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """See it without `self.model`, which would sync it."""
+        del batch, logs
+        self.seen.add(type(self._model._jax_state))
+
+
+@pytest.mark.requires_backend("jax")
+def test_the_state_of_each_step_is_not_tracked() -> None:
+    """Plain Keras searches it for layers, a fifth of a short step."""
+    seen, losses = {}, {}
+    for kind in (kr.ReproducibleModel, keras.Sequential):
+        keras.utils.set_random_seed(0)
+        model = kind([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        look = TypeOfState()
+        history = model.fit(
+            X, Y, batch_size=20, shuffle=False, verbose=0, callbacks=[look]
+        )
+        losses[kind], seen[kind] = history.history["loss"], look.seen
+    assert seen[kr.ReproducibleModel] == {dict}
+    assert seen[keras.Sequential] != {dict}
+    assert losses[kr.ReproducibleModel] == losses[keras.Sequential]

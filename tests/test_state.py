@@ -800,3 +800,18 @@ def test_full_disk(tmp_path, run_python):
     # The twin: with room enough it is there.
     run_python(script, 10_000_000)
     assert (tmp_path / "state.h5").exists()
+
+
+@pytest.mark.parametrize("units", [3, 70_000])  # Also more than a megabyte.
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.5, np.nan])
+def test_one_number_for_all_is_put_back_bit_for_bit(value, units):
+    """The sign of a zero too, whatever way the size is filled by."""
+    model = kr.ReproducibleModel([keras.Input((4,)), L.Dense(units)])
+    wanted = np.full((4, units), value, "float32")
+    model.layers[0].kernel.assign(wanted)
+    model.capture_initial_state()
+    model.layers[0].kernel.assign(np.full((4, units), 2.0, "float32"))
+    assert read_variable(model.layers[0].kernel).tobytes() != wanted.tobytes()
+    with pytest.warns(UserWarning, match="kernel"):
+        model.reset()
+    assert read_variable(model.layers[0].kernel).tobytes() == wanted.tobytes()
