@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_repro.cli_arguments import make_parser
 from keras_repro.cli_values import MisuseError
+from keras_repro.line_files import check_writable, write_whole
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -160,7 +161,6 @@ def _run(options: Namespace) -> int:
 
 def _verify(options: Namespace) -> int:
     from keras_repro.laboratory import Fixes
-    from keras_repro.line_files import check_writable
     from keras_repro.processes import ended_by_signals
     from keras_repro.run_files import RunWriter, load_runs
     from keras_repro.verification import Request, ScriptError, verify_in_folder
@@ -277,7 +277,6 @@ def _show_trials(options: Namespace, shown: Any) -> None:
 
 
 def _check_place(text: str) -> None:
-    from keras_repro.line_files import check_writable
 
     check_writable(Path(text), replaced=True)
 
@@ -391,26 +390,6 @@ def _write_page(result: Any, path: Path) -> None:
     write_whole(
         path, write_page(result) if is_pair else write_groups_page(result)
     )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under another name first: none is ever half there.
-
-    Args:
-        path: The file; an older one is replaced.
-        text: What it shall hold.
-    """
-    from keras_repro.line_files import check_writable
-
-    check_writable(path, replaced=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _never_fail_to_encode() -> None:

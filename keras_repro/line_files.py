@@ -47,6 +47,30 @@ def check_writable(path: Path, *, replaced: bool = False) -> None:
         )
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under another name first: none is ever half there.
+
+    Args:
+        path: The file; an older one is replaced.
+        text: What it shall hold.
+
+    Raises:
+        OSError: If it cannot be written; an older one is as it was.
+    """
+    check_writable(path, replaced=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def open_to_append(path: Path, *, create: bool = True) -> int:
     """Open a file for `append_line`.
 

@@ -24,6 +24,7 @@ from keras_repro.line_files import (
     locked,
     open_to_append,
     read_lines,
+    write_whole,
 )
 from keras_repro.plain import to_plain
 from keras_repro.run_files import decode_runs, load_runs
@@ -112,7 +113,7 @@ class StudyFolder:
                 ),
                 indent=1,
             )
-            _write_whole(file, text)
+            write_whole(file, f"{text}\n")
             return []
         before = read_study(self.path)
         changes = compare_identities(
@@ -384,15 +385,6 @@ def _check_folder(path: Path) -> None:
             f"'{path}' with {', '.join(others[:5])}. Choose an empty folder, "
             "or one that does not exist."
         )
-
-
-def _write_whole(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(f"{text}\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
 
 
 def _append(file: Path, lines: Iterable[str]) -> None:

@@ -17,6 +17,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import pytest
 from hypothesis import settings
 
+# Fixtures, for all tests.
+from .browsing import browse, measure  # noqa: F401
+
 ROOT = Path(__file__).resolve().parents[1]
 BACKEND = os.environ["KERAS_BACKEND"]
 

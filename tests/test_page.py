@@ -3,8 +3,6 @@
 import http.server
 import re
 import runpy
-import shutil
-import subprocess
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,84 +14,6 @@ from keras_repro.reports import write_fragment, write_groups_page, write_page
 
 _PATH = Path(__file__).parent / "data" / "reports" / "examples.py"
 examples = SimpleNamespace(**runpy.run_path(str(_PATH)))
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
-pytestmark = pytest.mark.skipif(
-    _BROWSER is None, reason=f"none of {', '.join(_NAMES)} is installed"
-)
-_FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-extensions",
-    "--hide-scrollbars",
-    "--allow-file-access-from-files",
-)
-# Shows a page in a frame as narrow as a phone and reads what was laid out.
-_PROBE = """<!DOCTYPE html><meta charset="utf-8"><title>probe</title>
-<iframe id="frame" src="page.html" style="width:360px;height:700px;border:0">
-</iframe><pre id="found"></pre><script>
-document.getElementById("frame").addEventListener("load", (event) => {
-  const page = event.target.contentDocument;
-  const color = (what) => {
-    const one = page.querySelector(what);
-    return one && getComputedStyle(one).backgroundColor;
-  };
-  const width = page.documentElement.scrollWidth;
-  const height = (what) => {
-    const one = page.querySelector(what);
-    return one ? Math.round(one.getBoundingClientRect().height) : 0;
-  };
-  document.getElementById("found").textContent = [
-    `width=${width}`, `title=${page.title}`, `svg=${height("figure svg")}`,
-    `equal=${color("td.e")}`, `different=${color("td.d1")}`,
-  ].join("|");
-});
-</script>"""
-
-
-@pytest.fixture
-def browse(tmp_path):
-    """Open a document and give what the browser made of it."""
-
-    def run(document, *flags, address=None):
-        (tmp_path / "page.html").write_text(document, "utf-8")
-        (tmp_path / "probe.html").write_text(_PROBE, "utf-8")
-        address = address or (tmp_path / "page.html").as_uri()
-        result = subprocess.run(
-            [
-                _BROWSER,
-                *_FLAGS,
-                f"--user-data-dir={tmp_path / 'profile'}",
-                *(flags or ("--dump-dom",)),
-                address,
-            ],
-            capture_output=True,
-            timeout=60,
-            check=True,
-            cwd=tmp_path,
-        )
-        return result.stdout.decode("utf-8")
-
-    return run
-
-
-@pytest.fixture
-def measure(browse, tmp_path):
-    """What a page looks like on a phone, by name."""
-
-    def run(document):
-        dom = browse(document, address=(tmp_path / "probe.html").as_uri())
-        found = re.search(r'<pre id="found">(.+?)</pre>', dom, re.DOTALL)
-        return dict(one.split("=", 1) for one in found[1].split("|"))
-
-    return run
 
 
 @pytest.fixture

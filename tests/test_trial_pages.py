@@ -3,8 +3,6 @@
 import io
 import math
 import re
-import shutil
-import subprocess
 import sys
 import time
 from html.parser import HTMLParser
@@ -35,22 +33,6 @@ NUM = 30
 BASE = np.random.default_rng(0).normal(19, 0.5, NUM)
 NOISE = np.random.default_rng(1).normal(0, 0.3, (60, NUM))
 HOSTILE = "</title><script>document.title='owned'</script>\x1b[2J" + "x" * 300
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
-_PROBE = """<!DOCTYPE html><meta charset="utf-8"><title>probe</title>
-<iframe id="frame" src="page.html" style="width:360px;height:700px;border:0">
-</iframe><pre id="found"></pre><script>
-document.getElementById("frame").addEventListener("load", (event) => {
-  const page = event.target.contentDocument;
-  const dot = page.querySelector("svg circle");
-  document.getElementById("found").textContent = [
-    `width=${page.documentElement.scrollWidth}`, `title=${page.title}`,
-    `dots=${page.querySelectorAll("svg circle").length}`,
-    `fill=${dot && getComputedStyle(dot).fill}`,
-  ].join("|");
-});
-</script>"""
 
 
 def make_results(values, name=None, **changes):
@@ -357,45 +339,6 @@ def test_hostile_comparisons_are_escaped(write):
 
 
 # --- in a browser --------------------------------------------------------
-
-
-@pytest.fixture
-def measure(tmp_path):
-    """What a page looks like on a phone, by name."""
-    if _BROWSER is None:
-        pytest.skip(f"none of {', '.join(_NAMES)} is installed")
-
-    def run(document):
-        (tmp_path / "page.html").write_text(document, "utf-8")
-        (tmp_path / "probe.html").write_text(_PROBE, "utf-8")
-        result = subprocess.run(
-            [
-                _BROWSER,
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--disable-extensions",
-                "--hide-scrollbars",
-                "--allow-file-access-from-files",
-                f"--user-data-dir={tmp_path / 'profile'}",
-                "--dump-dom",
-                (tmp_path / "probe.html").as_uri(),
-            ],
-            capture_output=True,
-            timeout=60,
-            check=True,
-            cwd=tmp_path,
-        )
-        dom = result.stdout.decode("utf-8")
-        found = re.search(r'<pre id="found">(.+?)</pre>', dom, re.DOTALL)
-        return dict(one.split("=", 1) for one in found[1].split("|"))
-
-    return run
 
 
 def test_pages_fit_a_phone(measure):
