@@ -245,9 +245,12 @@ def test_signals(tmp_path, number, everybody, told, code):
     )
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    # A shell that starts the tests in the background ignores Ctrl-C.
+    # Ignored signals are inherited: Ctrl-C by what a shell starts in the
+    # background, SIGHUP by what `nohup` starts.
     heed = (
-        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "import os, signal, sys\n"
+        "for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
+        "    signal.signal(one, signal.SIG_DFL)\n"
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
     with subprocess.Popen(
