@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -182,6 +183,37 @@ def measure_started(results):
     return (ended.max() - started) / shares.sum()
 
 
+def train_plainly(epochs):
+    """A training by plain Keras, begun when standard input says so."""
+    model, train = make_plain(), make_train(2_000, epochs)
+    make_train(2_000, 1)(model)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(measure(lambda: train(model)), flush=True)
+
+
+def measure_plain_processes(epochs, num_processes):
+    """Seconds of plain trainings that begin together, of the longest."""
+    command = [sys.executable, "-m", "benchmarks.trials"]
+    command += ["--plain", str(epochs)]
+    pipe = subprocess.PIPE
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+            )
+            for _ in range(num_processes)
+        ]
+        for process in processes:
+            while process.stdout.readline() != "ready\n":
+                if process.poll() is not None:
+                    raise SystemExit("A plain training could not begin.")
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        return max(float(one.stdout.readline()) for one in processes)
+
+
 # --- many trials, recorded ---------------------------------------------------
 
 
@@ -310,6 +342,14 @@ def report_workers(report, num_trials):
     least = LEAST_OF_TWO_WORKERS if (os.cpu_count() or 1) > 1 else None
     text = "two against one, once started"
     report.line(text, one / two, "x", least, at_least=True)
+    alone, both = (
+        statistics.median(
+            measure_plain_processes(2 * epochs, number) for _ in range(3)
+        )
+        for number in (1, 2)
+    )
+    text = "two processes of plain Keras against one"
+    report.line(text, 2 * alone / both, "x")
 
 
 def report_recorded(report):
@@ -352,9 +392,13 @@ def main():
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--looped", type=int, default=10)
     parser.add_argument("--summarize", help=argparse.SUPPRESS)
+    parser.add_argument("--plain", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.summarize:
         summarize_studies(args.summarize)
+        return 0
+    if args.plain:
+        train_plainly(args.plain)
         return 0
     if not args.all:
         missed = report_backend(args)
