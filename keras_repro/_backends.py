@@ -151,10 +151,14 @@ def compiled_flags(model: Any) -> tuple[Any, dict[Any, bool]]:
     """What tells one `compile` from another, and the flags it has read.
 
     Keras 3.12 to 3.15. Without it a layer frozen before a new `compile`
-    would be unfrozen by the next `reset()`.
+    would be unfrozen by the next `reset()`. Keras 3.12 keeps no flags: then
+    those count that hold when the new `compile` is noticed.
     """
     config = getattr(model, "_compile_config", None)
-    return config, dict(getattr(model, "_compiled_trainable_state", {}))
+    flags = getattr(model, "_compiled_trainable_state", None)
+    if flags is None:
+        flags = {layer: layer.trainable for layer in flatten_layers(model)}
+    return config, dict(flags)
 
 
 def train_validation_split(

@@ -220,6 +220,8 @@ def seed_everything(seed: int, *, deterministic: bool = True) -> int:
         )
         raise TypeError(msg)
     keras.utils.set_random_seed(seed)
+    # Keras 3.12 leaves what an earlier seed made, which goes on drawing.
+    _backends.set_global_generator(None)
     if deterministic:
         late = _backends.get_backend().enable_determinism()
         if late is not None:
