@@ -437,27 +437,27 @@ class ReproducibleSequential(ReproducibleModel, keras.Sequential):
 class ReproducibleFunctional(ReproducibleModel, _Functional):  # type: ignore[misc, valid-type]
     """A Functional model with `reset()`; made by `ReproducibleModel`."""
 
+    # Keras 3.12 writes the layers only of a class that takes any arguments,
+    # as its own then seems to; later ones of such a class too.
     def __init__(
+        self, *args: Any, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        if seed is not None:
+            self._repro.requested_seed = seeding.check_seed(seed)
+        self._init_functional(*args, **kwargs)
+        if seed is None:
+            self._note_foreign(self.layers)
+        capture_if_built(self)
+
+    def _init_functional(
         self,
         inputs: Any,
         outputs: Any,
         name: str | None = None,
-        *,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if seed is not None:
-            self._repro.requested_seed = seeding.check_seed(seed)
-        _Functional.__init__(
-            self,
-            inputs,
-            outputs,
-            name=name or self._usual_name(),
-            **kwargs,
-        )
-        if seed is None:
-            self._note_foreign(self.layers)
-        capture_if_built(self)
+        name = name or self._usual_name()
+        _Functional.__init__(self, inputs, outputs, name=name, **kwargs)
 
     def _usual_name(self) -> str | None:
         own = type(self) is ReproducibleFunctional
