@@ -171,7 +171,7 @@ def _verify(options: Namespace) -> int:
     if options.against is not None:
         load_runs(options.against)  # And here if it is no run's file.
     if options.json is not None:
-        check_writable(Path(options.json), replaced=True)
+        _check_place(options.json)
     fixes = Fixes(
         seed=options.seed,
         hash_seed=options.hash_seed,
@@ -277,7 +277,6 @@ def _show_trials(options: Namespace, shown: Any) -> None:
 
 
 def _check_place(text: str) -> None:
-
     check_writable(Path(text), replaced=True)
 
 
