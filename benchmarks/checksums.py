@@ -48,7 +48,7 @@ def best_time(call, rounds=5):
 
 def compare_hashes(num_bytes=400_000_000):
     """Bytes per second of each way to read an array, by name."""
-    from keras_repro.checksums import checksum_array
+    from keras_repro.arrays.checksums import checksum_array
 
     array = np.random.default_rng(0).normal(size=num_bytes // 4)
     array = array.astype("float32")

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_repro.checksums import checksum_array, combine_checksums
-from keras_repro.norms import compute_norms
-from keras_repro.run_files import RunWriter
-from keras_repro.runs import RunEnd, RunHeader, RunRecord
+from keras_repro.arrays.checksums import checksum_array, combine_checksums
+from keras_repro.arrays.norms import compute_norms
+from keras_repro.runs.file import RunWriter
+from keras_repro.runs.run import RunEnd, RunHeader, RunRecord
 
 LIMIT = 0.5
 

@@ -16,8 +16,8 @@ import math
 import numpy as np
 from scipy import stats
 
-from keras_repro.statistics import bootstrap_interval, t_interval
-from keras_repro.stopping import HalfWidth
+from keras_repro.studies.scores import bootstrap_interval, t_interval
+from keras_repro.studies.stopping import HalfWidth
 
 LEVEL = 0.95
 SIZES = (3, 5, 10, 30)

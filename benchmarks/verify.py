@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from keras_repro.plans import Plan, make_keys
+from keras_repro.watching.holds import Plan, make_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTER = ROOT / "keras_repro" / "__main__.py"

@@ -9,57 +9,65 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keras_repro.callbacks import ChecksumCallback as ChecksumCallback
-    from keras_repro.callbacks import DriftError as DriftError
-    from keras_repro.callbacks import DriftWarning as DriftWarning
-    from keras_repro.checksums import compute_checksum as compute_checksum
-    from keras_repro.comparison import compare_runs as compare_runs
-    from keras_repro.comparison import group_runs as group_runs
-    from keras_repro.diagnosis import assert_reproducible as assert_reproducible
-    from keras_repro.diagnosis import diagnose as diagnose
-    from keras_repro.environment import (
+    from keras_repro.arrays.checksums import (
+        compute_checksum as compute_checksum,
+    )
+    from keras_repro.backends.random_streams import isolate_rng as isolate_rng
+    from keras_repro.backends.random_streams import (
+        seed_everything as seed_everything,
+    )
+    from keras_repro.diagnosis.diagnose import (
+        assert_reproducible as assert_reproducible,
+    )
+    from keras_repro.diagnosis.diagnose import diagnose as diagnose
+    from keras_repro.environment.capture import (
         capture_environment as capture_environment,
     )
-    from keras_repro.models import ReproducibleModel as ReproducibleModel
-    from keras_repro.models import make_reproducible as make_reproducible
-    from keras_repro.run_files import load_run as load_run
-    from keras_repro.run_files import load_runs as load_runs
-    from keras_repro.seeding import isolate_rng as isolate_rng
-    from keras_repro.seeding import seed_everything as seed_everything
-    from keras_repro.stopping import HalfWidth as HalfWidth
-    from keras_repro.trial_comparisons import compare_trials as compare_trials
-    from keras_repro.trial_files import load_trials as load_trials
-    from keras_repro.trial_results import TrialResults as TrialResults
-    from keras_repro.trials import TrialWarning as TrialWarning
-    from keras_repro.trials import run_trials as run_trials
+    from keras_repro.model.model import ReproducibleModel as ReproducibleModel
+    from keras_repro.model.model import make_reproducible as make_reproducible
+    from keras_repro.recording.callback import (
+        ChecksumCallback as ChecksumCallback,
+    )
+    from keras_repro.recording.callback import DriftError as DriftError
+    from keras_repro.recording.callback import DriftWarning as DriftWarning
+    from keras_repro.runs.comparison import compare_runs as compare_runs
+    from keras_repro.runs.comparison import group_runs as group_runs
+    from keras_repro.runs.file import load_run as load_run
+    from keras_repro.runs.file import load_runs as load_runs
+    from keras_repro.studies.comparison import compare_trials as compare_trials
+    from keras_repro.studies.files import load_trials as load_trials
+    from keras_repro.studies.results import TrialResults as TrialResults
+    from keras_repro.studies.stopping import HalfWidth as HalfWidth
+    from keras_repro.trials.run import TrialWarning as TrialWarning
+    from keras_repro.trials.run import run_trials as run_trials
 
     __version__: str
 
 # Where each public name lives.
 _HOMES = {
-    "ChecksumCallback": "callbacks",
-    "DriftError": "callbacks",
-    "DriftWarning": "callbacks",
-    "HalfWidth": "stopping",
-    "ReproducibleModel": "models",
-    "TrialResults": "trial_results",
-    "TrialWarning": "trials",
-    "assert_reproducible": "diagnosis",
-    "capture_environment": "environment",
-    "compare_runs": "comparison",
-    "compare_trials": "trial_comparisons",
-    "compute_checksum": "checksums",
-    "diagnose": "diagnosis",
-    "group_runs": "comparison",
-    "isolate_rng": "seeding",
-    "load_ipython_extension": "ipython_extension",
-    "load_run": "run_files",
-    "load_runs": "run_files",
-    "load_trials": "trial_files",
-    "make_reproducible": "models",
-    "run_trials": "trials",
-    "seed_everything": "seeding",
-    "unload_ipython_extension": "ipython_extension",
+    "ChecksumCallback": "recording.callback",
+    "DriftError": "recording.callback",
+    "DriftWarning": "recording.callback",
+    "HalfWidth": "studies.stopping",
+    "ReproducibleModel": "model.model",
+    "TrialResults": "studies.results",
+    "TrialWarning": "trials.run",
+    "assert_reproducible": "diagnosis.diagnose",
+    "capture_environment": "environment.capture",
+    "compare_runs": "runs.comparison",
+    "compare_trials": "studies.comparison",
+    "compute_checksum": "arrays.checksums",
+    "diagnose": "diagnosis.diagnose",
+    "group_runs": "runs.comparison",
+    "isolate_rng": "backends.random_streams",
+    "load_ipython_extension": "integrations.notebook",
+    "load_run": "runs.file",
+    "load_runs": "runs.file",
+    "load_trials": "studies.files",
+    "make_reproducible": "model.model",
+    "run_trials": "trials.run",
+    "seed_everything": "backends.random_streams",
+    "unload_ipython_extension": "integrations.notebook",
 }
 
 __all__ = [

@@ -25,14 +25,14 @@ def _run_script() -> None:
     package = module_from_spec(spec)
     sys.modules["keras_repro"] = package
     spec.loader.exec_module(package)
-    from keras_repro.scripts import main
+    from keras_repro.watching.script import main
 
     main(sys.argv[1:])
 
 
 if __name__ == "__main__":
     if __package__:
-        from keras_repro.cli import main
+        from keras_repro.cli.main import main
 
         sys.exit(main())
     _run_script()

@@ -4,13 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from keras_repro.call_mismatches import (
+from keras_repro.diagnosis.first_mismatch import (
     Process,
     compare_processes,
     load_process,
 )
-from keras_repro.calls import CALLS, END, FIT, Call, CallFile, load_calls
-from keras_repro.runs import Run, RunHeader, RunRecord
+from keras_repro.runs.run import Run, RunHeader, RunRecord
+from keras_repro.watching.model_calls import (
+    CALLS,
+    END,
+    FIT,
+    Call,
+    CallFile,
+    load_calls,
+)
 
 STEP = Call(
     index=0,

@@ -17,13 +17,18 @@ import keras
 import numpy as np
 import pytest
 
-from keras_repro import _backends, callbacks, recording
-from keras_repro.callbacks import ChecksumCallback, DriftError, DriftWarning
-from keras_repro.checksums import compute_checksum
-from keras_repro.comparison import compare_runs
-from keras_repro.data import outline_data
-from keras_repro.run_files import load_run, load_runs
-from keras_repro.seeding import capture_rng, checksum_rng
+from keras_repro.arrays.checksums import compute_checksum
+from keras_repro.backends import keras_internals
+from keras_repro.backends.random_streams import capture_rng, checksum_rng
+from keras_repro.model.data_order import outline_data
+from keras_repro.recording.callback import (
+    ChecksumCallback,
+    DriftError,
+    DriftWarning,
+)
+from keras_repro.recording.recorder import callback, recorder
+from keras_repro.runs.comparison import compare_runs
+from keras_repro.runs.file import load_run, load_runs
 
 X = np.linspace(-1, 1, 24, dtype="float32").reshape(12, 2)
 Y = X[:, :1] * 2
@@ -36,9 +41,9 @@ EAGER = {"run_eagerly": True, "jit_compile": False}
 @pytest.fixture(autouse=True)
 def fresh_memory():
     """Each test begins as a process does, and leaves no seed behind."""
-    callbacks._MEMORY.clear()
+    callback._MEMORY.clear()
     yield
-    callbacks._MEMORY.clear()
+    callback._MEMORY.clear()
 
 
 @pytest.fixture
@@ -272,7 +277,7 @@ def test_training_that_goes_on_is_not_a_first_fit():
 
 def test_a_run_that_nobody_seeded(monkeypatch):
     """Without a seed nothing must be equal, unless a name says so."""
-    monkeypatch.setattr(_backends, "get_global_seed", lambda: None)
+    monkeypatch.setattr(keras_internals, "get_global_seed", lambda: None)
     checks = ChecksumCallback(on_drift="raise")
     fit(make_model(1), checks)
     fit(make_model(2), checks)
@@ -436,7 +441,7 @@ def test_a_model_that_is_built_late():
 
 def test_memory_forgets_the_oldest():
     """The memory of a process has a limit."""
-    memory = callbacks._Memory(limit=2)
+    memory = callback._Memory(limit=2)
     runs = [
         fit(make_model(seed), ChecksumCallback(name=f"n{seed}"))
         for seed in (1, 2)
@@ -474,7 +479,7 @@ def test_errors_and_warnings_travel(path):
 def test_metrics_that_are_no_numbers():
     """Only single numbers are recorded."""
     logs = {"loss": np.float32(0.1), "text": "x", "many": [1, 2]}
-    assert dict(recording._read_metrics(logs)) == {"loss": float(logs["loss"])}
+    assert dict(recorder._read_metrics(logs)) == {"loss": float(logs["loss"])}
 
 
 @pytest.mark.parametrize(

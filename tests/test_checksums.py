@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_repro.checksums import (
+from keras_repro.arrays.checksums import (
     checksum_array,
     checksum_arrays,
     checksum_config,
@@ -255,8 +255,8 @@ def test_no_keras_is_loaded():
     """Arrays get their checksum without Keras or a backend."""
     code = (
         "import sys, numpy as np\n"
-        "from keras_repro.checksums import compute_checksum\n"
-        "import keras_repro.comparison\n"
+        "from keras_repro.arrays.checksums import compute_checksum\n"
+        "import keras_repro.runs.comparison\n"
         "print(compute_checksum({'x': np.arange(3)}))\n"
         "heavy = {'keras', 'tensorflow', 'jax', 'torch'}\n"
         "assert not heavy & set(sys.modules), sys.modules.keys() & heavy\n"

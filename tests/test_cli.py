@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from keras_repro import cli
-from keras_repro.cli_arguments import make_parser
-from keras_repro.cli_tables import clean, format_table
-from keras_repro.run_files import RunWriter
-from keras_repro.runs import RunEnd, RunHeader, RunRecord
+from keras_repro.cli import main
+from keras_repro.cli.arguments import make_parser
+from keras_repro.cli.tables import clean, format_table
+from keras_repro.runs.file import RunWriter
+from keras_repro.runs.run import RunEnd, RunHeader, RunRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "cli.md"
@@ -99,7 +99,7 @@ def command(capsys):
     """Run the command; its exit code, output and messages."""
 
     def run(*arguments):
-        code = cli.main([str(one) for one in arguments])
+        code = main.main([str(one) for one in arguments])
         return code, *capsys.readouterr()
 
     return run
@@ -391,7 +391,7 @@ def test_env(command, monkeypatch):
 def test_loads_no_backend(runs, arguments):
     """No command but `run` loads Keras or a backend; the check can fail."""
     code = (
-        "import sys; from keras_repro import cli; cli.main(sys.argv[1:]);"
+        "import sys; from keras_repro.cli.main import main; main(sys.argv[1:]);"
         "print([m for m in ('keras', 'tensorflow', 'jax', 'torch', 'json')"
         " if m in sys.modules])"
     )
@@ -442,7 +442,7 @@ def test_examples_of_the_page(runs, command):
     for line in lines:
         arguments = shlex.split(line.partition("  ")[0])[1:]
         if arguments[0] in ("run", "verify", "trials", "install-kernel"):
-            make_parser().parse_args(cli.split_trials(arguments)[0])
+            make_parser().parse_args(main.split_trials(arguments)[0])
         else:
             assert command(*arguments)[0] in (0, 1), line
 

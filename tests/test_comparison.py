@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from keras_repro.agreements import find_part
-from keras_repro.checksums import checksum_array
-from keras_repro.comparison import compare_runs, group_runs
-from keras_repro.norms import Norms, compute_norms
-from keras_repro.runs import Run, RunEnd, RunHeader, RunRecord
-from keras_repro.snapshots import snapshot_folder, write_snapshot
+from keras_repro.arrays.checksums import checksum_array
+from keras_repro.arrays.norms import Norms, compute_norms
+from keras_repro.runs.agreement import find_part
+from keras_repro.runs.comparison import compare_runs, group_runs
+from keras_repro.runs.run import Run, RunEnd, RunHeader, RunRecord
+from keras_repro.runs.snapshots import snapshot_folder, write_snapshot
 
 KERNEL, BIAS = "layers.0.kernel", "layers.0.bias"
 START = {KERNEL: np.ones((2, 2), "float32"), BIAS: np.zeros(2, "float32")}

@@ -9,21 +9,23 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro.causes import (
+from keras_repro.diagnosis.causes import (
     CLOCK,
     ENTROPY,
-    LOADED_RATE,
-    NAN_FEATURES,
     PARALLEL_LOADING,
-    SAME_ORDER,
-    SEED_IGNORED,
     SEEDED_TOO_LATE,
-    SHARED_START,
     STATE_LEAK,
     UNKNOWN,
     UNSEEDED,
-    VALIDATION_STEERS,
     VARYING_SEED,
+)
+from keras_repro.watching.traps import (
+    LOADED_RATE,
+    NAN_FEATURES,
+    SAME_ORDER,
+    SEED_IGNORED,
+    SHARED_START,
+    VALIDATION_STEERS,
 )
 
 BACKEND = keras.backend.backend()

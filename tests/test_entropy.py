@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from keras_repro.entropy import Entropy
+from keras_repro.watching.holds import Entropy
 
 KEYS = {"python": "11" * 32, "entropy": "22" * 32, "tensorflow": "33" * 32}
 
@@ -57,7 +57,7 @@ def test_children_draw_other_bytes(run_python):
     result = run_python(
         "-c",
         "import os\n"
-        "from keras_repro.entropy import Entropy\n"
+        "from keras_repro.watching.holds import Entropy\n"
         f"entropy = Entropy({KEYS!r})\n"
         "entropy.follow_forks()\n"
         "def draw(): return entropy.draw('os.urandom', 'a.py:1', 8).hex()\n"

@@ -18,15 +18,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_repro import environment
-from keras_repro.environment import capture_environment
-from keras_repro.environment_differences import compare_environments
+from keras_repro.environment import capture
+from keras_repro.environment.capture import capture_environment
+from keras_repro.environment.differences import compare_environments
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "environment.md"
 ROOT = str(Path(__file__).resolve().parents[1])
 CACHED = [
     function
-    for function in vars(environment).values()
+    for function in vars(capture).values()
     if hasattr(function, "cache_clear")
 ]
 
@@ -70,9 +70,9 @@ def test_each_key_is_on_its_page():
     """The page has every key, every named variable and every prefix."""
     text = PAGE.read_text(encoding="utf-8")
     names = [
-        *environment._VARIABLES,
-        *environment._THREAD_VARIABLES,
-        *environment._PREFIXES,
+        *capture._VARIABLES,
+        *capture._THREAD_VARIABLES,
+        *capture._PREFIXES,
     ]
     for key, value in capture_environment(private=True).items():
         names.append(key)
@@ -219,13 +219,13 @@ def test_private_entries():
 SECRETS = st.from_regex(r"s3cr3t[A-Za-z0-9+_.@-]{4,30}", fullmatch=True)
 NAMES = st.sampled_from(
     [
-        *environment._VARIABLES,
-        *environment._THREAD_VARIABLES,
+        *capture._VARIABLES,
+        *capture._THREAD_VARIABLES,
         *("AWS_SECRET_ACCESS_KEY", "TF_CONFIG", "WANDB_API_KEY"),
     ]
 ) | st.builds(
     str.__add__,
-    st.sampled_from(environment._PREFIXES),
+    st.sampled_from(capture._PREFIXES),
     st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12),
 )
 SHAPES = st.sampled_from(
@@ -276,7 +276,7 @@ def test_directories_do_not_show(run_python, tmp_path):
     script = folder / "s3cr3t-script.py"
     script.write_text(
         "import json, sys\n"
-        "from keras_repro.environment import capture_environment\n"
+        "from keras_repro.environment.capture import capture_environment\n"
         "private = len(sys.argv) > 1\n"
         "print(json.dumps(capture_environment(private=private)))\n"
     )
@@ -302,7 +302,7 @@ def test_it_imports_no_framework():
     """In a process without Keras it loads none, and says so."""
     code = (
         "import sys\n"
-        "from keras_repro.environment import capture_environment\n"
+        "from keras_repro.environment.capture import capture_environment\n"
         "found = capture_environment()\n"
         "heavy = {'keras', 'tensorflow', 'jax', 'torch'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
@@ -333,7 +333,7 @@ def test_without_keras(run_python):
         "metadata.version = version\n"
         "for name in ('keras', 'tensorflow', 'jax', 'torch'):\n"
         "    sys.modules[name] = None\n"
-        "from keras_repro.environment import capture_environment\n"
+        "from keras_repro.environment.capture import capture_environment\n"
         "print(json.dumps(capture_environment()))\n"
     )
     found = json.loads(run_python("-c", code, PYTHONHASHSEED="12").stdout)
@@ -373,7 +373,7 @@ def test_it_starts_no_backend(run_python):
     """After it the backend can still be configured."""
     code = (
         "import keras\n"
-        "from keras_repro.environment import capture_environment\n"
+        "from keras_repro.environment.capture import capture_environment\n"
         "found = capture_environment()\n"
         f"{LEFT_ALONE[keras.backend.backend()]}"
         "print(found['hash_seed'], found['hash_randomization'])\n"
@@ -441,7 +441,7 @@ def test_onednn_of_tensorflow(run_python, value):
         f"value = {value!r}\n"
         "os.environ.pop('TF_ENABLE_ONEDNN_OPTS', None)\n"
         "if value: os.environ['TF_ENABLE_ONEDNN_OPTS'] = value\n"
-        "from keras_repro.environment import _tensorflow_onednn\n"
+        "from keras_repro.environment.capture import _tensorflow_onednn\n"
         "from tensorflow.python.util import _pywrap_util_port\n"
         "print(_tensorflow_onednn(), _pywrap_util_port.IsMklEnabled())\n"
     )
@@ -456,7 +456,7 @@ def test_settings_of_torch(run_python):
     """TF32 and threads are PyTorch's, by its older names and its newer."""
     code = (
         "import keras, torch\n"
-        "from keras_repro.environment import capture_environment\n"
+        "from keras_repro.environment.capture import capture_environment\n"
         "def show():\n"
         "    found = capture_environment()\n"
         "    print(found['tf32']['matmul'], found['matmul_precision'],\n"
@@ -490,21 +490,21 @@ def test_other_systems(monkeypatch, no_caches):
     assert found["usable_cores"] == os.cpu_count()
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    assert environment._tensorflow_onednn() is None
+    assert capture._tensorflow_onednn() is None
 
 
 def test_processors(monkeypatch, no_caches, tmp_path):
     """Linux describes x86 and Arm in other words."""
     listing = tmp_path / "cpuinfo"
-    monkeypatch.setattr(environment, "Path", lambda _: listing)
+    monkeypatch.setattr(capture, "Path", lambda _: listing)
     listing.write_text("model name\t: A: B\nflags\t\t: fpu avx2 avx512f avx\n")
-    assert environment._processor() == "A: B"
-    assert environment._instructions() == ("avx", "avx2", "avx512f")
+    assert capture._processor() == "A: B"
+    assert capture._instructions() == ("avx", "avx2", "avx512f")
     for function in CACHED:
         function.cache_clear()
     listing.write_text("processor : 0\nFeatures : fp sve2 asimd crc32\n")
-    assert environment._instructions() == ("asimd", "sve2")
-    assert environment._processor()
+    assert capture._instructions() == ("asimd", "sve2")
+    assert capture._processor()
 
 
 @pytest.mark.parametrize(
@@ -527,15 +527,15 @@ def test_processors(monkeypatch, no_caches, tmp_path):
 def test_drivers(monkeypatch, no_caches, tmp_path, text, version):
     """The driver's version is found, in its file or by its command."""
     source = tmp_path / "version"
-    monkeypatch.setattr(environment, "Path", lambda _: source)
-    monkeypatch.setattr(environment, "_run", lambda *_: text)
-    assert environment._driver() == version
-    environment._driver.cache_clear()
-    monkeypatch.setattr(environment, "_run", lambda *_: None)
-    assert environment._driver() is None
-    environment._driver.cache_clear()
+    monkeypatch.setattr(capture, "Path", lambda _: source)
+    monkeypatch.setattr(capture, "_run", lambda *_: text)
+    assert capture._driver() == version
+    capture._driver.cache_clear()
+    monkeypatch.setattr(capture, "_run", lambda *_: None)
+    assert capture._driver() is None
+    capture._driver.cache_clear()
     source.write_text(text)
-    assert environment._driver() == version
+    assert capture._driver() == version
 
 
 def _torch_with_gpu(*, started):
@@ -555,19 +555,19 @@ def _torch_with_gpu(*, started):
 
 def test_a_gpu_of_torch(monkeypatch):
     """Once CUDA has started the GPU is named; it is never started for it."""
-    monkeypatch.setattr(environment, "_driver", lambda: "550.1")
+    monkeypatch.setattr(capture, "_driver", lambda: "550.1")
     monkeypatch.setitem(sys.modules, "torch", _torch_with_gpu(started=True))
-    devices = environment._devices("torch")
+    devices = capture._devices("torch")
     assert devices == ["NVIDIA H200"]
-    assert environment._gpu("torch", devices) == {
+    assert capture._gpu("torch", devices) == {
         "driver": "550.1",
         "cuda": "12.8",
         "cudnn": "91002",
     }
     monkeypatch.setitem(sys.modules, "torch", _torch_with_gpu(started=False))
-    assert environment._devices("torch") is None
+    assert capture._devices("torch") is None
     nothing = {"driver": None, "cuda": None, "cudnn": None}
-    assert environment._gpu("torch", None) == nothing
+    assert capture._gpu("torch", None) == nothing
 
 
 def test_a_gpu_of_tensorflow_and_jax(monkeypatch):
@@ -579,23 +579,23 @@ def test_a_gpu_of_tensorflow_and_jax(monkeypatch):
     client = SimpleNamespace(platform_version="PJRT C API\ncuda 12090")
     device = SimpleNamespace(client=client)
     jax = SimpleNamespace(devices=lambda: [device])
-    monkeypatch.setattr(environment, "_driver", lambda: None)
+    monkeypatch.setattr(capture, "_driver", lambda: None)
     monkeypatch.setattr(
-        environment,
+        capture,
         "_installed_version",
         {"nvidia-cudnn-cu13": None, "nvidia-cudnn-cu12": "9.10"}.get,
     )
     monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
     monkeypatch.setitem(sys.modules, "jax", jax)
-    found = environment._gpu("tensorflow", ["GPU"])
+    found = capture._gpu("tensorflow", ["GPU"])
     assert (found["cuda"], found["cudnn"]) == ("12.5.1", "9")
-    found = environment._gpu("jax", ["NVIDIA H200"])
+    found = capture._gpu("jax", ["NVIDIA H200"])
     assert (found["cuda"], found["cudnn"]) == ("12090", "9.10")
 
 
 def test_a_package_that_is_not_installed():
     """A missing package has no version."""
-    assert environment._version("no_such_package_here") is None
+    assert capture._version("no_such_package_here") is None
 
 
 # --- git -----------------------------------------------------------------
@@ -610,7 +610,7 @@ def repository(tmp_path):
     folder.mkdir()
     (folder / "script.py").write_text(
         "import json\n"
-        "from keras_repro.environment import capture_environment\n"
+        "from keras_repro.environment.capture import capture_environment\n"
         "print(json.dumps(capture_environment()['git']))\n"
     )
     person = ("-c", "user.name=x", "-c", "user.email=x@example.org")
@@ -656,8 +656,8 @@ def test_commit_without_a_script(run_python, repository, tmp_path):
         "-c", code, cwd=tmp_path, GIT_CEILING_DIRECTORIES=ceiling
     )
     assert json.loads(result.stdout) is None
-    assert environment._is_installed(pytest.__file__)
-    assert not environment._is_installed(str(repository / "script.py"))
+    assert capture._is_installed(pytest.__file__)
+    assert not capture._is_installed(str(repository / "script.py"))
 
 
 def test_git_is_asked_once(monkeypatch, no_caches):
@@ -665,25 +665,23 @@ def test_git_is_asked_once(monkeypatch, no_caches):
     asked = []
     answer = f"# branch.oid {'a' * 40}\n# branch.head main\n1 .M x\n"
     monkeypatch.setattr(
-        environment, "_run", lambda *command: asked.append(command) or answer
+        capture, "_run", lambda *command: asked.append(command) or answer
     )
     expected = {"commit": "a" * 40, "dirty": True}
-    assert environment._git() == environment._git() == expected
+    assert capture._git() == capture._git() == expected
     assert len(asked) == 1
-    environment._ask_git.cache_clear()
-    monkeypatch.setattr(
-        environment, "_run", lambda *_: "# branch.oid (initial)"
-    )
-    assert environment._git() is None
+    capture._ask_git.cache_clear()
+    monkeypatch.setattr(capture, "_run", lambda *_: "# branch.oid (initial)")
+    assert capture._git() is None
 
 
 def test_a_command_that_hangs_or_fails():
     """It gives nothing, and no error; one that works gives what it prints."""
     python = sys.executable
-    assert environment._run(python, "-c", "print(3)").strip() == "3"
-    assert environment._run(python, "-c", "raise SystemExit(1)") is None
-    assert environment._run("no-such-command-here") is None
-    assert environment._run(python, "-c", "import time; time.sleep(60)") is None
+    assert capture._run(python, "-c", "print(3)").strip() == "3"
+    assert capture._run(python, "-c", "raise SystemExit(1)") is None
+    assert capture._run("no-such-command-here") is None
+    assert capture._run(python, "-c", "import time; time.sleep(60)") is None
 
 
 def test_a_directory_that_was_removed(monkeypatch):
@@ -693,5 +691,5 @@ def test_a_directory_that_was_removed(monkeypatch):
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "cwd", fail)
-    assert environment._working_directory() is None
+    assert capture._working_directory() is None
     assert re.fullmatch(r".+", capture_environment(private=True)["host"])

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_repro import environment_differences
-from keras_repro.environment_differences import compare_environments
+from keras_repro.environment import differences
+from keras_repro.environment.differences import compare_environments
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "environment.md"
 
@@ -296,7 +296,7 @@ def test_each_rule_is_on_its_page():
     shown = {
         (pattern.strip(" `"), weight.strip()) for pattern, weight, _ in rows
     }
-    for rule in environment_differences._RULES:
+    for rule in differences._RULES:
         if callable(rule.weight):
             assert any(pattern == rule.pattern for pattern, _ in shown)
         else:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_repro.trial_files import load_trials
+from keras_repro.studies.files import load_trials
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data" / "cmapss"

@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_repro.candidates import LIKELY, POSSIBLE, UNLIKELY, Candidate
-from keras_repro.experiments import Budget, Search
+from keras_repro.diagnosis.search import Budget, Search
+from keras_repro.diagnosis.suspects import (
+    LIKELY,
+    POSSIBLE,
+    UNLIKELY,
+    Candidate,
+)
 
 RESORTS = ("deterministic", "threads", "shuffle")
 CHANGES = {"threads", "tensorflow", "workers", "deterministic", "shuffle"}

@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_repro import line_files, run_files
-from keras_repro.checksums import checksum_array
-from keras_repro.run_files import RunWriter, load_run, load_runs
-from keras_repro.run_lines import encode_entry
-from keras_repro.runs import RunEnd, RunHeader, RunRecord
-from keras_repro.snapshots import (
+from keras_repro.arrays.checksums import checksum_array
+from keras_repro.common import files
+from keras_repro.runs import file
+from keras_repro.runs.file import RunWriter, load_run, load_runs
+from keras_repro.runs.lines import encode_entry
+from keras_repro.runs.run import RunEnd, RunHeader, RunRecord
+from keras_repro.runs.snapshots import (
     find_snapshot,
     open_snapshot,
     snapshot_folder,
@@ -240,7 +241,7 @@ def die_within_a_line(path, share):
         write(descriptor, data[: int(float(share) * len(data))])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    line_files.os.write = write_and_die
+    files.os.write = write_and_die
     writer.write(make_record("r1", 1))
 
 
@@ -281,9 +282,9 @@ def append_unsafely(path, count):
         time.sleep(0)
         return done
 
-    line_files.os.write = write_some
-    run_files.locked = lambda _: contextlib.nullcontext(False)
-    run_files._check_start = lambda _: None  # It would see the mixture.
+    files.os.write = write_some
+    file.locked = lambda _: contextlib.nullcontext(False)
+    file._check_start = lambda _: None  # It would see the mixture.
     append_together(path, count)
 
 
@@ -418,7 +419,7 @@ def test_what_was_written_is_taken_back(path, monkeypatch, code, torn_before):
             file.write(b'{"type":"record","run_id":"r1","ind')
     before = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(line_files.os, "write", fail_after(100, code))
+        patch.setattr(files.os, "write", fail_after(100, code))
         with pytest.raises(OSError, match="Errno"):
             writer.write(make_record("r1", 0))
     assert path.read_bytes() == before
@@ -440,7 +441,7 @@ def test_without_taking_back_the_line_is_torn(path, monkeypatch):
         raise OSError("no locks")
 
     with monkeypatch.context() as patch:
-        patch.setattr(line_files.os, "write", fail_after(100, errno.ENOSPC))
+        patch.setattr(files.os, "write", fail_after(100, errno.ENOSPC))
         patch.setattr(fcntl, "flock", refuse)
         with pytest.raises(OSError, match="Errno"):
             writer.write(make_record("r1", 0))
@@ -450,7 +451,7 @@ def test_without_taking_back_the_line_is_torn(path, monkeypatch):
 
 def test_nothing_written_is_an_error(path, monkeypatch):
     """A system that takes nothing does not make the writer wait for ever."""
-    monkeypatch.setattr(line_files.os, "write", lambda *_: 0)
+    monkeypatch.setattr(files.os, "write", lambda *_: 0)
     with pytest.raises(OSError, match="Nothing could be written"):
         RunWriter(path).write(make_header("r1"))
     assert path.read_bytes() == b""

@@ -16,12 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_repro.fingerprints import (
-    Fingerprint,
-    compare_fingerprints,
-    find_generators,
-    fingerprint,
-)
+from keras_repro.studies.identity import Fingerprint, compare_fingerprints
+from keras_repro.trials.fingerprint import find_generators, fingerprint
 
 SOURCE = '''
 import collections
@@ -255,7 +251,8 @@ def test_same_in_every_process(tmp_path, run_python):
     """The hash seed and the process do not count; what is changed does."""
     (tmp_path / "study.py").write_text(SOURCE)
     program = (
-        "import json, study; from keras_repro.fingerprints import fingerprint;"
+        "import json, study\n"
+        "from keras_repro.trials.fingerprint import fingerprint\n"
         "print(json.dumps(fingerprint(study.train).to_json()))"
     )
     texts = [
@@ -969,7 +966,7 @@ def test_torch():
 def test_no_framework_is_imported(run_python):
     """Reading a fingerprint loads no Keras; the check itself can fail."""
     program = (
-        "import sys; from keras_repro.fingerprints import fingerprint;"
+        "import sys; from keras_repro.trials.fingerprint import fingerprint;"
         "{} fingerprint(lambda m: m);"
         "print('keras' in sys.modules, 'pandas' in sys.modules)"
     )

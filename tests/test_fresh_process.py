@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro.run_files import load_run
+from keras_repro.runs.file import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 7
@@ -177,7 +177,7 @@ print(*[n for n in names if n in ("keras", "tensorflow", "jax", "torch")])
     ("more", "expected"),
     [
         ("", ""),
-        ("import keras_repro.runs, keras_repro.comparison", ""),
+        ("import keras_repro.runs.run, keras_repro.runs.comparison", ""),
         ("keras_repro.load_run, dir(keras_repro), keras_repro.__all__", ""),
         # The twin: a name that needs Keras, so that the check can fail.
         ("keras_repro.seed_everything", "keras"),
@@ -196,11 +196,11 @@ RECORD = """
 import sys
 import keras, numpy as np
 import keras_repro as kr
-from keras_repro import _backends, headers
+from keras_repro.recording import header
 
 if sys.argv[1:] == ["--without"]:
     from contextlib import nullcontext
-    _backends.tensorflow_unloaded = nullcontext
+    header.tensorflow_unloaded = nullcontext
 model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
 model.compile("adam", "mse")
 checks = kr.ChecksumCallback()

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from keras_repro import run_fields, run_lines
-from keras_repro.run_files import RunWriter, find_first_finished, load_runs
-from keras_repro.runs import Run
+from keras_repro.runs import lines
+from keras_repro.runs.file import RunWriter, find_first_finished, load_runs
+from keras_repro.runs.run import Run
 
 DATA = Path(__file__).resolve().parent / "data"
 VALID = b"".join(
@@ -101,7 +101,7 @@ values = st.recursive(
     ),
     max_leaves=12,
 )
-fields = sorted({name for kind in run_fields.CHECKS.values() for name in kind})
+fields = sorted({name for kind in lines.CHECKS.values() for name in kind})
 objects = st.dictionaries(st.sampled_from(["type", *fields]), values)
 
 
@@ -241,11 +241,11 @@ def test_without_the_checks_other_errors_come_out(path, monkeypatch):
     line = LINES[0].replace(b'"identity":{', b'"identity":7,"x":{')
     assert check(path, line) is None
     monkeypatch.setattr(
-        run_lines,
+        lines,
         "CHECKS",
         {
             kind: {name: (lambda value: value, True) for name in names}
-            for kind, names in run_fields.CHECKS.items()
+            for kind, names in lines.CHECKS.items()
         },
     )
     line = LINES[4].replace(b'"identity":{', b'"identity":7,"x":{')

@@ -2,7 +2,11 @@
 
 import pytest
 
-from keras_repro.kept_files import KeptFiles, as_before, list_written
+from keras_repro.watching.files_before import (
+    KeptFiles,
+    as_before,
+    list_written,
+)
 
 
 @pytest.fixture
@@ -88,7 +92,7 @@ def test_odd_names_and_large_files(place, monkeypatch):
     odd = program / "two\nlines and spaces.txt"
     large = program / "large.bin"
     large.write_text("x" * 100)
-    monkeypatch.setattr("keras_repro.kept_files._MOST_BYTES", 10)
+    monkeypatch.setattr("keras_repro.watching.files_before._MOST_BYTES", 10)
     keeper = KeptFiles(str(place / "process"))
     write(keeper, odd, "new")
     write(keeper, large, "changed")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from keras_repro.call_mismatches import Process
-from keras_repro.calls import FIT, Call
-from keras_repro.leaks import find_leaks, find_shared_starts
-from keras_repro.norms import Norms
-from keras_repro.runs import Run, RunHeader, RunRecord
+from keras_repro.arrays.norms import Norms
+from keras_repro.diagnosis.first_mismatch import Process
+from keras_repro.diagnosis.leaks import find_leaks, find_shared_starts
+from keras_repro.runs.run import Run, RunHeader, RunRecord
+from keras_repro.watching.model_calls import FIT, Call
 
 SOME = Norms(l2=2.0, mean=0.1, largest=1.0)
 NOTHING = Norms(l2=0.0, mean=0.0, largest=0.0)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_repro.mismatches import (
+from keras_repro.arrays.norms import Norms, compute_norms
+from keras_repro.runs.mismatch import (
     DIFFERENT,
     WITHIN,
     Tolerance,
@@ -17,8 +18,7 @@ from keras_repro.mismatches import (
     is_within,
     with_note,
 )
-from keras_repro.norms import Norms, compute_norms
-from keras_repro.runs import RunHeader, RunRecord
+from keras_repro.runs.run import RunHeader, RunRecord
 
 PLACES = {
     "random": {"layers.1.seed_generator_state": "a"},

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro import data, seeding
+from keras_repro.backends import random_streams
+from keras_repro.backends import keras_internals
+from keras_repro.model import data_order
 
 pytestmark = pytest.mark.requires_backend()
 BACKEND = keras.backend.backend()
@@ -128,7 +130,7 @@ def test_validation_data_changes_no_training(expected: list[float]) -> None:
 def test_unseeded_run_can_be_repeated() -> None:
     """The seed that an unseeded model took gives the same run again."""
     random.seed()
-    seeding._backends._global_state().set_global_attribute(
+    keras_internals._global_state().set_global_attribute(
         "global_random_seed", None
     )
     model = make()
@@ -354,9 +356,9 @@ def test_order_is_a_function_of_seed_and_epoch(shuffle: Any) -> None:
     expected = []
     for epoch in range(2):
         order = (
-            data.epoch_order(11, epoch, 10)
+            data_order.epoch_order(11, epoch, 10)
             if shuffle is True
-            else data.epoch_order_within_batches(11, epoch, 10, 4)
+            else data_order.epoch_order_within_batches(11, epoch, 10, 4)
         )
         expected += [order[i : i + 4].tolist() for i in (0, 4, 8)]
     assert seen == expected
@@ -366,9 +368,9 @@ def test_order_is_a_function_of_seed_and_epoch(shuffle: Any) -> None:
 
 def test_order_is_held_still() -> None:
     """Golden orders: another NumPy or version must not move them."""
-    assert data.epoch_order(42, 0, 8).tolist() == GOLDEN_ORDERS[0]
-    assert data.epoch_order(42, 1, 8).tolist() == GOLDEN_ORDERS[1]
-    assert data.epoch_order(43, 0, 8).tolist() != GOLDEN_ORDERS[0]
+    assert data_order.epoch_order(42, 0, 8).tolist() == GOLDEN_ORDERS[0]
+    assert data_order.epoch_order(42, 1, 8).tolist() == GOLDEN_ORDERS[1]
+    assert data_order.epoch_order(43, 0, 8).tolist() != GOLDEN_ORDERS[0]
 
 
 GOLDEN_ORDERS = ([5, 0, 3, 2, 7, 4, 1, 6], [7, 4, 0, 2, 1, 5, 3, 6])
@@ -456,7 +458,7 @@ def test_keras_is_left_as_it_was() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit(make(seed=3))
-    assert seeding._backends.get_global_generator() is None
+    assert keras_internals.get_global_generator() is None
 
 
 class Wrapper(kr.ReproducibleModel):
@@ -493,7 +495,7 @@ def test_pipeline_that_cannot_be_restarted_is_named(monkeypatch: Any) -> None:
     model.fit(pipeline, verbose=0, shuffle=False)
     assert model._repro.data_notes == []
     other = make(seed=3)
-    monkeypatch.setattr(data._backends, "serialize_pipeline", refuse)
+    monkeypatch.setattr(data_order, "serialize_pipeline", refuse)
     other.fit(pipeline, verbose=0, shuffle=False)
     assert "cannot be written as a graph" in other._repro.data_notes[0]
 
@@ -508,17 +510,18 @@ def test_racing_workers_are_named() -> None:
         def __getitem__(self, index: int) -> Any:
             return X[index * 8 : index * 8 + 8], Y[index * 8 : index * 8 + 8]
 
-    assert data.describe_order(Rows(workers=1)) == []
-    assert "races" in data.describe_order(Rows(workers=2))[0]
+    assert data_order.describe_order(Rows(workers=1)) == []
+    assert "races" in data_order.describe_order(Rows(workers=2))[0]
 
 
 def test_model_that_cannot_be_built_from_shapes_warns() -> None:
     """A start that cannot be captured is never passed over in silence."""
-    from keras_repro import training
+    from keras_repro.backends import keras_internals
+from keras_repro.model import around_fit
 
     model = make_deferred()
     with pytest.warns(UserWarning, match="must be captured before"):
-        training._capture_for_training(model)
+        around_fit._capture_for_training(model)
     assert model.initial_state is None
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_repro import norms
-from keras_repro.norms import (
+from keras_repro.arrays import norms
+from keras_repro.arrays.norms import (
     Norms,
     compare_arrays,
     compute_norms,

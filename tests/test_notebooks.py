@@ -6,8 +6,12 @@ import warnings
 
 import pytest
 
-from keras_repro import cli
-from keras_repro.kernels import KernelRequest, install_kernel, make_kernel
+from keras_repro.cli import main
+from keras_repro.cli.kernel import (
+    KernelRequest,
+    install_kernel,
+    make_kernel,
+)
 
 pytest.importorskip("IPython")
 
@@ -159,7 +163,7 @@ def installed(tmp_path, capsys, monkeypatch):
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
     line = ["install-kernel", "--seed", "42", "--prefix", str(tmp_path)]
-    assert cli.main(line) == 0
+    assert main.main(line) == 0
     path = capsys.readouterr().out.strip()
     return json.loads((tmp_path / path / "kernel.json").read_text())
 
@@ -204,7 +208,7 @@ def test_kernel_that_runs(installed):
 @pytest.mark.parametrize("name", ["a b", "../up", ""])
 def test_odd_names(name, capsys):
     """A name that cannot be that of a folder is refused."""
-    assert cli.main(["install-kernel", "--name", name]) == 2
+    assert main.main(["install-kernel", "--name", name]) == 2
     assert f"Received: {name!r}" in capsys.readouterr().err
 
 

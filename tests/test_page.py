@@ -9,8 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_repro.mismatches import DIFFERENT, EQUAL, WITHIN
-from keras_repro.reports import write_fragment, write_groups_page, write_page
+from keras_repro.runs.mismatch import DIFFERENT, EQUAL, WITHIN
+from keras_repro.runs.text import (
+    write_fragment,
+    write_groups_page,
+    write_page,
+)
 
 _PATH = Path(__file__).parent / "data" / "reports" / "examples.py"
 examples = SimpleNamespace(**runpy.run_path(str(_PATH)))

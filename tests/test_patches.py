@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from keras_repro.patches import Patches
+from keras_repro.watching.patches import Patches
 
 
 def test_put_back_in_reverse_order():

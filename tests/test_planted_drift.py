@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro import _backends, data
-from keras_repro.comparison import group_runs
-from keras_repro.runs import Run
-from keras_repro.variables import iterate_variables, read_variable
+from keras_repro.backends.active import get_backend
+from keras_repro.backends.variables import iterate_variables, read_variable
+from keras_repro.model import data_order
+from keras_repro.runs.comparison import group_runs
+from keras_repro.runs.run import Run
 
 EPOCHS, BATCHES, SIZE = 3, 4, 8
 RNG = np.random.default_rng(7)
@@ -88,7 +89,7 @@ def flip_one_bit(role, number, bit):
         value = read_variable(place.variable)
         raw = value.reshape(-1).view(f"u{value.dtype.itemsize}")
         raw[number % raw.size] ^= np.array(1 << bit, raw.dtype)
-        _backends.get_backend().assign(place.variable, value)
+        get_backend().assign(place.variable, value)
         found.append(place.place)
 
     return action, found
@@ -155,7 +156,7 @@ def test_a_seed_generator_moved_on(model, clean, epoch, batch, number):
 @pytest.mark.parametrize(("epoch", "batch", "number"), cases("data", 12))
 def test_two_samples_swapped(model, clean, epoch, batch, number, monkeypatch):
     """Two samples of one batch in the other order: the data parted first."""
-    make_order = data.OrderedPasses._make_order
+    make_order = data_order.OrderedPasses._make_order
 
     def swapped(self, of_epoch, num_samples, batch_size):
         order = make_order(self, of_epoch, num_samples, batch_size)
@@ -165,7 +166,7 @@ def test_two_samples_swapped(model, clean, epoch, batch, number, monkeypatch):
             order[[one, other]] = order[[other, one]]
         return order
 
-    monkeypatch.setattr(data.OrderedPasses, "_make_order", swapped)
+    monkeypatch.setattr(data_order.OrderedPasses, "_make_order", swapped)
     found = find(clean, train(model))
     assert (found.epoch, found.batch, found.role) == (epoch, batch, "data")
     assert found.places[0] == "samples fed"

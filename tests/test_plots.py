@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_repro.mismatches import DIFFERENT, EQUAL, WITHIN
+from keras_repro.runs.mismatch import DIFFERENT, EQUAL, WITHIN
 
 _PATH = Path(__file__).parent / "data" / "reports" / "examples.py"
 examples = SimpleNamespace(**runpy.run_path(str(_PATH)))
@@ -19,7 +19,7 @@ examples = SimpleNamespace(**runpy.run_path(str(_PATH)))
 def plots():
     """The module, where Matplotlib is installed."""
     pytest.importorskip("matplotlib")
-    from keras_repro import plots
+    from keras_repro.runs import plots
 
     return plots
 
@@ -185,7 +185,7 @@ def test_no_global_state_changes(plots, run_python):
         "-c",
         f"import runpy, sys\n"
         f"examples = runpy.run_path({str(_PATH)!r})\n"
-        "from keras_repro.plots import plot_run\n"
+        "from keras_repro.runs.plots import plot_run\n"
         "plot_run(examples['make_run']())\n"
         "print('matplotlib.pyplot' in sys.modules)",
     )
@@ -195,7 +195,7 @@ def test_no_global_state_changes(plots, run_python):
 def test_missing_matplotlib_names_the_extra(monkeypatch):
     """Without Matplotlib the error says what to install."""
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    from keras_repro import plots
+    from keras_repro.runs import plots
 
     with pytest.raises(ImportError, match=r"pip install 'keras-repro\[plot\]'"):
         plots.plot_run(examples.make_run())

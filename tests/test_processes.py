@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from keras_repro.plans import KEYED, Plan
-from keras_repro.processes import ERRORS, OUTPUT, Launcher, ScriptInput
+from keras_repro.diagnosis.processes import (
+    ERRORS,
+    OUTPUT,
+    Launcher,
+    ScriptInput,
+)
+from keras_repro.watching.holds import KEYED, Plan
 
 KEYS = dict.fromkeys(KEYED, "11" * 32)
 
@@ -103,8 +108,8 @@ def run_with_input(tmp_path, stdin, *, times, text=READS):
     script.write_text(text)
     program = (
         "import os, sys, tempfile\n"
-        "from keras_repro.plans import Plan\n"
-        "from keras_repro.processes import Launcher, OUTPUT\n"
+        "from keras_repro.watching.holds import Plan\n"
+        "from keras_repro.diagnosis.processes import Launcher, OUTPUT\n"
         f"launcher = Launcher([{str(script)!r}])\n"
         f"for _ in range({times}):\n"
         "    folder = tempfile.mkdtemp()\n"

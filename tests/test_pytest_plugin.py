@@ -97,7 +97,9 @@ def run_pytest(tmp_path):
 
     def run(text, *options, plugin=True):
         (tmp_path / "test_it.py").write_text(text)
-        named = ["-p", "keras_repro.pytest_plugin"] if plugin else []
+        named = (
+            ["-p", "keras_repro.integrations.pytest_plugin"] if plugin else []
+        )
         return subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "-q", *named, *options),
@@ -197,7 +199,7 @@ def test_it_is_found_by_its_name():
     found = entry_points(group="pytest11", name="keras_repro")
     assert [one.value for one in found][:1] in (
         [],
-        ["keras_repro.pytest_plugin"],
+        ["keras_repro.integrations.pytest_plugin"],
     )
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert 'keras_repro = "keras_repro.pytest_plugin"' in text
+    assert 'keras_repro = "keras_repro.integrations.pytest_plugin"' in text

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro import _backends, callbacks, data
-from keras_repro.checksums import checksum_array, combine_checksums
-from keras_repro.reading import ModelReader, read_looks
-from keras_repro.run_files import load_run, load_runs
-from keras_repro.snapshots import open_snapshot, snapshot_folder
-from keras_repro.variables import iterate_variables, read_variable
+from keras_repro.arrays.checksums import checksum_array, combine_checksums
+from keras_repro.backends.active import get_backend
+from keras_repro.backends.variables import iterate_variables, read_variable
+from keras_repro.model import data_order
+from keras_repro.recording import callback
+from keras_repro.recording.recorder import ModelReader, read_looks
+from keras_repro.runs.file import load_run, load_runs
+from keras_repro.runs.snapshots import open_snapshot, snapshot_folder
 
 SEED, SAMPLES, SIZE = 11, 18, 4
 BATCHES, EPOCHS = 5, 3
@@ -33,9 +35,9 @@ MOMENTS = ["initial state", "epoch 1", "epoch 2", "epoch 3"]
 @pytest.fixture(autouse=True)
 def fresh_memory():
     """Each test begins as a process does."""
-    callbacks._MEMORY.clear()
+    callback._MEMORY.clear()
     yield
-    callbacks._MEMORY.clear()
+    callback._MEMORY.clear()
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ def move_a_bias(model):
     """Change one weight a little."""
     bias = model.layers[-1].bias
     value = read_variable(bias) + np.float32(1e-3)
-    _backends.get_backend().assign(bias, value)
+    get_backend().assign(bias, value)
 
 
 # --- a file that can no longer be written --------------------------------
@@ -317,14 +319,14 @@ def test_a_snapshot_that_fails_is_told_once(model, path, intact):
 def slow_data(monkeypatch):
     """Data that count as large, with a checksum that takes a while."""
     go_on = threading.Event()
-    compute = callbacks._checksum_data
+    compute = callback._checksum_data
 
     def wait(outline):
         assert go_on.wait(60)
         return compute(outline)
 
-    monkeypatch.setattr(callbacks, "_SMALL_DATA", 0)
-    monkeypatch.setattr(callbacks, "_checksum_data", wait)
+    monkeypatch.setattr(callback, "_SMALL_DATA", 0)
+    monkeypatch.setattr(callback, "_checksum_data", wait)
     return go_on
 
 
@@ -580,7 +582,7 @@ def checksum_fed(batches):
 
 def order_by_hand(shuffle, samples, steps, epochs):
     """The inputs of each batch, epoch by epoch, from the orders alone."""
-    passes = data.OrderedPasses(SEED, 0, shuffle)
+    passes = data_order.OrderedPasses(SEED, 0, shuffle)
     stream = []
     while len(stream) < epochs * steps:
         order = passes(samples, SIZE)
@@ -708,7 +710,7 @@ def test_an_error_before_the_first_epoch(model, intact):
 
 def test_reading_makes_no_copy(model):
     """A view has no memory of its own: two of them share the variable's."""
-    view = _backends.get_backend().view
+    view = get_backend().view
     train(model, epochs=1)
     floats = [
         place.variable
@@ -733,7 +735,7 @@ class Holding(keras.callbacks.Callback):
         self.held = []
 
     def on_train_batch_end(self, batch, logs=None):
-        view = _backends.get_backend().view
+        view = get_backend().view
         for place in iterate_variables(self.model):
             if place.role == "weights":
                 seen = view(place.variable)
@@ -784,7 +786,7 @@ def strange():
             variable = getattr(made.layers[number], name)
             value = special_values(np.prod(variable.shape))
             value = value.reshape(variable.shape)
-            _backends.get_backend().assign(variable, value)
+            get_backend().assign(variable, value)
             assigned[f"layers.{number}.{name}"] = checksum_array(value)
     made.capture_initial_state()
     made.compile("sgd", "mse")
@@ -802,7 +804,7 @@ def test_reading_keeps_every_bit(strange, often):
     bias = made.layers[0].bias
     with np.errstate(invalid="ignore"):
         quiet = special_values(3) * np.float32(1)
-    _backends.get_backend().assign(bias, quiet)
+    get_backend().assign(bias, quiet)
     [readings] = read_looks([ModelReader(made, often=often).look()])
     found = {one.place: one.checksum for one in readings}
     differing = [place for place in assigned if found[place] != assigned[place]]
@@ -833,14 +835,14 @@ def test_recording_keeps_every_bit(strange):
 
 def test_drift_found_at_the_very_end(path, monkeypatch):
     """With no epoch to settle in, drift is found at the end, and told once."""
-    monkeypatch.setattr(callbacks, "_SMALL_DATA", -1)
-    read = callbacks._checksum_data
+    monkeypatch.setattr(callback, "_SMALL_DATA", -1)
+    read = callback._checksum_data
 
     def read_slowly(data):
         time.sleep(0.5)
         return read(data)
 
-    monkeypatch.setattr(callbacks, "_checksum_data", read_slowly)
+    monkeypatch.setattr(callback, "_checksum_data", read_slowly)
     own = kr.ReproducibleModel(make_layers(), seed=SEED)
     own.compile("sgd", "mse")
     train(own, kr.ChecksumCallback(path, name="n"), epochs=1)

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_repro.mismatches import (
+from keras_repro.arrays.norms import Norms
+from keras_repro.runs.mismatch import (
     DIFFERENT,
     EQUAL,
     WITHIN,
     Mismatch,
     VariableDifference,
 )
-from keras_repro.norms import Norms
-from keras_repro.reports import (
+from keras_repro.runs.text import (
     write_fragment,
     write_groups_fragment,
     write_groups_page,

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_repro import line_files, run_files, run_lines
-from keras_repro.norms import Norms
-from keras_repro.run_files import (
+from keras_repro.arrays.norms import Norms
+from keras_repro.common import files
+from keras_repro.runs import file, lines
+from keras_repro.runs.file import (
     RunWriter,
     find_first_finished,
     load_run,
     load_runs,
 )
-from keras_repro.runs import (
+from keras_repro.runs.run import (
     FORMAT,
     Run,
     RunData,
@@ -287,9 +288,9 @@ def test_file_to_be_replaced(path, monkeypatch):
     """Where another file takes its place, its directory must allow that."""
     path.touch()
     monkeypatch.setattr(os, "access", lambda asked, _: asked == path)
-    line_files.check_writable(path)
+    files.check_writable(path)
     with pytest.raises(PermissionError, match="Received"):
-        line_files.check_writable(path, replaced=True)
+        files.check_writable(path, replaced=True)
 
 
 def test_empty_file_is_a_run_file(path):
@@ -324,7 +325,7 @@ def test_no_lock_available(path, monkeypatch):
 def test_a_writer_that_was_stopped(path, monkeypatch):
     """A reader does not wait for ever for a lock that is never given back."""
     fcntl = pytest.importorskip("fcntl")
-    monkeypatch.setattr(line_files, "_PATIENCE", 0.05)
+    monkeypatch.setattr(files, "_PATIENCE", 0.05)
     write_run(path)
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -349,7 +350,7 @@ def test_a_short_write_goes_on(path, monkeypatch):
     """A write that takes only a part is followed by the rest."""
     write = os.write
     monkeypatch.setattr(
-        line_files.os, "write", lambda file, data: write(file, data[:50])
+        files.os, "write", lambda file, data: write(file, data[:50])
     )
     assert load_run(write_run(path)).finished
 
@@ -404,8 +405,8 @@ def test_golden_file_of_version_2_is_written(path):
     """The writer writes the golden lines, byte for byte."""
     golden = (DATA / "runs_2.jsonl").read_bytes().splitlines()
     for line in golden:
-        entry = run_lines.decode_entry(line.decode())
-        assert run_lines.encode_entry(entry).encode() == line
+        entry = lines.decode_entry(line.decode())
+        assert lines.encode_entry(entry).encode() == line
 
 
 def test_versions_in_one_file(path):
@@ -423,15 +424,15 @@ def test_versions_in_one_file(path):
 def test_every_field_is_written_and_read(cls):
     """No field of an entry is left out by writer or reader."""
     lines = (DATA / "runs_2.jsonl").read_text(encoding="utf-8").splitlines()
-    entries = map(run_lines.decode_entry, lines)
+    entries = map(lines.decode_entry, lines)
     entry = next(one for one in entries if type(one) is cls)
-    content = json.loads(run_lines.encode_entry(entry))
+    content = json.loads(lines.encode_entry(entry))
     names = {field.name for field in fields(cls)}
     assert {"type", *names} == set(content)
     for name in names - {"run_id", "format"}:
         other = {**content, name: object}
-        with pytest.raises(run_lines.LineError, match=f"`{name}`"):
-            run_lines._from_content(other, "")
+        with pytest.raises(lines.LineError, match=f"`{name}`"):
+            lines._from_content(other, "")
 
 
 def test_data_line(path):
@@ -463,7 +464,7 @@ numbers = st.floats(allow_nan=False) | st.just(-0.0)
 def test_norms_keep_their_bits(values):
     """Norms read back to the same bits; infinities too."""
     record = make_record(norms={"weights": {"kernel": Norms(*values)}})
-    read = run_lines.decode_entry(run_lines.encode_entry(record))
+    read = lines.decode_entry(lines.encode_entry(record))
     assert bits(read.norms["weights"]["kernel"]) == bits(values)
 
 
@@ -474,13 +475,13 @@ def test_numbers_of_numpy_and_undecodable_names():
         compile={"clip": float("inf"), "rate": numpy.float32(0.5)},
         environment={"argv": ["caf\udce9.py", "\U0001f600"]},
     )
-    read = run_lines.decode_entry(run_lines.encode_entry(header))
+    read = lines.decode_entry(lines.encode_entry(header))
     assert read.compile == {"clip": "inf", "rate": 0.5}
     assert read.environment == {"argv": ["caf\\udce9.py", "\U0001f600"]}
     record = make_record(index=numpy.int64(3), metrics={"a": numpy.float32(2)})
-    assert run_lines.decode_entry(run_lines.encode_entry(record)).index == 3
+    assert lines.decode_entry(lines.encode_entry(record)).index == 3
     with pytest.raises(TypeError, match="JSON"):
-        run_lines.encode_entry(make_header(compile={"loss": object()}))
+        lines.encode_entry(make_header(compile={"loss": object()}))
 
 
 @pytest.mark.parametrize("run_id", ["", 'a"b', "a/b", "a" * 65, 3])
@@ -496,9 +497,9 @@ def test_searching_parses_few_lines(path, monkeypatch):
     for number in range(5):
         write_run(path, f"r{number}", seed=number)
     parsed = []
-    decode = run_lines.decode_entry
+    decode = lines.decode_entry
     monkeypatch.setattr(
-        run_files,
+        file,
         "decode_entry",
         lambda text: parsed.append(text) or decode(text),
     )
@@ -669,10 +670,10 @@ def test_every_cut_of_a_line_is_torn(number):
         '"model"', '"\\u00e9\\ud83d\\ude00":[true,-1.5e-7],"model"'
     )
     for line in (lines[number], odd):
-        assert run_lines.decode_entry(line) is not None
+        assert lines.decode_entry(line) is not None
         for cut in range(1, len(line)):
-            assert run_lines.decode_entry(line[:cut]) is None
-            assert run_lines.decode_entry(line[:cut] + "\0" * 9) is None
+            assert lines.decode_entry(line[:cut]) is None
+            assert lines.decode_entry(line[:cut] + "\0" * 9) is None
 
 
 def test_torn_line_in_the_middle(path):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_repro.run_files import load_run
-from keras_repro.runs import Run, RunHeader
+from keras_repro.runs.file import load_run
+from keras_repro.runs.run import Run, RunHeader
 
 DATA = Path(__file__).resolve().parent / "data"
 

@@ -14,8 +14,8 @@ import keras
 import pytest
 
 import keras_repro as kr
-from keras_repro.comparison import group_runs
-from keras_repro.run_files import load_runs
+from keras_repro.runs.comparison import group_runs
+from keras_repro.runs.file import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "cmapss"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from keras_repro import cli
-from keras_repro.comparison import compare_runs
-from keras_repro.import_hooks import ImportHook
-from keras_repro.run_files import load_runs
-from keras_repro.script_fits import Options, Recorder
-from keras_repro.seeding import isolate_rng
-from keras_repro.sessions import RunSession
+from keras_repro.backends.random_streams import isolate_rng
+from keras_repro.cli import main
+from keras_repro.runs.comparison import compare_runs
+from keras_repro.runs.file import load_runs
+from keras_repro.watching.import_hooks import ImportHook
+from keras_repro.watching.model_calls import Options, Recorder
+from keras_repro.watching.script import RunSession
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "tests" / "scripts"
@@ -234,10 +234,10 @@ def test_options_reach_the_script(monkeypatch, tmp_path):
     started = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
-    monkeypatch.setattr(cli, "start", lambda *one: started.append(one) or 0)
+    monkeypatch.setattr(main, "start", lambda *one: started.append(one) or 0)
     Path("s.py").touch()
     line = "run --seed 7 --every 5 --name n --snapshots --backend torch s.py -x"
-    assert cli.main(line.split()) == 0
+    assert main.main(line.split()) == 0
     ((command, environment),) = started
     assert command[3:] == ["s.py", "-x"]
     options = Options(**json.loads(command[2]))

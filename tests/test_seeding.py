@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro import _backends, seeding
+from keras_repro.backends import random_streams
+from keras_repro.backends.active import get_backend
+from keras_repro.backends.keras_internals import (
+    _global_state,
+    get_global_generator,
+    get_global_seed,
+)
+from keras_repro.backends.tensorflow import rewind_kernels
+from keras_repro.environment.determinism import XLA_FLAGS
 
 BACKEND = keras.backend.backend()
 # `sys` of an interpreter that salts its hashes, and of one that does not.
@@ -26,7 +34,7 @@ WRONG_VALUES = [-1, 2**32, np.int64(-5)]
 
 def program_seed():
     """Where Keras keeps the seed of the program."""
-    return _backends._global_state().get_global_attribute("global_random_seed")
+    return _global_state().get_global_attribute("global_random_seed")
 
 
 def switch_determinism_off():
@@ -49,12 +57,12 @@ def as_it_was(monkeypatch):
             monkeypatch.setenv(name, os.environ[name])
         else:
             monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(seeding, "_already_said", set())
-    deterministic = _backends.get_backend().is_deterministic()
+    monkeypatch.setattr(random_streams, "_already_said", set())
+    deterministic = get_backend().is_deterministic()
     before = program_seed()
     with kr.isolate_rng():
         yield
-    state = _backends._global_state()
+    state = _global_state()
     state.set_global_attribute("global_random_seed", before)
     if not deterministic:
         switch_determinism_off()
@@ -117,10 +125,10 @@ def test_seed_everything_returns_the_seed(seed):
     returned = kr.seed_everything(seed, deterministic=False)
     assert returned == int(seed)
     assert type(returned) is int
-    assert _backends.get_global_seed() == int(seed)
+    assert get_global_seed() == int(seed)
 
 
-@pytest.mark.parametrize("use", [kr.seed_everything, seeding.check_seed])
+@pytest.mark.parametrize("use", [kr.seed_everything, random_streams.check_seed])
 @pytest.mark.parametrize("seed", WRONG_TYPES, ids=repr)
 def test_wrong_type_of_seed(use, seed):
     """A seed that is no integer is refused before anything is seeded."""
@@ -131,7 +139,7 @@ def test_wrong_type_of_seed(use, seed):
     assert random.getstate() == before
 
 
-@pytest.mark.parametrize("use", [kr.seed_everything, seeding.check_seed])
+@pytest.mark.parametrize("use", [kr.seed_everything, random_streams.check_seed])
 @pytest.mark.parametrize("seed", WRONG_VALUES, ids=repr)
 def test_seed_out_of_range(use, seed):
     """A seed outside 32 bits is refused, with what to do instead."""
@@ -152,7 +160,7 @@ def test_wrong_type_of_switch(deterministic):
 
 def test_deterministic_mode_on_and_off():
     """The kernels of the backend are switched on, and only if wanted."""
-    backend = _backends.get_backend()
+    backend = get_backend()
     switch_determinism_off()
     kr.seed_everything(1, deterministic=False)
     before = backend.is_deterministic()
@@ -180,9 +188,9 @@ def test_jax_flag_too_late_says_nothing_on_a_processor(monkeypatch):
     """JAX has started: the flag is left alone, and no processor needs it."""
     keras.ops.convert_to_numpy(keras.ops.ones(()))
     monkeypatch.setenv("PYTHONHASHSEED", "0")
-    monkeypatch.setattr(seeding, "_say_once", pytest.fail)
+    monkeypatch.setattr(random_streams, "_say_once", pytest.fail)
     monkeypatch.setenv("XLA_FLAGS", "")
-    monkeypatch.setattr(seeding, "sys", UNSALTED)
+    monkeypatch.setattr(random_streams, "sys", UNSALTED)
     kr.seed_everything(1)
     assert os.environ["XLA_FLAGS"] == ""
 
@@ -202,7 +210,7 @@ def test_jax_flag_in_time(run_python):
     result = run_python("-c", code, PYTHONHASHSEED="0", XLA_FLAGS=flags)
     before, after = result.stdout.splitlines()
     assert before == flags
-    assert after == f"{flags} {_backends.JaxBackend.flags[0]}"
+    assert after == f"{flags} {XLA_FLAGS[0]}=true"
 
 
 def salt_warnings():
@@ -227,8 +235,8 @@ def test_salted_hashes_are_said_once(
     monkeypatch, interpreter, at_start, expected
 ):
     """What is too late to set is said once, with what to do."""
-    monkeypatch.setattr(seeding, "sys", interpreter)
-    monkeypatch.setattr(seeding, "_hash_seed_at_start", lambda: at_start)
+    monkeypatch.setattr(random_streams, "sys", interpreter)
+    monkeypatch.setattr(random_streams, "hash_seed_at_start", lambda: at_start)
     said = salt_warnings()
     assert len(said) == expected
     assert all("Start the program with PYTHONHASHSEED=0" in s for s in said)
@@ -236,10 +244,10 @@ def test_salted_hashes_are_said_once(
 
 def test_hash_seed_set_inside_the_program_is_too_late(monkeypatch):
     """Only what the interpreter was started with counts."""
-    monkeypatch.setattr(seeding, "sys", SALTED)
-    before = seeding._hash_seed_at_start()
+    monkeypatch.setattr(random_streams, "sys", SALTED)
+    before = random_streams.hash_seed_at_start()
     monkeypatch.setenv("PYTHONHASHSEED", "77")
-    assert seeding._hash_seed_at_start() == before
+    assert random_streams.hash_seed_at_start() == before
 
 
 # --- isolate_rng -------------------------------------------------------------
@@ -247,7 +255,7 @@ def test_hash_seed_set_inside_the_program_is_too_late(monkeypatch):
 
 def positions():
     """Where every global generator stands, in a form to compare."""
-    return seeding.rng_to_json(seeding.capture_rng())
+    return random_streams.rng_to_json(random_streams.capture_rng())
 
 
 def draw_from_all():
@@ -311,24 +319,24 @@ def test_isolate_rng_restores_on_exceptions(error):
 def test_isolate_rng_without_keras_generator():
     """Where Keras had no global generator, it has none afterwards."""
     kr.seed_everything(3, deterministic=False)
-    assert _backends.get_global_generator() is None
+    assert get_global_generator() is None
     with kr.isolate_rng():
         inside = draw_keras()
-        assert _backends.get_global_generator() is not None
-    assert _backends.get_global_generator() is None
+        assert get_global_generator() is not None
+    assert get_global_generator() is None
     assert draw_keras() == inside
-    assert _backends.get_global_generator() is not None
+    assert get_global_generator() is not None
 
 
 def test_isolate_rng_keeps_the_generator_object():
     """A traced function holds the object, so the object must stay."""
     kr.seed_everything(3, deterministic=False)
     draw_keras()
-    generator = _backends.get_global_generator()
+    generator = get_global_generator()
     with kr.isolate_rng(seed=5):
         draw_keras()
-        assert _backends.get_global_generator() is not generator
-    assert _backends.get_global_generator() is generator
+        assert get_global_generator() is not generator
+    assert get_global_generator() is generator
 
 
 def test_isolate_rng_nests():
@@ -394,29 +402,31 @@ def test_isolate_rng_as_decorator():
 def test_derive_seed():
     """Purpose and seed both count; neighbours are unrelated; all in range."""
     made = {
-        (seed, purpose): seeding.derive_seed(seed, purpose)
+        (seed, purpose): random_streams.derive_seed(seed, purpose)
         for seed in range(100)
         for purpose in ("order", "evaluation")
     }
     assert len(set(made.values())) == len(made)
-    assert all(seeding.check_seed(value) == value for value in made.values())
+    assert all(
+        random_streams.check_seed(value) == value for value in made.values()
+    )
     steps = {made[s + 1, "order"] - made[s, "order"] for s in range(99)}
     assert len(steps) == 99
 
 
 def test_derive_seed_stays_as_it_is():
     """A recorded seed must mean the same in every later version."""
-    assert seeding.derive_seed(1, "order") == 3542321351
-    assert seeding.derive_seed(1, "evaluation") == 4124838935
+    assert random_streams.derive_seed(1, "order") == 3542321351
+    assert random_streams.derive_seed(1, "evaluation") == 4124838935
 
 
 def test_seed_from_program():
     """Read from the program's generator, and never drawn from it."""
     random.seed(1)
-    first = seeding.seed_from_program()
-    assert seeding.seed_from_program() == first
+    first = random_streams.seed_from_program()
+    assert random_streams.seed_from_program() == first
     after = random.random()
-    assert seeding.seed_from_program() != first
+    assert random_streams.seed_from_program() != first
     random.seed(1)
     assert random.random() == after
 
@@ -428,8 +438,8 @@ def test_positions_travel_as_json():
     text = json.dumps(positions())
     expected = draw_from_all()
     assert draw_from_all() != expected
-    seeding.restore_rng(seeding.rng_from_json(json.loads(text)))
+    random_streams.restore_rng(random_streams.rng_from_json(json.loads(text)))
     if BACKEND == "tensorflow":
         # Its kernels for these op seeds have already been used above.
-        _backends.rewind_kernels()
+        rewind_kernels()
     assert draw_from_all() == expected

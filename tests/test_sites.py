@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_repro import sites
-from keras_repro.sites import (
+from keras_repro.common import whose_code
+from keras_repro.common.whose_code import (
     Site,
     find_maker,
     find_site,
@@ -67,7 +67,7 @@ def test_library_at_its_import(make_module):
     path = make_module(
         "at_import",
         "import sys\n"
-        "from keras_repro.sites import find_site\n"
+        "from keras_repro.common.whose_code import find_site\n"
         "SITE = find_site(sys._getframe())\n",
         installed=True,
     )
@@ -82,7 +82,7 @@ def test_own_module_at_its_import(make_module):
     path = make_module(
         "own_at_import",
         "import sys\n"
-        "from keras_repro.sites import find_site\n"
+        "from keras_repro.common.whose_code import find_site\n"
         "SITE = find_site(sys._getframe())\n",
     )
     import own_at_import
@@ -92,14 +92,14 @@ def test_own_module_at_its_import(make_module):
 
 def test_package_inside_the_project(tmp_path, monkeypatch):
     """A project's own environment lies in it, and is no code of its own."""
-    monkeypatch.setattr(sites, "_user_folders", set())
-    sites.add_user_folder(str(tmp_path))
+    monkeypatch.setattr(whose_code, "_user_folders", set())
+    whose_code.add_user_folder(str(tmp_path))
     try:
         inside = tmp_path / "env" / "site-packages" / "numpy.py"
-        assert sites.is_installed(str(inside))
-        assert sites.is_user_code(str(tmp_path / "train.py"))
+        assert whose_code.is_installed(str(inside))
+        assert whose_code.is_user_code(str(tmp_path / "train.py"))
     finally:
-        sites.classify.cache_clear()
+        whose_code.classify.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_package_inside_the_project(tmp_path, monkeypatch):
         ("<frozen abc>", False),
         ("/tmp/__autograph_generated_file_ab.py", False),
         (random_file := __import__("random").__file__, False),
-        (str(Path(sites.__file__)), False),
+        (str(Path(whose_code.__file__)), False),
         (__file__, True),
     ],
 )
 def test_whose_code_a_file_is(filename, expected):
     """Only what a person writes or types is the person's."""
-    assert sites.is_user_code(filename) is expected
+    assert whose_code.is_user_code(filename) is expected
 
 
 def test_thread_of_a_library(make_module):

@@ -15,16 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_repro import snapshots, stored_arrays
-from keras_repro.checksums import checksum_array
-from keras_repro.runs import Run, RunHeader, RunRecord
-from keras_repro.snapshots import (
+from keras_repro.arrays import hdf5
+from keras_repro.arrays.checksums import checksum_array
+from keras_repro.arrays.hdf5 import choose_chunks
+from keras_repro.runs import snapshots
+from keras_repro.runs.run import Run, RunHeader, RunRecord
+from keras_repro.runs.snapshots import (
     find_snapshot,
     open_snapshot,
     snapshot_folder,
     write_snapshot,
 )
-from keras_repro.stored_arrays import choose_chunks
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNEL = ("weights", "layers.0.kernel")
@@ -514,7 +515,7 @@ def test_without_the_check_a_bomb_takes_memory(file, monkeypatch):
     """The twin: it is the check that keeps a bomb from being unpacked."""
     with h5py.File(file, "r+") as content:
         replaced(shape=(2**22,), dtype="float32")(content)
-    monkeypatch.setattr(stored_arrays, "_check_storage", lambda *_: None)
+    monkeypatch.setattr(hdf5, "_check_storage", lambda *_: None)
     sizes = []
     monkeypatch.setattr(
         snapshots, "checksum_array", lambda array: sizes.append(array.nbytes)
@@ -552,7 +553,7 @@ FUZZ = """
 import random, resource, sys
 sys.path[:0] = sys.argv[3:]
 from pathlib import Path
-from keras_repro.checksums import checksum_array
+from keras_repro.arrays.checksums import checksum_array
 from test_snapshots import read_all
 whole = Path(sys.argv[1]).read_bytes()
 start, count = map(int, sys.argv[2].split(","))

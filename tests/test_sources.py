@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from keras_repro.notes import (
+from keras_repro.watching.holds import KEYED, Plan
+from keras_repro.watching.observations import (
     CLOCK,
     DRAW,
     ENTROPY,
@@ -22,8 +23,7 @@ from keras_repro.notes import (
     SEED,
     THREADS,
 )
-from keras_repro.plans import KEYED, Plan
-from keras_repro.watching import Watch, inherit_keys
+from keras_repro.watching.watch import Watch, inherit_keys
 
 HERE = __file__
 FIXED = {name: f"{number:02d}" * 32 for number, name in enumerate(KEYED, 10)}
@@ -246,7 +246,7 @@ def test_clock_is_given_again(watch, tmp_path):
 
     first_folder = tmp_path / "first"
     first_folder.mkdir()
-    from keras_repro.notes import NoteFile
+    from keras_repro.watching.observations import NoteFile
 
     first = Watch(
         Plan(folder=str(first_folder), keys=FIXED), NoteFile(first_folder)
@@ -457,7 +457,7 @@ def test_tensorflow(watch):
     with watch(seed_kernels=True):
         tf.random.set_seed(None)
         drawn = [float(tf.random.normal(())) for _ in range(2)]
-    from keras_repro._backends import rewind_kernels
+    from keras_repro.backends.tensorflow import rewind_kernels
 
     rewind_kernels()
     with watch(seed_kernels=True):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro import _backends
-from keras_repro.seeding import checksum_rng
-from keras_repro.variables import iterate_variables, read_variable
+from keras_repro.backends.keras_internals import _global_state
+from keras_repro.backends.random_streams import checksum_rng
+from keras_repro.backends.variables import iterate_variables, read_variable
 
 L = keras.layers
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
@@ -24,7 +24,7 @@ ROLES = {"weights", "random", "optimizer"}
 @pytest.fixture(autouse=True)
 def no_global_seed():
     """Each test begins without a global seed, as a process does."""
-    state = _backends._global_state()
+    state = _global_state()
     before = state.get_global_attribute("global_random_seed")
     state.set_global_attribute("global_random_seed", None)
     with kr.isolate_rng():

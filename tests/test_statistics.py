@@ -9,15 +9,12 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from keras_repro import statistics
-from keras_repro.paired_statistics import (
+from keras_repro.studies.scores import (
+    Interval,
     adjust_holm,
+    bootstrap_interval,
     compare_paired,
     count_needed_pairs,
-)
-from keras_repro.statistics import (
-    Interval,
-    bootstrap_interval,
     rank_of,
     summarize,
     t_interval,
@@ -152,7 +149,7 @@ def test_batches_do_not_matter(monkeypatch):
     """However many draws go at a time, the interval is the same."""
     scores = draw(30)
     whole = bootstrap_interval(scores, num_resamples=500)
-    monkeypatch.setattr(statistics, "_BATCH", 64)
+    monkeypatch.setattr(scores, "_BATCH", 64)
     assert bootstrap_interval(scores, num_resamples=500) == whole
     assert bootstrap_interval(scores, num_resamples=501) != whole
 

@@ -7,8 +7,12 @@ import sys
 
 import pytest
 
-from keras_repro import switches
-from keras_repro.switches import check_switches, find_backend, switches_for
+from keras_repro.environment import switches
+from keras_repro.environment.switches import (
+    check_switches,
+    find_backend,
+    switches_for,
+)
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
@@ -239,8 +243,8 @@ def test_tensorflow_reads_its_switch(run_python):
     """TensorFlow turns deterministic mode on by its variable alone."""
     code = (
         "import keras\n"
-        "from keras_repro import _backends\n"
-        "print(_backends.get_backend().is_deterministic())\n"
+        "from keras_repro.backends.active import get_backend\n"
+        "print(get_backend().is_deterministic())\n"
     )
     found = switches_for(0, "tensorflow", {})
     assert run_python("-c", code, **found).stdout.split() == ["True"]

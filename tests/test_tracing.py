@@ -6,7 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from keras_repro.tracing import TRACE, Trace, digest_value, find_parting
+from keras_repro.watching.tracing import (
+    TRACE,
+    Trace,
+    digest_value,
+    find_parting,
+)
 
 
 def trace(tmp_path, name, text, **given):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_repro.paired_statistics import adjust_holm, count_needed_pairs
-from keras_repro.trial_comparisons import compare_trials
-from keras_repro.trial_results import TrialResults
+from keras_repro.studies.comparison import compare_trials
+from keras_repro.studies.results import TrialResults
+from keras_repro.studies.scores import adjust_holm, count_needed_pairs
 
 NUM = 30
 BASE = np.random.default_rng(0).normal(19, 0.5, NUM)

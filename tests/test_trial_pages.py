@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_repro.trial_charts import draw_strips
-from keras_repro.trial_comparisons import compare_trials
-from keras_repro.trial_pages import (
+from keras_repro.studies.chart import draw_strips
+from keras_repro.studies.comparison import compare_trials
+from keras_repro.studies.page import (
     write_comparisons_fragment,
     write_comparisons_page,
     write_results_fragment,
     write_results_page,
 )
-from keras_repro.trial_results import TrialFailure, TrialResults
-from keras_repro.trial_strips import (
+from keras_repro.studies.results import TrialFailure, TrialResults
+from keras_repro.studies.strips import (
     Scale,
     Strip,
     choose_scale,

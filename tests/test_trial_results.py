@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_repro.trial_phrases import (
+from keras_repro.studies.results import TrialFailure, TrialResults
+from keras_repro.studies.wording import (
     say_level,
     say_seeds,
     say_times,
@@ -20,7 +21,6 @@ from keras_repro.trial_phrases import (
     write_number,
     write_p,
 )
-from keras_repro.trial_results import TrialFailure, TrialResults
 
 SCORES = [18.5, 19.5, 18.0, 20.0, 19.0]
 NASTY = "\x1b[2J\u202enasty\n" + "x" * 500

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro import trial_engines, trial_workers
+from keras_repro.cli import trials
+from keras_repro.trials import executors
+from keras_repro.trials.worker import TrialRunner
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)).astype("float32")
@@ -531,13 +533,9 @@ def test_processes_give_the_same(model, expected):
 
 def test_a_callers_executor_gives_the_same(model, expected, pool):
     """The model travels to each worker once; the compiled function stays."""
-    runner = trial_workers.TrialRunner(model, train)
-    engine = trial_engines.PoolEngine(
-        trial_engines.OwnPool(pool), runner.pack()
-    )
-    tasks = [
-        trial_engines.TrialTask(seed=seed, vary="all") for seed in range(6)
-    ]
+    runner = TrialRunner(model, train)
+    engine = executors.PoolEngine(executors.OwnPool(pool), runner.pack())
+    tasks = [executors.TrialTask(seed=seed, vary="all") for seed in range(6)]
     outcomes = sorted(engine.run(tasks), key=lambda one: one.seed)
     assert [one.checksum for one in outcomes[:4]] == list(expected.checksums)
     workers = {one.worker for one in outcomes}
@@ -635,7 +633,7 @@ def test_a_forked_process_is_refused(model):
 
 def test_what_cannot_travel_is_refused_before_it_runs(model):
     """With what to do instead."""
-    from keras_repro.pickling import PicklingError
+    from keras_repro.model.transfer import PicklingError
 
     lock = threading.Lock()
 
@@ -745,7 +743,7 @@ def test_a_check_without_another_worker_says_so(model, expected):
 
 def test_checks_are_spread_over_the_study():
     """At least one; of all, each once."""
-    from keras_repro.trial_checks import choose_trials
+    from keras_repro.trials.check import choose_trials
 
     assert choose_trials(range(30), 0.1) == [5, 15, 25]
     assert choose_trials(range(30), 0.001) == [15]
@@ -1094,11 +1092,10 @@ def test_the_command_says_what_is_wrong(
     arguments, message, tmp_path, monkeypatch, capsys
 ):
     """With exit code 2."""
-    from keras_repro import cli_trials
     from keras_repro.cli import main
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli_trials, "find_switches", lambda options: {})
+    monkeypatch.setattr(trials, "find_switches", lambda options: {})
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "argv", [*sys.argv])
     (tmp_path / "script.py").write_text("def train(model):\n    return 1\n")

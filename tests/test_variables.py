@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_repro.checksums import checksum_array, compute_checksum
-from keras_repro.variables import (
+from keras_repro.arrays.checksums import checksum_array, compute_checksum
+from keras_repro.backends.variables import (
     find_optimizers,
     iterate_variables,
     read_variable,

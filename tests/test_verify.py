@@ -96,7 +96,7 @@ def test_not_reproducible_and_mended(verify, tmp_path):
     assert "keras-repro: run" not in mended.stderr
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert (verdict["reproducible"], verdict["causes"]) == (True, [])
-    from keras_repro.run_files import load_runs
+    from keras_repro.runs.file import load_runs
 
     assert len(load_runs(tmp_path / "runs.jsonl")) == 2
 

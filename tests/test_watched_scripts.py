@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from keras_repro.notes import CLOCK, ENTROPY, LISTING, READ, WRITE, load_notes
-from keras_repro.plans import Plan, make_keys
+from keras_repro.watching.holds import Plan, make_keys
+from keras_repro.watching.observations import (
+    CLOCK,
+    ENTROPY,
+    LISTING,
+    READ,
+    WRITE,
+    load_notes,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTER = ROOT / "keras_repro" / "__main__.py"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro import _backends
-from keras_repro.variables import iterate_variables, read_variable
+from keras_repro.backends.active import get_backend
+from keras_repro.backends.variables import iterate_variables, read_variable
 
 from .cases import CASES, Case
 
@@ -37,7 +37,7 @@ def parting(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 def leave_out(model: Any, ingredient: str) -> Callable[[], None]:
     """Note an ingredient as it is before a reset; give what puts it back."""
     trial = model._repro
-    backend = _backends.get_backend()
+    backend = get_backend()
     if ingredient in {"weights", "optimizer", "random"}:
         kept = [
             (place.variable, read_variable(place.variable))

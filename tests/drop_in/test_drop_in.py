@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro import _backends
+from keras_repro.backends.keras_internals import _global_state, functional_class
 
 BACKEND = keras.backend.backend()
 L = keras.layers
@@ -27,19 +27,19 @@ FIT = {"epochs": 2, "batch_size": 5, "verbose": 0, "shuffle": False}
 PLAIN = types.SimpleNamespace(
     sequential=keras.Sequential,
     model=keras.Model,
-    functional=_backends.functional_class(),
+    functional=functional_class(),
 )
 OURS = types.SimpleNamespace(
     sequential=kr.ReproducibleModel,
     model=kr.ReproducibleModel,
-    functional=_backends.functional_class(),
+    functional=functional_class(),
 )
 
 
 @pytest.fixture(autouse=True)
 def as_it_was():
     """Each test begins without a seed, and leaves none behind."""
-    state = _backends._global_state()
+    state = _global_state()
     before = state.get_global_attribute("global_random_seed")
     state.set_global_attribute("global_random_seed", None)
     with kr.isolate_rng():

@@ -68,7 +68,7 @@ def test_rest(mystery, answers):
 
 def test_gallery_is_large_enough():
     """At least 40 are planted and 15 clean; each kind is planted."""
-    from keras_repro.causes import KINDS
+    from keras_repro.diagnosis.causes import KINDS
 
     every = find_mysteries()
     planted = [one for one in every if one.group != "clean"]

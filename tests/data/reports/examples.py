@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from keras_repro.agreements import Agreement
-from keras_repro.comparison import Comparison, RunGroups
-from keras_repro.environment_differences import EnvironmentDifference
-from keras_repro.mismatches import (
+from keras_repro.arrays.norms import ArrayDifference, Norms
+from keras_repro.environment.differences import EnvironmentDifference
+from keras_repro.runs.agreement import Agreement
+from keras_repro.runs.comparison import Comparison, RunGroups
+from keras_repro.runs.mismatch import (
     DIFFERENT,
     EQUAL,
     WITHIN,
     Mismatch,
     VariableDifference,
 )
-from keras_repro.norms import ArrayDifference, Norms
-from keras_repro.runs import Run, RunEnd, RunHeader, RunRecord
+from keras_repro.runs.run import Run, RunEnd, RunHeader, RunRecord
 
 
 def make_run(run_id="a" * 32, *, num_epochs=3, num_layers=2, **header):

@@ -1,0 +1,228 @@
+"""How Keras reads the data of a `fit`, and arrays fed in our own order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+
+def train_validation_split(
+    arrays: tuple[Any, Any, Any], validation_split: float
+) -> tuple[Any, Any]:
+    """Split arrays as `fit(validation_split=...)` does (Keras 3.12 to 3.15)."""
+    from keras.src.trainers.data_adapters import array_slicing
+
+    split: tuple[Any, Any] = array_slicing.train_validation_split(
+        arrays, validation_split=validation_split
+    )
+    return split
+
+
+def are_arrays(data: Any) -> bool:
+    """Whether `fit` would treat the data as arrays (Keras 3.12 to 3.15)."""
+    from keras.src.trainers.data_adapters import array_data_adapter
+
+    return bool(array_data_adapter.can_convert_arrays(data))
+
+
+def is_tf_dataset(data: Any) -> bool:
+    """Whether `fit` would treat the data as a `tf.data` pipeline."""
+    return any(
+        parent.__name__.startswith("Distributed")
+        or parent.__name__ == "DatasetV2"
+        for parent in type(data).__mro__
+        if parent.__module__.startswith("tensorflow.python.")
+    )
+
+
+def is_torch_loader(data: Any) -> bool:
+    """Whether the data is a `torch.utils.data.DataLoader`."""
+    return any(
+        parent.__name__ == "DataLoader"
+        and parent.__module__.startswith("torch.utils.data")
+        for parent in type(data).__mro__
+    )
+
+
+def make_ordered_adapter(
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    *,
+    batch_size: int | None,
+    steps: int | None,
+    class_weight: dict[int, float] | None,
+    order: Callable[[int, int], npt.NDArray[np.int64]],
+) -> Any:
+    """Make a data adapter that feeds arrays in an order of our own.
+
+    `fit` takes a `DataAdapter` as it is (Keras 3.12 to 3.15). Keras' own
+    array adapter does the checking, the weights and the slicing; only the
+    permutation is replaced.
+
+    Args:
+        x: Inputs, as `fit` takes them.
+        y: Targets.
+        sample_weight: Weights of the samples.
+        batch_size: Samples a batch; Keras' rule where `None`.
+        steps: `steps_per_epoch`.
+        class_weight: Weights of the classes.
+        order: Called with the number of samples and the batch size each time
+            a pass over the data begins; gives the indices, shape
+            `(num_samples,)`.
+    """
+    from keras.src.trainers.data_adapters import array_data_adapter
+
+    class OrderedArrayAdapter(array_data_adapter.ArrayDataAdapter):
+        def _next_order(self) -> npt.NDArray[np.int64]:
+            return order(self._num_samples, self._batch_size)
+
+        def _get_iterator(self, slice_and_convert: Any, inputs: Any) -> Any:
+            # The base class gets NumPy and JAX iterators from this one.
+            return self._batches(
+                lambda leaf, indices: slice_and_convert(leaf, indices=indices),
+                inputs,
+            )
+
+        def _batches(self, take: Any, inputs: Any) -> Iterator[Any]:
+            indices = self._next_order()
+            for start in range(0, self._num_samples, self._batch_size):
+                chosen = indices[start : start + self._batch_size]
+                yield keras.tree.map_structure(
+                    lambda leaf, chosen=chosen: (
+                        None if leaf is None else take(leaf, chosen)
+                    ),
+                    inputs,
+                )
+
+        def get_torch_dataloader(self) -> Any:
+            return _TorchBatches(self)
+
+        def get_tf_dataset(self) -> Any:
+            return _ordered_tf_dataset(self)
+
+    return OrderedArrayAdapter(
+        x,
+        y,
+        sample_weight=sample_weight,
+        batch_size=batch_size,
+        steps=steps,
+        shuffle=False,
+        class_weight=class_weight,
+    )
+
+
+def epoch_orders(
+    num_samples: int, batch_size: int | None, num_epochs: int
+) -> list[npt.NDArray[Any]]:
+    """The orders in which `fit(shuffle=True)` would feed arrays now.
+
+    Draws from the program's generators as `fit` does (Keras 3.12 to 3.15).
+
+    Args:
+        num_samples: How many samples there are.
+        batch_size: Samples a batch; Keras' rule where `None`.
+        num_epochs: How many epochs.
+    """
+    from keras.src.trainers.data_adapters import array_data_adapter
+
+    adapter = array_data_adapter.ArrayDataAdapter(
+        np.arange(num_samples), batch_size=batch_size, shuffle=True
+    )
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        pipeline = adapter.get_tf_dataset()  # One for all epochs.
+        passes = [iter(pipeline) for _ in range(num_epochs)]
+    elif name == "torch":
+        loader = adapter.get_torch_dataloader()
+        passes = [iter(loader) for _ in range(num_epochs)]
+    else:
+        passes = [adapter.get_jax_iterator() for _ in range(num_epochs)]
+    return [
+        np.concatenate(
+            [np.asarray(keras.tree.flatten(batch)[0]) for batch in one]
+        )
+        for one in passes
+    ]
+
+
+class _TorchBatches:
+    """An iterable of batches as torch tensors, one pass per `iter`."""
+
+    def __init__(self, adapter: Any) -> None:
+        from keras.src.trainers.data_adapters import array_slicing
+
+        self._adapter = adapter
+        self._inputs = array_slicing.convert_to_sliceable(
+            adapter._inputs, target_backend="torch"
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        def take(leaf: Any, indices: npt.NDArray[np.int64]) -> Any:
+            rows = leaf.convert_to_torch_compatible(leaf[indices])
+            return keras.ops.convert_to_tensor(rows)
+
+        return iter(self._adapter._batches(take, self._inputs))
+
+    def __len__(self) -> int:
+        return int(self._adapter.num_batches)
+
+
+def _ordered_tf_dataset(adapter: Any) -> Any:
+    """The pipeline of Keras' array adapter, with the order of the adapter."""
+    import tensorflow as tf
+    from keras.src.trainers.data_adapters import array_slicing
+
+    inputs = keras.tree.lists_to_tuples(
+        array_slicing.convert_to_sliceable(
+            adapter._inputs, target_backend="tensorflow"
+        )
+    )
+    size, batch = adapter._num_samples, adapter._batch_size
+
+    def pass_order(_: Any) -> Any:
+        indices = tf.numpy_function(adapter._next_order, [], tf.int64)
+        return tf.ensure_shape(indices, [size])
+
+    def to_batches(indices: Any) -> Any:
+        full = size // batch * batch
+        batches = tf.data.Dataset.from_tensor_slices(
+            tf.reshape(indices[:full], [-1, batch])
+        )
+        if full < size:
+            rest = tf.data.Dataset.from_tensors(indices[full:])
+            batches = batches.concatenate(rest)
+        return batches
+
+    def gather(indices: Any, data: Any) -> Any:
+        def take(leaf: Any) -> Any:
+            if isinstance(leaf, array_slicing.TensorflowSparseWrapper):
+                return array_slicing.slice_tensorflow_sparse_wrapper(
+                    leaf, indices
+                )
+            if isinstance(leaf, (list, tuple, dict)):
+                return None
+            return tf.gather(leaf, indices) if tf.is_tensor(leaf) else leaf
+
+        return keras.tree.traverse(take, data)
+
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.experimental_external_state_policy = (
+        tf.data.experimental.ExternalStatePolicy.IGNORE
+    )
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    orders = tf.data.Dataset.range(1).map(pass_order).flat_map(to_batches)
+    data = tf.data.Dataset.from_tensors(inputs).repeat()
+    pairs = tf.data.Dataset.zip((orders, data))
+    return (
+        pairs.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+        .with_options(options)
+        .prefetch(tf.data.AUTOTUNE)
+    )

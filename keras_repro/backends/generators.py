@@ -1,0 +1,46 @@
+"""Generators of random numbers that somebody keeps: read and put back."""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_repro.backends.active import get_backend
+
+
+def copy_generator_state(generator: Any) -> tuple[str, Any] | None:
+    """State of a generator object that somebody keeps, or `None`.
+
+    Knows `random.Random`, NumPy's `Generator` and `RandomState`,
+    `torch.Generator` and Keras' `SeedGenerator`.
+    """
+    if isinstance(generator, random.Random):
+        return "python", generator.getstate()
+    if isinstance(generator, np.random.Generator):
+        return "numpy", copy.deepcopy(generator.bit_generator.state)
+    if isinstance(generator, np.random.RandomState):
+        return "numpy_legacy", generator.get_state()
+    if isinstance(generator, keras.random.SeedGenerator):
+        return "keras", np.array(generator.state)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(generator, torch.Generator):
+        return "torch", generator.get_state().clone()
+    return None
+
+
+def put_generator_state(generator: Any, state: tuple[str, Any]) -> None:
+    """Write what `copy_generator_state` gave back into the same object."""
+    kind, value = state
+    if kind == "python":
+        generator.setstate(value)
+    elif kind == "numpy":
+        generator.bit_generator.state = copy.deepcopy(value)
+    elif kind == "keras":
+        get_backend().assign(generator.state, value)
+    else:
+        generator.set_state(value)

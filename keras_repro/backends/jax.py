@@ -1,0 +1,149 @@
+"""JAX: immutable values, buffers that a step gives away, XLA's flags."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.backends.protocol import LARGE, Backend
+from keras_repro.environment.determinism import (
+    XLA_FLAGS,
+    has_jax_started,
+    has_xla_flag,
+)
+
+
+class JaxBackend(Backend):
+    """JAX: values are immutable, and a step donates its buffers."""
+
+    name = "jax"
+
+    def is_readable(self, variable: Any) -> bool:
+        value = getattr(variable, "_value", None)  # Keras 3.12 to 3.15.
+        return value is not None and not value.is_deleted()
+
+    def hold(self, value: npt.NDArray[Any]) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        if value.nbytes < LARGE:
+            return value
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            return jnp.array(value, copy=True)
+
+    def assign(self, variable: Any, value: Any) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        # A step donates the buffer of a variable, so that it may never be
+        # the memory of the host copy.
+        if isinstance(value, jax.Array):
+            variable.assign(self._copy_over(value, variable))
+        else:
+            variable.assign(jnp.array(value, copy=True))
+
+    def _copy_over(self, held: Any, variable: Any) -> Any:
+        """Copy into the buffer that the variable gives up, if it has one.
+
+        Twice as fast as a new buffer, whose pages must be made first. As
+        after a training step, the old `variable.value` is gone.
+        """
+        import jax.numpy as jnp
+
+        if not self.is_readable(variable):
+            return jnp.array(np.asarray(held), copy=True)
+        old = variable.value
+        if old.devices() != held.devices() or old.dtype != held.dtype:
+            return jnp.array(np.asarray(held), copy=True)
+        return _jax_copy_over()(held, old)
+
+    def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        import jax.numpy as jnp
+
+        shape = tuple(variable.shape)
+        if math.prod(shape) * value.itemsize < LARGE:
+            # Several operations of JAX take longer than one small transfer.
+            self.assign(variable, np.full(shape, value, value.dtype))
+        else:
+            variable.assign(jnp.full(shape, value, value.dtype))
+
+    def make_viewer(
+        self,
+        model: Any,
+        variables: list[Any],
+        *,
+        often: bool = False,  # noqa: ARG002 - reading is quick in any case
+    ) -> Callable[[], list[npt.NDArray[Any]]]:
+        # While `fit` runs, Keras (3.12 to 3.15) keeps the values in
+        # `_jax_state`, in the order of these lists. Without it they are read
+        # from the variables, which `callback.model` has to sync first.
+        places = {
+            id(variable): (name, index)
+            for name, listed in _list_jax_state(model).items()
+            for index, variable in enumerate(listed)
+        }
+
+        def view_all() -> list[npt.NDArray[Any]]:
+            state = getattr(model, "_jax_state", None)
+            if not state or model._jax_state_synced or len(state) < 4:
+                return [self.view(variable) for variable in variables]
+            return [
+                np.asarray(state[name][index])
+                for name, index in (places[id(one)] for one in variables)
+            ]
+
+        if all(id(variable) in places for variable in variables):
+            return view_all
+        return super().make_viewer(model, variables)
+
+    def clear_pending(self, model: Any) -> None:
+        # Keras 3.12 to 3.15. Left in place after an error, the next read
+        # through a callback would write deleted buffers over the variables.
+        model._jax_state = None
+        model._jax_state_synced = True
+
+    def enable_determinism(self) -> str | None:
+        import jax
+
+        if has_xla_flag():
+            return None
+        flag = f"{XLA_FLAGS[0]}=true"
+        if not has_jax_started():
+            flags = os.environ.get("XLA_FLAGS", "")
+            os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+            return None
+        if jax.default_backend() == "cpu":
+            return None
+        return (
+            "JAX has started, so it no longer reads XLA_FLAGS. Start the "
+            f"program with XLA_FLAGS={flag} in its environment."
+        )
+
+
+def _list_jax_state(model: Any) -> dict[str, list[Any]]:
+    """The variables of a model in the order in which Keras hands them on."""
+    optimizer = getattr(model, "optimizer", None)
+    return {
+        "trainable_variables": model.trainable_variables,
+        "non_trainable_variables": model.non_trainable_variables,
+        "optimizer_variables": [] if optimizer is None else optimizer.variables,
+        "metrics_variables": model.metrics_variables,
+    }
+
+
+@functools.cache
+def _jax_copy_over() -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    return jax.jit(
+        lambda source, target: jnp.copy(source),  # noqa: ARG005 - donated
+        donate_argnums=1,
+        keep_unused=True,
+    )

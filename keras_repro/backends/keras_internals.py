@@ -1,0 +1,172 @@
+"""Keras' private attributes that a training needs.
+
+Each is guarded, with the versions that it was checked with and what happens
+without it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+
+def _global_state() -> Any:
+    """Keras' thread-local attributes (`keras.src`, Keras 3.12 to 3.15)."""
+    from keras.src.backend.common import global_state
+
+    return global_state
+
+
+def get_global_seed() -> int | None:
+    """The seed that `keras.utils.set_random_seed` was given, or `None`."""
+    from keras.src.utils import rng_utils
+
+    # Keras 3.12 to 3.15; without it a seed set through Keras is not seen and
+    # the model draws a seed of its own.
+    getter = getattr(rng_utils, "get_random_seed", None)
+    seed = getter() if getter is not None else None
+    return None if seed is None else int(seed) % 2**32
+
+
+def set_global_seed(seed: int) -> None:
+    """Set Keras' global seed and nothing else (Keras 3.12 to 3.15).
+
+    `keras.utils.set_random_seed` would load TensorFlow under every backend,
+    and seed Python's and NumPy's generators too.
+    """
+    _global_state().set_global_attribute("global_random_seed", seed)
+
+
+def get_global_generator() -> Any:
+    """Keras' global seed generator, or `None` while nothing has used it."""
+    return _global_state().get_global_attribute("global_seed_generator")
+
+
+def set_global_generator(generator: Any) -> None:
+    """Put a `SeedGenerator` (or `None`) in the place of the global one."""
+    _global_state().set_global_attribute("global_seed_generator", generator)
+
+
+@contextmanager
+def tensorflow_unloaded() -> Iterator[None]:
+    """Have Keras not import TensorFlow in a block, if nobody has so far.
+
+    Under JAX and PyTorch Keras (3.12 to 3.15) imports it, which takes
+    seconds, only to ask of a setting whether it is one of TensorFlow's; where
+    TensorFlow is not loaded none can be. Without the private flag it loads.
+    """
+    from keras.src.utils import module_utils
+
+    lazy = module_utils.tensorflow
+    if (
+        "tensorflow" in sys.modules
+        or getattr(lazy, "_available", 0) is not None
+    ):
+        yield
+        return
+    lazy._available = False
+    try:
+        yield
+    finally:
+        lazy._available = None
+
+
+def functional_class() -> Any:
+    """The class of Functional models, which Keras does not export."""
+    from keras.src.models.functional import Functional
+
+    return Functional
+
+
+def functional_from_config(cls: type, config: Any, custom_objects: Any) -> Any:
+    """Revive a Functional model of a class (Keras 3.12 to 3.15)."""
+    from keras.src.models import functional
+
+    return functional.functional_from_config(
+        cls, config, custom_objects=custom_objects
+    )
+
+
+def flatten_layers(layer: Any, *, recursive: bool = True) -> list[Any]:
+    """A layer and the layers in it (private in Keras 3.12 to 3.15).
+
+    `Model.layers` alone would miss the layers inside a wrapper or a cell.
+    """
+    return list(layer._flatten_layers(recursive=recursive, include_self=True))
+
+
+def has_unbuilt_compile_parts(model: Any) -> bool:
+    """Whether loss or metrics have no variables yet (Keras 3.12 to 3.15).
+
+    Without it, metrics would be built by the first step.
+    """
+    parts = (
+        getattr(model, "_compile_metrics", None),
+        getattr(model, "_compile_loss", None),
+    )
+    return any(part is not None and not part.built for part in parts)
+
+
+def symbolic_build(model: Any, batch: Any) -> None:
+    """Build layers, metrics and loss from the shapes of one batch.
+
+    `Trainer._symbolic_build` is what `fit` itself calls on JAX and PyTorch
+    (Keras 3.12 to 3.15). Without it TensorFlow would build inside the first
+    step, where the start can no longer be read.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+def optimized_variables(optimizer: Any) -> list[Any]:
+    """The variables that an optimizer updates (Keras 3.12 to 3.15).
+
+    None before it is built.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(getattr(inner, "_trainable_variables", ()))
+
+
+def compiled_flags(model: Any) -> tuple[Any, dict[Any, bool]]:
+    """What tells one `compile` from another, and the flags it has read.
+
+    Keras 3.12 to 3.15. Without it a layer frozen before a new `compile`
+    would be unfrozen by the next `reset()`. Keras 3.12 keeps no flags: then
+    those count that hold when the new `compile` is noticed.
+    """
+    config = getattr(model, "_compile_config", None)
+    flags = getattr(model, "_compiled_trainable_state", None)
+    if flags is None:
+        flags = {layer: layer.trainable for layer in flatten_layers(model)}
+    return config, dict(flags)
+
+
+def is_eager() -> bool:
+    """Whether variables can be read now: no graph or trace is being made.
+
+    Stateless scopes are private in Keras 3.12 to 3.15; reading a variable
+    in one would give a symbol.
+    """
+    from keras.src.backend.common import stateless_scope
+
+    if stateless_scope.in_stateless_scope():
+        return False
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.executing_eagerly())
+    if name == "torch":
+        from keras.src.backend.torch import core
+
+        return str(core.get_device()) != "meta"
+    return True
+
+
+# Keras 3.12 to 3.15 sets this at each training step on JAX, to a dict of the
+# arrays. To look for layers and variables in it, of which it holds none,
+# takes a fifth of the step of a small network.
+UNTRACKED = frozenset({"_jax_state"})

@@ -1,0 +1,94 @@
+"""What the rest of the package asks of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.arrays.checksums import view_variable
+from keras_repro.backends.keras_internals import flatten_layers
+from keras_repro.environment.determinism import is_deterministic
+
+
+class Backend:
+    """What the rest of the package asks of a backend."""
+
+    name = "numpy"
+
+    def assign(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        """Write values in place; the host array is never aliased."""
+        variable.assign(value)
+
+    def view(self, variable: Any) -> npt.NDArray[Any]:
+        """The values, seen in place where the backend allows it.
+
+        Only to be read, and only until the next training step: PyTorch then
+        writes into the same memory; TensorFlow and JAX would copy a buffer
+        that somebody still looks at, which costs more than reading it did.
+        """
+        return view_variable(variable)
+
+    def make_viewer(
+        self,
+        model: Any,  # noqa: ARG002 - JAX keeps the values there
+        variables: list[Any],
+        *,
+        often: bool = False,  # noqa: ARG002 - TensorFlow compiles for it
+    ) -> Callable[[], list[npt.NDArray[Any]]]:
+        """Make a function that views all these variables, again and again.
+
+        Args:
+            model: Their model.
+            variables: The variables.
+            often: Whether to prepare for a call at each batch.
+        """
+        return lambda: [self.view(variable) for variable in variables]
+
+    def is_readable(self, variable: Any) -> bool:  # noqa: ARG002
+        """Whether a variable has values; a failed step can lose them."""
+        return True
+
+    def hold(self, value: npt.NDArray[Any]) -> Any:
+        """Keep a large host array in the form that is cheapest to assign.
+
+        Whatever is kept has `shape`, `dtype` and `nbytes`, and NumPy reads it.
+        """
+        return value
+
+    def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        """Write one number into every element."""
+        self.assign(variable, np.full(variable.shape, value, value.dtype))
+
+    def clear_pending(self, model: Any) -> None:
+        """Forget a half-done step, so that variables can be assigned."""
+
+    def finish_assign(self, model: Any) -> None:
+        """Refresh what layers derive from their variables."""
+        for layer in flatten_layers(model)[1:]:
+            if isinstance(layer, keras.layers.Normalization) and layer.built:
+                layer.finalize_state()
+
+    def enable_determinism(self) -> str | None:
+        """Turn deterministic kernels on; a string says what came too late."""
+        return None
+
+    def is_deterministic(self) -> bool | None:
+        """Whether deterministic kernels are on; `None` if it is unknown."""
+        return is_deterministic(self.name)
+
+    # Whether a step traced for batches of any size serves those of one too.
+    shares_traces = False
+
+    def read_threads(self) -> dict[str, int]:
+        """How many threads this process was told to use, where it was told."""
+        return {}
+
+    def set_threads(self, threads: dict[str, int]) -> None:
+        """Use as many as `read_threads` read in another process."""
+
+
+LARGE = 2**20

@@ -1,0 +1,450 @@
+"""Seed, capture, restore and isolate the global random generators."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+import sys
+import warnings
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.arrays.checksums import checksum_array
+from keras_repro.backends.active import active_generators, get_backend
+from keras_repro.backends.keras_internals import (
+    get_global_generator,
+    set_global_generator,
+)
+from keras_repro.backends.tensorflow import (
+    have_stateful_random_ops,
+    rewind_kernels,
+    traced_functions,
+)
+from keras_repro.environment.capture import hash_seed_at_start
+
+MAX_SEED = 2**32 - 1
+_already_said: set[str] = set()
+
+
+def check_seed(seed: object, name: str = "seed") -> int:
+    """Return the seed as an `int`, or say what is wrong with it."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        msg = (
+            f"`{name}` must be an integer from 0 to {MAX_SEED}. "
+            f"Received: {seed!r} (of type {type(seed).__name__}). "
+            f"Pass an integer, for example `{name}=42`."
+        )
+        raise TypeError(msg)
+    if not 0 <= int(seed) <= MAX_SEED:
+        msg = (
+            f"`{name}` must be an integer from 0 to {MAX_SEED}. "
+            f"Received: {seed}. Take it modulo 2**32."
+        )
+        raise ValueError(msg)
+    return int(seed)
+
+
+def derive_seed(seed: int, purpose: str) -> int:
+    """A seed for one purpose; neighbouring seeds give unrelated ones.
+
+    Hashed and never added: on PyTorch the streams of two neighbouring Keras
+    seeds are one stream, shifted by one.
+    """
+    digest = hashlib.sha256(f"keras_repro/1/{purpose}/{seed}".encode())
+    return int.from_bytes(digest.digest()[:4], "little")
+
+
+def seed_from_program() -> int:
+    """A seed that follows from the program's own random state.
+
+    Read, never drawn: a program that seeded Python's `random` gets the same
+    one each time, an unseeded program another one each time, and neither
+    loses a number.
+    """
+    digest = hashlib.sha256(repr(random.getstate()).encode())
+    return int.from_bytes(digest.digest()[:4], "little")
+
+
+@dataclasses.dataclass(frozen=True)
+class RngState:
+    """The positions of the global generators at one moment."""
+
+    python: Any
+    numpy: Any
+    keras: npt.NDArray[Any] | None
+    backends: dict[str, Any]
+
+
+def _read_generator(generator: Any) -> npt.NDArray[Any]:
+    return np.array(get_backend().view(generator.state))
+
+
+def capture_rng() -> RngState:
+    """Read the positions of every global generator, changing none."""
+    generator = get_global_generator()
+    return RngState(
+        python=random.getstate(),
+        numpy=np.random.get_state(),
+        keras=None if generator is None else _read_generator(generator),
+        backends={
+            source.name: source.capture() for source in active_generators()
+        },
+    )
+
+
+def restore_rng(state: RngState) -> None:
+    """Put every global generator back to a captured position."""
+    random.setstate(state.python)
+    np.random.set_state(state.numpy)
+    if state.keras is not None:
+        generator = get_global_generator()
+        if generator is None:
+            generator = keras.random.SeedGenerator(0)
+            set_global_generator(generator)
+        value = state.keras.astype(generator.state.dtype)
+        get_backend().assign(generator.state, value)
+    for source in active_generators():
+        if source.name in state.backends:
+            source.restore(state.backends[source.name])
+
+
+def seed_rng(seed: int) -> None:
+    """Seed Python, NumPy and the loaded backends, and nothing else."""
+    random.seed(seed)
+    np.random.seed(seed)
+    for source in active_generators():
+        source.seed(seed)
+
+
+@contextmanager
+def isolate_rng(seed: int | None = None) -> Iterator[None]:
+    """Run a block without any effect on the program's random generators.
+
+    Python's `random`, NumPy's global generator, Keras' global seed generator
+    and those of TensorFlow and PyTorch stand after the block where they
+    stood before it, also after an exception.
+
+    Args:
+        seed: Seed the generators for the block. `None` lets the block go on
+            from where they stand.
+
+    Raises:
+        TypeError: If `seed` is not an integer.
+        ValueError: If `seed` is not between 0 and `2**32 - 1`.
+
+    Scope:
+        The global generators of this process (Keras' own is one per thread).
+        Generator objects that the program keeps, and TensorFlow functions
+        that were traced with stateful random ops, keep their own positions.
+
+    Example:
+        >>> import random
+        >>> random.seed(1)
+        >>> with isolate_rng(seed=7):
+        ...     inside = random.random()
+        >>> after = random.random()
+        >>> random.seed(1)
+        >>> after == random.random()
+        True
+    """
+    if seed is not None:
+        seed = check_seed(seed)
+    outer = capture_rng()
+    if seed is not None and _op_seeds(outer) is not None:
+        rewind_kernels()
+    moved = False
+    try:
+        with keep_rng(seed):
+            before = _op_seeds(capture_rng())
+            try:
+                yield
+            finally:
+                moved = _op_seeds(capture_rng()) != before
+    finally:
+        if moved:
+            # The kernels of the block's ops would go on under its op seeds.
+            rewind_kernels()
+
+
+@contextmanager
+def keep_rng(seed: int | None = None) -> Iterator[None]:
+    """`isolate_rng` where no stateful op of TensorFlow runs: much cheaper."""
+    outer = capture_rng()
+    generator = get_global_generator()
+    try:
+        if seed is not None:
+            seed_rng(seed)
+            set_global_generator(None)
+        yield
+    finally:
+        set_global_generator(generator)
+        restore_rng(outer)
+
+
+def seed_everything(seed: int, *, deterministic: bool = True) -> int:
+    """Seed every generator that a Keras program draws from.
+
+    Seeds Python's `random`, NumPy, Keras' global seed generator, TensorFlow
+    if it is installed, and PyTorch with its CUDA generators if that is the
+    backend. Call it first, before layers are made: Keras draws the seed of
+    an unseeded layer when the layer is made.
+
+    Args:
+        seed: From 0 to `2**32 - 1`.
+        deterministic: Also turn on the deterministic kernels of the backend
+            in use. They can be slower, and an op that has none raises.
+
+    Returns:
+        The seed, so that it can be logged.
+
+    Raises:
+        TypeError: If `seed` is not an integer.
+        ValueError: If `seed` is not between 0 and `2**32 - 1`.
+
+    Scope:
+        This process. What can only be set before Python or the backend
+        starts (`PYTHONHASHSEED`, XLA flags) is said in a warning, once.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     seed_everything(42, deterministic=False)
+        42
+    """
+    seed = check_seed(seed)
+    if not isinstance(deterministic, bool):
+        msg = (
+            "`deterministic` must be True or False. "
+            f"Received: {deterministic!r}."
+        )
+        raise TypeError(msg)
+    keras.utils.set_random_seed(seed)
+    # Keras 3.12 leaves what an earlier seed made, which goes on drawing.
+    set_global_generator(None)
+    if deterministic:
+        late = get_backend().enable_determinism()
+        if late is not None:
+            _say_once(late)
+    if not sys.flags.hash_randomization:
+        return seed
+    if hash_seed_at_start() in {None, "random"}:
+        _say_once(
+            "Python salts the hashes of strings in each process, and "
+            "PYTHONHASHSEED is read only when the interpreter starts: the "
+            "order of sets of strings may change from run to run. Start the "
+            "program with PYTHONHASHSEED=0 in its environment."
+        )
+    return seed
+
+
+def _say_once(message: str) -> None:
+    if message not in _already_said:
+        _already_said.add(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+class Streams:
+    """The random streams of one trial, apart from the program's.
+
+    Swapped in for the length of a training call and out again; a stream of
+    its own serves evaluation. Each owns its Keras global seed generator,
+    because a traced function keeps the object that it was traced with.
+    """
+
+    def __init__(self, start: RngState, evaluation_seed: int) -> None:
+        self.start = start
+        self.evaluation_seed = evaluation_seed
+        self.generator = keras.random.SeedGenerator(0)
+        self.is_stateful = False
+        self._position = start
+        self._evaluation: RngState | None = None
+        self._active: RngState | None = None
+
+    def rewind(self) -> None:
+        """Go back to the start of the trial."""
+        self._position = self.start
+        self._evaluation = None
+
+    @property
+    def position(self) -> RngState:
+        """Where the training stream stands now."""
+        return capture_rng() if self._active is not None else self._position
+
+    @position.setter
+    def position(self, state: RngState) -> None:
+        self._position = state
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Swap the training stream in; nested calls stay in it."""
+        if self._active is not None:
+            yield
+            return
+        before = self._position
+        if before is self.start and self._needs_rewinding():
+            rewind_kernels()
+        traced = traced_functions()
+        with self._swapped(before):
+            self._active = before
+            try:
+                yield
+            finally:
+                self._active = None
+                self._position = capture_rng()
+                self._note_stateful(before, traced)
+        program = _op_seeds(capture_rng())
+        moved = _op_seeds(before) != _op_seeds(self._position)
+        if moved and program is not None and program[0] == self.start_seed:
+            # The program would find its op seeds' kernels used by the trial.
+            rewind_kernels()
+
+    def _note_stateful(self, before: RngState, traced: frozenset[str]) -> None:
+        """Notice random ops whose position only TensorFlow's kernels know."""
+        if not self.is_stateful:
+            new = traced_functions() - traced
+            self.is_stateful = _op_seeds(before) != _op_seeds(
+                self._position
+            ) or have_stateful_random_ops(new)
+
+    @property
+    def start_seed(self) -> int | None:
+        """TensorFlow's global seed inside the trial."""
+        seeds = _op_seeds(self.start)
+        return None if seeds is None else seeds[0]
+
+    def _needs_rewinding(self) -> bool:
+        """Whether kernels hold positions that a trial may not start from.
+
+        TensorFlow keeps the position of a stateful random op in its kernel,
+        found by the op's seeds: after a trial that made such ops, and where
+        the program has made some under the same seed.
+        """
+        program, start = _op_seeds(capture_rng()), _op_seeds(self.start)
+        if program is None or start is None:
+            return False
+        return self.is_stateful or (program[0] == start[0] and program != start)
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Swap the evaluation stream in, also from inside training."""
+        if self._evaluation is None:
+            self._evaluation = start_position(self.evaluation_seed)
+        with self._swapped(self._evaluation):
+            try:
+                yield
+            finally:
+                self._evaluation = capture_rng()
+
+    @contextmanager
+    def _swapped(self, state: RngState) -> Iterator[None]:
+        outer = capture_rng()
+        outer_generator = get_global_generator()
+        set_global_generator(self.generator)
+        try:
+            restore_rng(state)
+            yield
+        finally:
+            set_global_generator(outer_generator)
+            restore_rng(outer)
+
+
+def _op_seeds(state: RngState) -> Any:
+    """Where TensorFlow's stream of op seeds stands; `None` without it."""
+    return state.backends.get("tensorflow")
+
+
+def start_position(seed: int) -> RngState:
+    """Where the streams of a trial begin, as a function of its seed."""
+    with keep_rng(seed):
+        return finish_start()
+
+
+def finish_start() -> RngState:
+    """Capture, with the value that a fresh global generator would have."""
+    value = random.randint(1, int(1e9))
+    state = capture_rng()
+    return dataclasses.replace(state, keras=np.array([value, 0], np.int64))
+
+
+def rng_to_json(state: RngState) -> dict[str, Any]:
+    """A form of the state that JSON can hold."""
+    return {
+        "python": state.python,
+        "numpy": [
+            state.numpy[0],
+            state.numpy[1].tolist(),
+            *state.numpy[2:],
+        ],
+        "keras": None if state.keras is None else state.keras.tolist(),
+        "backends": {
+            name: _plain(value) for name, value in state.backends.items()
+        },
+    }
+
+
+def rng_from_json(data: dict[str, Any]) -> RngState:
+    """The state that `rng_to_json` wrote."""
+    version, internal, gauss = data["python"]
+    numpy_state = data["numpy"]
+    backends = dict(data["backends"])
+    return RngState(
+        python=(version, tuple(internal), gauss),
+        numpy=(
+            numpy_state[0],
+            np.array(numpy_state[1], np.uint32),
+            *numpy_state[2:],
+        ),
+        keras=(
+            None if data["keras"] is None else np.array(data["keras"], np.int64)
+        ),
+        backends=backends,
+    )
+
+
+def checksum_rng(state: RngState) -> str:
+    """Checksum of where the generators stand.
+
+    Of the backends' generators only that of Keras' backend counts: which
+    other libraries a process has loaded says nothing of a run.
+
+    Args:
+        state: Their state.
+
+    Returns:
+        A checksum, in tens of microseconds: it is taken at every batch.
+    """
+    backend = get_backend().name
+    parts = (
+        state.python,
+        state.numpy,
+        state.keras,
+        state.backends.get(backend),
+    )
+    content = b"".join(_to_bytes(part) for part in parts)
+    return checksum_array(np.frombuffer(content, np.uint8))
+
+
+def _to_bytes(value: Any) -> bytes:
+    if isinstance(value, np.ndarray):
+        return bytes(value.tobytes())
+    if isinstance(value, (list, tuple)):
+        if len(value) > 8:  # The words of a Mersenne twister.
+            return array("Q", value).tobytes()
+        return b"(" + b",".join(map(_to_bytes, value)) + b")"
+    return repr(value).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

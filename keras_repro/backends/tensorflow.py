@@ -1,0 +1,318 @@
+"""TensorFlow: variables, the eager seed, stateful kernels, `tf.data`."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.arrays.checksums import view_variable
+from keras_repro.backends.protocol import LARGE, Backend
+
+
+def serialize_pipeline(dataset: Any) -> bytes:
+    """The graph of a `tf.data` pipeline, from which it can be made anew.
+
+    Private in TensorFlow 2.16 to 2.21; where it fails (captured variables,
+    more than 2 GB of tensors) the pipeline cannot be rewound.
+
+    Raises:
+        Exception: Whatever TensorFlow raises for a pipeline it cannot write.
+    """
+    import tensorflow as tf
+
+    policy = tf.data.experimental.ExternalStatePolicy.FAIL
+    for choice in (policy, tf.data.experimental.ExternalStatePolicy.IGNORE):
+        try:
+            graph = dataset._as_serialized_graph(external_state_policy=choice)
+        except tf.errors.FailedPreconditionError:
+            continue
+        return bytes(graph.numpy())
+    msg = "the pipeline has state of its own"
+    raise ValueError(msg)
+
+
+def restart_pipeline(dataset: Any, graph: bytes, seed: int) -> Any:
+    """Make a `tf.data` pipeline anew, standing at its start.
+
+    A shuffle keeps the position of its generator in a resource that only
+    its dataset op holds, so the graph is given generators of its own, with
+    the seeds that the pipeline was made with. A pipeline that was made
+    without any seed gets its seeds from `seed`.
+    """
+    import tensorflow as tf
+    from tensorflow.python.data.ops import dataset_ops
+
+    parsed = tf.compat.v1.GraphDef.FromString(graph)
+    by_name = {node.name: node for node in parsed.node}
+    for number, node in enumerate(list(parsed.node)):
+        position = _SEED_GENERATOR_INPUT.get(node.op)
+        if position is not None:
+            seeds = [by_name[name.split(":")[0]] for name in node.input[2:4]]
+            _give_seed(seeds, seed + number)
+            node.input[position] = _add_generator(parsed, node)
+    for function in parsed.library.function:
+        for number, node in enumerate(function.node_def):
+            if node.op in _STATEFUL_RANDOM_OPS and not (
+                node.attr["seed"].i or node.attr["seed2"].i
+            ):
+                node.attr["seed"].i = seed + number + 1
+    variant = tf.raw_ops.DatasetFromGraph(graph_def=parsed.SerializeToString())
+    # TensorFlow 2.16 to 2.21 has no public way from a variant to a dataset.
+    remade = dataset_ops._VariantDataset(variant, dataset.element_spec)
+    return remade.with_options(dataset.options())
+
+
+_SEED_GENERATOR_INPUT = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5}
+
+
+def _give_seed(constants: list[Any], seed: int) -> None:
+    """Replace the two zeros of an unseeded op."""
+    import tensorflow as tf
+
+    values = [tf.make_ndarray(c.attr["value"].tensor) for c in constants]
+    if not any(value.item() for value in values):
+        tensor = tf.make_tensor_proto(seed + 1, dtype=tf.int64)
+        constants[0].attr["value"].tensor.CopyFrom(tensor)
+
+
+def _add_generator(graph: Any, shuffle: Any) -> str:
+    """Add a seed generator of its own for one shuffle; returns its name."""
+    import tensorflow as tf
+
+    again = shuffle.attr["reshuffle_each_iteration"].b
+    flag = graph.node.add()
+    flag.name = f"{shuffle.name.replace('/', '_')}_reshuffle"
+    flag.op = "Const"
+    flag.attr["dtype"].type = tf.bool.as_datatype_enum
+    flag.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(again))
+    generator = graph.node.add()
+    generator.name = f"{shuffle.name.replace('/', '_')}_generator"
+    generator.op = "AnonymousSeedGenerator"
+    generator.input.extend([*shuffle.input[2:4], flag.name])
+    return str(generator.name)
+
+
+class TensorFlowGenerator:
+    """TensorFlow's eager seed: the seed and the stream of op seeds.
+
+    Both live in the private context (TensorFlow 2.16 to 2.21). Without them
+    TensorFlow's raw random ops would not be kept apart from the program's.
+    """
+
+    name = "tensorflow"
+
+    @staticmethod
+    def _context() -> Any:
+        from tensorflow.python.eager import context
+
+        return context.context()
+
+    def capture(self) -> Any:
+        context = self._context()
+        # There is no stream before somebody sets a seed.
+        stream = getattr(context, "_rng", None)
+        return context._seed, None if stream is None else stream.getstate()
+
+    def restore(self, state: Any) -> None:
+        context = self._context()
+        seed, stream = state
+        context._seed = seed
+        if stream is not None:
+            context._rng = random.Random()
+            context._rng.setstate(_as_tuple(stream))
+
+    def seed(self, seed: int) -> None:
+        context = self._context()
+        context._seed = seed
+        context._rng = random.Random(seed)
+
+
+def rewind_kernels() -> None:
+    """Take TensorFlow's stateful kernels back, also in traced functions."""
+    TensorFlowGenerator._context().clear_kernel_cache()
+
+
+_STATEFUL_RANDOM_OPS = frozenset(
+    {
+        "Multinomial",
+        "ParameterizedTruncatedNormal",
+        "RandomGamma",
+        "RandomPoisson",
+        "RandomPoissonV2",
+        "RandomShuffle",
+        "RandomStandardNormal",
+        "RandomUniform",
+        "RandomUniformInt",
+        "TruncatedNormal",
+    }
+)
+
+
+def traced_functions() -> frozenset[str]:
+    """Names of the functions that TensorFlow has traced so far.
+
+    From the private context (TensorFlow 2.16 to 2.21); without it stateful
+    random ops inside traced functions are not noticed, nor rewound.
+    """
+    if "tensorflow" not in sys.modules:
+        return frozenset()
+    names = getattr(TensorFlowGenerator._context(), "list_function_names", None)
+    return frozenset() if names is None else frozenset(names())
+
+
+def have_stateful_random_ops(names: frozenset[str]) -> bool:
+    """Whether one of these traced functions draws from stateful kernels."""
+    if not names:
+        return False
+    context = TensorFlowGenerator._context()
+    return any(
+        node.op in _STATEFUL_RANDOM_OPS
+        for name in names
+        for node in context.get_function_def(name).node_def
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    """Lists back to the tuples that `random.setstate` insists on."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_as_tuple(item) for item in value)
+    return value
+
+
+class HeldTensor:
+    """A host copy inside TensorFlow, which assigns it without copying.
+
+    A variable shares the buffer until the first step writes to it, and
+    TensorFlow copies it then: it never writes to a buffer that is shared.
+    """
+
+    def __init__(self, value: npt.NDArray[Any]) -> None:
+        import tensorflow as tf
+
+        self.shape, self.dtype, self.nbytes = (
+            value.shape,
+            value.dtype,
+            value.nbytes,
+        )
+        with tf.device("CPU:0"):
+            self.tensor = tf.constant(value)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        """The values, as NumPy asks for them."""
+        del copy  # TensorFlow gives a copy in any case.
+        values: npt.NDArray[Any] = self.tensor.numpy()
+        return values if dtype is None else values.astype(dtype)
+
+
+class TensorFlowBackend(Backend):
+    """TensorFlow: variables are assigned by an op."""
+
+    name = "tensorflow"
+    shares_traces = True
+
+    def hold(self, value: npt.NDArray[Any]) -> Any:
+        return HeldTensor(value) if value.nbytes >= LARGE else value
+
+    def assign(self, variable: Any, value: Any) -> None:
+        held = isinstance(value, HeldTensor)
+        variable.assign(value.tensor if held else value)
+
+    def view(self, variable: Any) -> npt.NDArray[Any]:
+        import tensorflow as tf
+
+        held = variable.value
+        if not isinstance(held, tf.Variable):
+            return view_variable(variable)
+        # A third of what `read_value` takes outside a function.
+        read = tf.raw_ops.ReadVariableOp
+        return np.asarray(read(resource=held.handle, dtype=held.dtype))
+
+    def make_viewer(
+        self, model: Any, variables: list[Any], *, often: bool = False
+    ) -> Callable[[], list[npt.NDArray[Any]]]:
+        import tensorflow as tf
+
+        held = [variable.value for variable in variables]
+        if not often or not all(isinstance(one, tf.Variable) for one in held):
+            return super().make_viewer(model, variables)
+        joined = [
+            i
+            for i, one in enumerate(held)
+            if one.dtype == tf.float32 and one.shape.num_elements() < LARGE
+        ]
+        if len(joined) < 2:
+            return super().make_viewer(model, variables)
+        read_joined = _join_floats([held[i] for i in joined])
+        sizes = [held[i].shape.num_elements() for i in joined]
+        ends = list(itertools.accumulate(sizes))
+        shapes = [tuple(held[i].shape) for i in joined]
+        parts = list(zip(joined, [0, *ends], ends, shapes, strict=False))
+        others = set(range(len(held))).difference(joined)
+
+        def view_all() -> list[npt.NDArray[Any]]:
+            values = np.asarray(read_joined())
+            views: list[Any] = [None] * len(held)
+            for i, start, end, shape in parts:
+                views[i] = values[start:end].reshape(shape)
+            for i in others:
+                views[i] = self.view(variables[i])
+            return views
+
+        return view_all
+
+    def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        import tensorflow as tf
+
+        variable.assign(tf.fill(variable.shape, tf.constant(value)))
+
+    def enable_determinism(self) -> str | None:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+        return None
+
+    def read_threads(self) -> dict[str, int]:
+        import tensorflow as tf
+
+        threading = tf.config.threading
+        return {
+            "intra_op": threading.get_intra_op_parallelism_threads(),
+            "inter_op": threading.get_inter_op_parallelism_threads(),
+        }
+
+    def set_threads(self, threads: dict[str, int]) -> None:
+        import tensorflow as tf
+
+        if threads == self.read_threads():
+            return
+        # Refused once TensorFlow has started: then they stay as they are.
+        with suppress(RuntimeError):
+            threading = tf.config.threading
+            threading.set_intra_op_parallelism_threads(threads["intra_op"])
+            threading.set_inter_op_parallelism_threads(threads["inter_op"])
+
+
+def _join_floats(variables: list[Any]) -> Callable[[], Any]:
+    """Make a function that reads many small variables as one tensor.
+
+    One compiled call takes a quarter of the time of a call for each.
+    """
+    import tensorflow as tf
+
+    def join() -> Any:
+        return tf.concat([tf.reshape(one, [-1]) for one in variables], 0)
+
+    compiled: Callable[[], Any]
+    try:
+        compiled = tf.function(join, jit_compile=True).get_concrete_function()
+        compiled()
+    except (tf.errors.OpError, ValueError):  # A build without XLA.
+        compiled = tf.function(join).get_concrete_function()
+    return compiled

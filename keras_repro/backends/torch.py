@@ -1,0 +1,91 @@
+"""PyTorch: parameters that are copied into, global generators."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.backends.protocol import Backend
+
+
+class TorchGenerator:
+    """Torch's global generators, on the CPU and on every CUDA device."""
+
+    name = "torch"
+
+    def capture(self) -> Any:
+        import torch
+
+        cuda = (
+            [np.asarray(s) for s in torch.cuda.get_rng_state_all()]
+            if torch.cuda.is_available() and torch.cuda.is_initialized()
+            else []
+        )
+        return torch.get_rng_state().numpy().copy(), cuda
+
+    def restore(self, state: Any) -> None:
+        import torch
+
+        cpu, cuda = state
+        torch.set_rng_state(torch.from_numpy(np.array(cpu, np.uint8)))
+        for index, device_state in enumerate(cuda):
+            torch.cuda.set_rng_state(
+                torch.from_numpy(np.array(device_state, np.uint8)), index
+            )
+
+    def seed(self, seed: int) -> None:
+        import torch
+
+        torch.manual_seed(seed)
+
+
+class TorchBackend(Backend):
+    """PyTorch: variables are parameters, copied into."""
+
+    name = "torch"
+
+    def assign(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        import torch
+
+        if value.dtype.kind in "biuf" and value.dtype.isnative:
+            target = variable.value
+            with torch.no_grad():
+                host = torch.from_numpy(np.ascontiguousarray(value))
+                target.copy_(host.reshape(target.shape))
+        else:
+            variable.assign(value)
+
+    def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
+        import torch
+
+        with torch.no_grad():
+            variable.value.fill_(value.item())
+
+    def enable_determinism(self) -> str | None:
+        import torch
+
+        setting = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(mode=True)
+        torch.backends.cudnn.benchmark = False
+        late = torch.cuda.is_available() and torch.cuda.is_initialized()
+        if late and setting not in (":4096:8", ":16:8"):
+            return (
+                "CUDA has started, so CUBLAS_WORKSPACE_CONFIG comes too late. "
+                "Start the program with CUBLAS_WORKSPACE_CONFIG=:4096:8 in "
+                "its environment."
+            )
+        return None
+
+    def read_threads(self) -> dict[str, int]:
+        import torch
+
+        return {"intra_op": torch.get_num_threads()}
+
+    def set_threads(self, threads: dict[str, int]) -> None:
+        import torch
+
+        if threads != self.read_threads():
+            torch.set_num_threads(threads["intra_op"])

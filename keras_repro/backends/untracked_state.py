@@ -1,0 +1,119 @@
+"""State that layers keep in plain attributes, where Keras does not see it.
+
+A custom layer may hold a `random.Random`, a NumPy or torch generator, a list
+of `SeedGenerator`s, or a counter. A bounded scan finds them, so that `reset()`
+can put them back. What it cannot see is said in docs/guarantees.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_repro.backends.generators import (
+    copy_generator_state,
+    put_generator_state,
+)
+
+_MAX_ITEMS = 1000
+_COUNTERS = (bool, int, float, str, type(None))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """One thing that was found: how to put it back."""
+
+    owner: Any
+    name: str
+    value: Any
+    is_generator: bool
+
+    def put_back(self) -> None:
+        if self.is_generator:
+            put_generator_state(self.owner, self.value)
+        elif isinstance(self.value, np.ndarray):
+            np.copyto(getattr(self.owner, self.name), self.value)
+        elif getattr(self.owner, self.name, self) != self.value:
+            setattr(self.owner, self.name, self.value)
+
+
+class AttributeState:
+    """What a bounded scan of objects found, and how it stood.
+
+    Args:
+        owners: The objects to scan.
+        tracked: `id`s of variables that Keras tracks and others put back.
+    """
+
+    def __init__(
+        self,
+        owners: list[Any],
+        tracked: frozenset[int] | set[int] = frozenset(),
+    ) -> None:
+        self._kept: list[_Kept] = []
+        seen = set(tracked)
+        for owner in owners:
+            self._kept.extend(_scan(owner, seen))
+
+    def describe(self) -> dict[str, str]:
+        """What was found, by the name of the attribute, as text."""
+        found: dict[str, str] = {}
+        for kept in self._kept:
+            value = kept.value
+            if isinstance(value, np.ndarray):
+                value = value.tobytes()
+            found.setdefault(kept.name, repr(value))
+        return found
+
+    def restore(self) -> None:
+        """Put everything that was found back in place."""
+        for kept in self._kept:
+            kept.put_back()
+
+
+def _scan(owner: Any, seen: set[int]) -> Iterator[_Kept]:
+    """Generators of any object; counters of the user's own classes too."""
+    is_users = _is_users(type(owner))
+    ordinary: frozenset[str] = frozenset()
+    if is_users and isinstance(owner, keras.Layer):
+        is_model = isinstance(owner, keras.Model)
+        ordinary = _ordinary_names(keras.Model if is_model else keras.Layer)
+    for name, value in list(getattr(owner, "__dict__", {}).items()):
+        yield from _generators(name, value, seen, depth=2)
+        if name in ordinary or not is_users:
+            continue
+        if type(value) in _COUNTERS:
+            yield _Kept(owner, name, value, is_generator=False)
+        elif isinstance(value, np.ndarray) and value.dtype != object:
+            yield _Kept(owner, name, value.copy(), is_generator=False)
+
+
+def _generators(
+    name: str, value: Any, seen: set[int], depth: int
+) -> Iterator[_Kept]:
+    if id(value) in seen or id(getattr(value, "state", value)) in seen:
+        return
+    state = copy_generator_state(value)
+    if state is not None:
+        seen.add(id(value))
+        yield _Kept(value, name, state, is_generator=True)
+    elif depth and isinstance(value, (list, tuple, dict)):
+        items = value.values() if isinstance(value, dict) else value
+        for item in list(items)[:_MAX_ITEMS]:
+            yield from _generators(name, item, seen, depth - 1)
+
+
+def _is_users(cls: type) -> bool:
+    return cls.__module__.split(".")[0] not in {"keras", "keras_repro", "torch"}
+
+
+@functools.cache
+def _ordinary_names(kind: type) -> frozenset[str]:
+    """Attribute names that every object of a Keras kind has."""
+    # Named, so that Keras' counters of automatic names stay where they are.
+    return frozenset(vars(kind(name="ordinary")))

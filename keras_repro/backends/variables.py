@@ -1,0 +1,209 @@
+"""Every variable of a model, by role and place.
+
+Keras numbers names per process (`dense_7`), so a variable is known by where it
+stands: `layers.2.kernel`, `optimizer.momentum.layers.2.kernel`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.arrays.checksums import compute_checksum
+from keras_repro.backends.keras_internals import (
+    flatten_layers,
+    optimized_variables,
+)
+
+__all__ = [
+    "VariablePlace",
+    "compute_checksum",
+    "find_optimizers",
+    "iterate_variables",
+    "read_variable",
+]
+
+_SEED_STATE = "seed_generator_state"
+_HAS_DIGIT = re.compile(r"\d")
+_AUTO_NUMBERED = re.compile(r"variable(_\d+)?")
+
+
+@dataclass(frozen=True)
+class VariablePlace:
+    """A variable, and how it is known.
+
+    Args:
+        role: `"weights"`, `"random"`, `"optimizer"` or `"metrics"`.
+        place: Its position, such as `layers.2.kernel`; unique in the model.
+        variable: The `keras.Variable` itself.
+    """
+
+    role: str
+    place: str
+    variable: Any
+
+
+def iterate_variables(model: Any) -> list[VariablePlace]:
+    """List every variable of a model, each exactly once.
+
+    Args:
+        model: Any `keras.Model`, compiled or not, built or not.
+
+    Returns:
+        The entries of `model.variables` in Keras' order, then the states of
+        stateful recurrent layers, the optimizers' variables, and the
+        metrics'.
+    """
+    places = _name_layer_variables(model)
+    listed = list(model.variables)
+    known = {id(variable) for variable in listed}
+    listed += [v for v in _recurrent_states(model) if id(v) not in known]
+    result = [_describe(v, places[id(v)]) for v in _unique(listed)]
+    seen = {id(entry.variable) for entry in result}
+    for name, optimizer in find_optimizers(model).items():
+        for variable, place in _name_slots(optimizer, places):
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                one = VariablePlace("optimizer", f"{name}.{place}", variable)
+                result.append(one)
+    for index, variable in enumerate(model.metrics_variables):
+        if id(variable) not in seen:
+            seen.add(id(variable))
+            result.append(
+                VariablePlace("metrics", f"metrics.{index}", variable)
+            )
+    return result
+
+
+def find_optimizers(model: Any) -> dict[str, Any]:
+    """Find the compiled optimizer and any kept as attributes of the model.
+
+    Args:
+        model: Any `keras.Model`.
+
+    Returns:
+        Optimizers by the name of their attribute, `optimizer` first.
+    """
+    found: dict[str, Any] = {}
+    compiled = getattr(model, "optimizer", None)
+    if isinstance(compiled, keras.optimizers.Optimizer):
+        found["optimizer"] = compiled
+    seen = {id(compiled), id(getattr(compiled, "inner_optimizer", None))}
+    for name, value in sorted(vars(model).items()):
+        if isinstance(value, keras.optimizers.Optimizer):
+            if id(value) not in seen:
+                found[name] = value
+            seen.add(id(value))
+    return found
+
+
+def read_variable(variable: Any) -> npt.NDArray[Any]:
+    """Copy a variable's values to the host.
+
+    Args:
+        variable: A `keras.Variable`.
+
+    Returns:
+        An array of its own, never an alias of the live buffer; bfloat16 and
+        its like keep their dtype.
+    """
+    return np.array(keras.ops.convert_to_numpy(variable.value), copy=True)
+
+
+def _name_slots(
+    optimizer: Any, places: dict[int, str]
+) -> Iterator[tuple[Any, str]]:
+    """Name an optimizer's variables by what they belong to.
+
+    A slot is known by its kind and the variable that it serves, such as
+    `momentum.layers.0.kernel`; one whose name says neither, by its position.
+    """
+    served = {
+        variable.path.replace("/", "_"): places[id(variable)]
+        for variable in optimized_variables(optimizer)
+        if id(variable) in places
+    }
+    variables = list(optimizer.variables)
+    names = [_name_slot(variable.name, served) for variable in variables]
+    counts = Counter(names)
+    for index, variable in enumerate(variables):
+        name = names[index]
+        is_known = name is not None and counts[name] == 1
+        yield variable, str(name) if is_known else str(index)
+
+
+def _name_slot(name: str, served: dict[str, str]) -> str | None:
+    """`momentum.layers.0.kernel`, `learning_rate`, or `None`."""
+    served_one, _, kind = name.rpartition("_")
+    while served_one:
+        if served_one in served:
+            return f"{kind}.{served[served_one]}"
+        served_one, _, more = served_one.rpartition("_")
+        kind = f"{more}_{kind}"
+    # A number in it may be one that Keras counts per process.
+    return None if _HAS_DIGIT.search(name) else name
+
+
+def _describe(variable: Any, place: str) -> VariablePlace:
+    role = "random" if variable.name == _SEED_STATE else "weights"
+    return VariablePlace(role, place, variable)
+
+
+def _name_layer_variables(model: Any) -> dict[int, str]:
+    """The place of each variable by id; the first place of a shared one."""
+    places: dict[int, str] = {}
+    _name_into(places, model, "")
+    return places
+
+
+def _name_into(places: dict[int, str], model: Any, prefix: str) -> None:
+    for index, layer in enumerate(model.layers):
+        inner = f"{prefix}layers.{index}."
+        if isinstance(layer, keras.Model):
+            _name_into(places, layer, inner)
+        else:
+            _name_own(places, layer, inner)
+    _name_own(places, model, prefix)
+
+
+def _name_own(places: dict[int, str], layer: Any, prefix: str) -> None:
+    """Name what has no place yet; a repeated name gets a number."""
+    taken: dict[str, int] = {}
+    for variable in _unique([*layer.variables, *_recurrent_states(layer)]):
+        if id(variable) in places:
+            continue
+        name = variable.name
+        if _AUTO_NUMBERED.fullmatch(name):
+            name = "variable"
+        repeats = taken.get(name, 0)
+        taken[name] = repeats + 1
+        suffix = f".{repeats}" if repeats else ""
+        places[id(variable)] = f"{prefix}{name}{suffix}"
+
+
+def _recurrent_states(layer: Any) -> list[Any]:
+    """States of stateful recurrent layers, which Keras does not track."""
+    states: list[Any] = []
+    for inner in flatten_layers(layer):
+        if isinstance(inner, keras.layers.RNN) and inner.stateful:
+            states.extend(_flat_variables(inner.states))
+    return states
+
+
+def _flat_variables(nested: Any) -> Iterator[Any]:
+    if isinstance(nested, keras.Variable):
+        yield nested
+    elif isinstance(nested, (list, tuple)):
+        for item in nested:
+            yield from _flat_variables(item)
+
+
+def _unique(variables: Iterable[Any]) -> list[Any]:
+    return list({id(variable): variable for variable in variables}.values())

@@ -1,0 +1,4 @@
+"""The command `keras-repro`, one file a subcommand.
+
+May import all folders but `integrations`. Begin with `main.py`.
+"""

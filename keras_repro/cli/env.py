@@ -1,0 +1,115 @@
+"""What bitwise equal runs need, and what of it is there, for the command."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from keras_repro.cli.tables import WIDTH, clean, format_table
+from keras_repro.common.json import to_plain
+from keras_repro.environment.capture import capture_environment
+from keras_repro.environment.switches import Switch, check_switches
+
+_PACKAGES = ("keras-repro", "keras", "tensorflow", "jax", "torch", "numpy")
+_MISSING = "missing"
+_OPEN = (_MISSING, "advised")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `env` found.
+
+    Args:
+        switches: Each switch, and whether it is set.
+        versions: What is installed, by package; `None` for what is not.
+        environment: As `capture_environment` gives it.
+    """
+
+    switches: tuple[Switch, ...]
+    versions: dict[str, str | None]
+    environment: dict[str, Any]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that is needed is missing."""
+        return all(one.status != _MISSING for one in self.switches)
+
+
+def check() -> Findings:
+    """Look at this process and at what is installed; load no backend.
+
+    Returns:
+        What was found.
+    """
+    versions = {name: _find_version(name) for name in _PACKAGES}
+    return Findings(check_switches(), versions, capture_environment())
+
+
+def describe(found: Findings) -> str:
+    """What `env` prints.
+
+    Args:
+        found: What was found.
+
+    Returns:
+        A table of the switches, the lines that mend what is open, and what
+        is installed; at most 80 columns wide.
+    """
+    rows = [
+        {
+            "switch": clean(one.name),
+            "value": "not set" if one.value is None else _cut(clean(one.value)),
+            "status": one.status,
+        }
+        for one in found.switches
+    ]
+    lines = format_table(rows) if rows else []
+    for one in found.switches:
+        if one.status in _OPEN:
+            why = f"{one.name} ({one.status}): {one.why}"
+            lines += ["", *textwrap.wrap(clean(why), WIDTH)]
+            # As it is, so that it can be copied.
+            lines += [f"    {line}" for line in one.fix.splitlines()]
+    environment = found.environment
+    system = f"{environment['os']} {environment['machine']}"
+    lines += ["", f"python {environment['python']}, {system}"]
+    lines += [
+        f"{name} {number or 'not installed'}"
+        for name, number in found.versions.items()
+    ]
+    missing = [one.name for one in found.switches if one.status == _MISSING]
+    lines += ["", f"Missing: {', '.join(missing) or 'nothing'}."]
+    return "\n".join(lines)
+
+
+def to_json(found: Findings) -> dict[str, Any]:
+    """What `env --json` prints.
+
+    Args:
+        found: What was found.
+
+    Returns:
+        Plain values: `complete`, `switches`, `versions`, `environment`.
+    """
+    result: dict[str, Any] = to_plain(
+        {
+            "complete": found.complete,
+            "switches": [asdict(one) for one in found.switches],
+            "versions": found.versions,
+            "environment": found.environment,
+        }
+    )
+    return result
+
+
+def _find_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cut(text: str, width: int = 36) -> str:
+    return text if len(text) <= width else f"{text[: width - 2]}.."

@@ -1,0 +1,117 @@
+"""A Jupyter kernel that starts with the hash seed and the switches set."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_repro.environment.switches import find_backend, switches_for
+
+_NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelRequest:
+    """Which kernel is wanted, and where.
+
+    Args:
+        seed: What `PYTHONHASHSEED` is set to.
+        name: The name of its folder.
+        display_name: What Jupyter's menus call it.
+        backend: Sets `KERAS_BACKEND`; `None` leaves that to the person.
+        prefix: Where to install it, such as `sys.prefix`; `None` is the
+            person's own folder.
+    """
+
+    seed: int
+    name: str = "keras-repro"
+    display_name: str | None = None
+    backend: str | None = None
+    prefix: str | None = None
+
+
+def make_kernel(request: KernelRequest) -> dict[str, Any]:
+    """What the kernel's `kernel.json` holds.
+
+    Args:
+        request: Which kernel is wanted.
+
+    Returns:
+        Its command, its environment variables and its names. The interpreter
+        is the one that runs us.
+
+    Example:
+        >>> kernel = make_kernel(KernelRequest(seed=42, backend="torch"))
+        >>> kernel["env"]["PYTHONHASHSEED"], kernel["display_name"]
+        ('42', 'Python 3 (repeatable, hash seed 42, torch)')
+    """
+    # Those of the others do no harm, and a notebook may choose its backend.
+    chosen = request.backend or find_backend({})
+    environment: dict[str, str] = {}
+    for backend in dict.fromkeys((chosen, "tensorflow", "torch")):
+        # None of the person's own: the kernel starts in another shell.
+        environment |= switches_for(request.seed, backend, {})
+    if request.backend is not None:
+        environment["KERAS_BACKEND"] = request.backend
+    title = f"repeatable, hash seed {request.seed}"
+    title += f", {request.backend}" if request.backend else ""
+    return {
+        "argv": [
+            sys.executable,
+            "-m",
+            "ipykernel_launcher",
+            "-f",
+            "{connection_file}",
+        ],
+        "display_name": request.display_name or f"Python 3 ({title})",
+        "language": "python",
+        "env": environment,
+        "metadata": {"debugger": True},
+    }
+
+
+def install_kernel(request: KernelRequest) -> Path:
+    """Install the kernel where Jupyter finds it.
+
+    Args:
+        request: Which kernel is wanted, and where.
+
+    Returns:
+        Its folder. A kernel of the same name is replaced.
+
+    Raises:
+        ValueError: If the name cannot be that of a folder, or Jupyter is not
+            installed here.
+        OSError: If the folder cannot be written.
+    """
+    if not _NAME.fullmatch(request.name):
+        raise ValueError(
+            "The kernel's name must hold letters, digits, '.', '_' and '-' "
+            f"alone. Received: {request.name!r}. Leave it out for keras-repro."
+        )
+    try:
+        import ipykernel  # noqa: F401 - the kernel will need it
+        from jupyter_client.kernelspec import KernelSpecManager
+    except ImportError as error:
+        raise ValueError(
+            "A kernel needs Jupyter in the environment that it runs in. "
+            f"Received: {sys.prefix}, without it ({error}). Install it with "
+            "`pip install 'keras-repro[jupyter]'`."
+        ) from error
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.json"
+        path.write_text(
+            json.dumps(make_kernel(request), indent=1), encoding="utf-8"
+        )
+        installed: str = KernelSpecManager().install_kernel_spec(
+            folder,
+            request.name,
+            user=request.prefix is None,
+            prefix=request.prefix,
+        )
+    return Path(installed)

@@ -1,0 +1,99 @@
+"""Why two trainings differ: the kinds of cause, and what mends each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keras_repro.watching.traps import (
+    LOADED_RATE,
+    NAN_FEATURES,
+    SAME_ORDER,
+    SEED_IGNORED,
+    SHARED_START,
+    VALIDATION_STEERS,
+)
+
+UNSEEDED = "unseeded"
+ENTROPY = "entropy"
+VARYING_SEED = "varying_seed"
+HASH_ORDER = "hash_order"
+PARALLEL_LOADING = "parallel_loading"
+NONDETERMINISTIC_OP = "nondeterministic_op"
+THREAD_COUNT = "thread_count"
+SEEDED_TOO_LATE = "seeded_too_late"
+EXTERNAL_STATE = "external_state"
+CLOCK = "clock"
+STATE_LEAK = "state_leak"
+ENVIRONMENT = "environment"
+UNKNOWN = "unknown"
+
+KINDS = (
+    *(UNSEEDED, SEEDED_TOO_LATE, ENTROPY, VARYING_SEED, HASH_ORDER),
+    *(EXTERNAL_STATE, CLOCK, STATE_LEAK, PARALLEL_LOADING),
+    *(NONDETERMINISTIC_OP, THREAD_COUNT, ENVIRONMENT, UNKNOWN),
+)
+_ADVICE = {
+    UNSEEDED: "Seed every generator before anything draws, at the top of the "
+    "script: `keras_repro.seed_everything(42)`.",
+    SEEDED_TOO_LATE: "Move the seeding above this line: Keras draws the seed "
+    "of a layer or an initializer when it is made.",
+    ENTROPY: "Give it a seed: it asks the operating system for fresh entropy, "
+    "which no global seed reaches.",
+    VARYING_SEED: "Give a constant: this seed is another one in each run.",
+    HASH_ORDER: "Sort before the order matters: `sorted(...)`; or start Python "
+    "with PYTHONHASHSEED=0 in its environment.",
+    PARALLEL_LOADING: "Load with one worker, or let what a worker draws follow "
+    "from the index alone: `np.random.default_rng([seed, index])`.",
+    NONDETERMINISTIC_OP: "Turn deterministic kernels on: "
+    "`keras_repro.seed_everything(42, deterministic=True)`.",
+    THREAD_COUNT: "Fix the number of threads: sums are added in another order "
+    "with another number.",
+    EXTERNAL_STATE: "Do not read what an earlier run left: remove it first, "
+    "give each run a folder of its own, or name it as an input.",
+    CLOCK: "Do not let the time decide: count steps or epochs, or pass the "
+    "time in as an argument.",
+    STATE_LEAK: "Reset it between trainings: swap the model for "
+    "`keras_repro.ReproducibleModel` and call `model.reset()`.",
+    ENVIRONMENT: "Make the environments alike in this entry, or compare with a "
+    "tolerance.",
+    SAME_ORDER: "Every epoch is fed alike, so early stopping and schedules "
+    "behave as they never would otherwise: use "
+    "`keras_repro.ReproducibleModel`, which shuffles by seed and epoch.",
+    VALIDATION_STEERS: "Keep evaluation apart: `keras_repro.ReproducibleModel` "
+    "draws for it from a stream of its own.",
+    SHARED_START: "Give each layer an initializer of its own, or a seed of its "
+    "own.",
+    SEED_IGNORED: "Pass it on: to `keras.utils.set_random_seed` before the "
+    "layers are made, and to each generator of your own.",
+    LOADED_RATE: "Set the learning rate again after loading, or save the "
+    "weights before the optimizer is compiled.",
+    NAN_FEATURES: "Look at the table before it becomes an array: an index that "
+    "does not match fills a column with NaN, without an error.",
+    UNKNOWN: "Look at what the script does between the last moment at which "
+    "both were equal and this one.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why two trainings differ, or may.
+
+    Args:
+        kind: One of `KINDS`, or of `TRAPS` for what is repeatable and wrong.
+        location: `file:line` in the person's code, or in the library that
+            did it where no line of the person led to it; `None` if unknown.
+        library: Whose generator, file or kernel it is, such as `"numpy"`.
+        evidence: How it is known.
+        advice: What mends it.
+    """
+
+    kind: str
+    location: str | None
+    library: str | None
+    evidence: str
+    advice: str
+
+
+def advise(kind: str) -> str:
+    """What mends a kind of cause, where nothing more special is known."""
+    return _ADVICE[kind]

@@ -1,0 +1,203 @@
+"""A training function, called again and again in this process, watched.
+
+To a chosen depth: up to its first training step, or to its end.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_repro.backends.active import active_generators
+from keras_repro.backends.random_streams import RngState, capture_rng
+from keras_repro.backends.tensorflow import rewind_kernels
+from keras_repro.common.whose_code import Site
+from keras_repro.diagnosis.first_mismatch import (
+    Process,
+    compare_processes,
+    load_process,
+)
+from keras_repro.diagnosis.script_reruns import hold
+from keras_repro.diagnosis.search import Holds
+from keras_repro.watching.holds import Plan, make_keys
+from keras_repro.watching.model_calls import (
+    CallFile,
+    describe_results,
+)
+from keras_repro.watching.observations import (
+    DRAW,
+    SEED,
+    Note,
+    NoteFile,
+    load_notes,
+)
+from keras_repro.watching.training_calls import (
+    ReachedError,
+    StartRecorder,
+    WholeRecorder,
+)
+from keras_repro.watching.watch import Watch, inherit_keys
+
+START, WHOLE = "start", "whole"
+
+
+@dataclass(frozen=True)
+class FunctionRecord:
+    """What one call of a training function did, and what was noted of it.
+
+    Args:
+        plan: What it held still.
+        process: What it asked of its models.
+        notes: What the audit saw.
+        models: `id`s of the models that it trained, in order.
+        has_callbacks: Whether a `fit` was given callbacks.
+    """
+
+    plan: Plan
+    process: Process
+    notes: tuple[Note, ...]
+    models: tuple[int, ...]
+    has_callbacks: bool = False
+
+
+class FunctionLaboratory:
+    """Calls one training function, watched, in this process.
+
+    Args:
+        train: The function.
+        folder: A private folder, where each call gets one of its own.
+        before: Called before each call of `train`.
+        written: The function as the person wrote it, whose line stands for
+            what nobody sees in it; `train` if it is not given.
+    """
+
+    def __init__(
+        self,
+        train: Callable[..., Any],
+        folder: Path,
+        before: Callable[[], None] = lambda: None,
+        written: Callable[..., Any] | None = None,
+    ) -> None:
+        self._train, self._folder, self._before = train, folder, before
+        self._written = written or train
+        self._num_runs = 0
+        self.depth = WHOLE
+        self.records: list[FunctionRecord] = []
+
+    def begin(self, depth: str) -> None:
+        """Start anew with records of a certain depth.
+
+        Args:
+            depth: `START` ends a call after its first step, `WHOLE` never.
+        """
+        self.depth, self.records = depth, []
+
+    def run(
+        self, holds: Holds = frozenset(), *, validates: bool = True
+    ) -> FunctionRecord:
+        """Call the function.
+
+        Args:
+            holds: What is held still, as the first record has it.
+            validates: `False` takes the validation data out of `fit`.
+        """
+        self._num_runs += 1
+        folder = self._folder / str(self._num_runs)
+        folder.mkdir()
+        keys = inherit_keys() or make_keys()
+        plan = Plan(folder=str(folder), keys=keys)
+        if holds:
+            plan = hold(plan, self.records[0].plan, holds)
+        record = self._call(plan, validates=validates)
+        self.records.append(record)
+        return record
+
+    def run_another(
+        self,
+        train: Callable[[], Any],
+        before: Callable[[], None] | None = None,
+    ) -> FunctionRecord:
+        """Call another function once, under the same watch.
+
+        Args:
+            train: The function.
+            before: Called before it.
+        """
+        other = FunctionLaboratory(train, self._folder, before or self._before)
+        other.depth, other._num_runs = self.depth, self._num_runs
+        record = other.run()
+        self._num_runs = other._num_runs
+        return record
+
+    def repeat(self, holds: Holds) -> FunctionRecord | None:
+        """Call it with some things held still as the first call had them."""
+        return self.run(holds)
+
+    def agree(self, a: FunctionRecord, b: FunctionRecord) -> bool:
+        """Whether two calls did the same, bit for bit."""
+        return compare_processes(a.process, b.process) is None
+
+    def _call(self, plan: Plan, *, validates: bool) -> FunctionRecord:
+        watch = Watch(plan, NoteFile(plan.folder))
+        make = StartRecorder if self.depth == START else WholeRecorder
+        recorder = make(
+            CallFile(plan.folder),
+            plan.folder,
+            watch.audit,
+            shuffle=plan.shuffle,
+        )
+        recorder.validates = validates
+        self._before()
+        if "tensorflow" in {one.name for one in active_generators()}:
+            rewind_kernels()
+        watch.start(
+            {"keras": lambda keras: recorder.wrap(keras, watch.patches)}
+        )
+        before = capture_rng()
+        try:
+            self._train()
+        except ReachedError as reached:
+            if reached.recorder is not recorder:  # A watch around us ends.
+                raise
+        finally:
+            moved = _find_moved(before, capture_rng())
+            watch.finish()
+            watch.stop()
+        notes = load_notes(plan.folder)
+        return FunctionRecord(
+            plan,
+            load_process(plan.folder).without_end(),
+            (*notes, *self._note_moved(moved, notes)),
+            tuple(recorder.models),
+            recorder.has_callbacks,
+        )
+
+    def _note_moved(
+        self, moved: set[str], notes: tuple[Note, ...]
+    ) -> Iterator[Note]:
+        """Generators that were drawn from by a way that nobody watches.
+
+        Such as a function that the program imported by name before.
+        """
+        known = {one.name for one in notes if one.kind == DRAW}
+        known |= {one.detail for one in notes if one.kind == SEED}
+        code = getattr(inspect.unwrap(self._written), "__code__", None)
+        file = "" if code is None else code.co_filename
+        line = 0 if code is None else code.co_firstlineno
+        for name in sorted(moved - known):
+            site = Site(file, line)
+            yield Note(kind=DRAW, name=name, site=site, order=len(notes))
+
+
+def _find_moved(before: RngState, after: RngState) -> set[str]:
+    """The global generators that do not stand where they stood."""
+    moved = {"python"} if before.python != after.python else set()
+    if describe_results(before.numpy) != describe_results(after.numpy):
+        moved.add("numpy")
+    a, b = before.backends.get("torch"), after.backends.get("torch")
+    if a is not None and b is not None and (a[0] != b[0]).any():
+        moved.add("torch")
+    return moved

@@ -1,0 +1,270 @@
+"""Runs that were recorded in another place: which difference explains them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_repro.diagnosis.causes import (
+    ENVIRONMENT,
+    HASH_ORDER,
+    THREAD_COUNT,
+    Cause,
+    advise,
+)
+from keras_repro.diagnosis.first_mismatch import (
+    FirstMismatch,
+    Process,
+    compare_fits,
+)
+from keras_repro.diagnosis.script_reruns import (
+    Record,
+    ScriptLaboratory,
+    Settings,
+)
+from keras_repro.diagnosis.search import Findings, Holds
+from keras_repro.diagnosis.suspects import (
+    LIKELY,
+    POSSIBLE,
+    UNLIKELY,
+    Candidate,
+)
+from keras_repro.environment.differences import (
+    EnvironmentDifference,
+    compare_environments,
+)
+from keras_repro.runs.file import RunWriter, load_runs
+from keras_repro.runs.run import Run
+from keras_repro.watching.model_calls import FIT, Call
+
+HOLD = "environment"
+_VARIABLES = "environment_variables."
+_SWITCHES = {
+    "onednn.enabled": "TF_ENABLE_ONEDNN_OPTS",
+    "hash_seed": "PYTHONHASHSEED",
+    "backend": "KERAS_BACKEND",
+    "threads.intra_op": "TF_NUM_INTRAOP_THREADS",
+    "threads.inter_op": "TF_NUM_INTEROP_THREADS",
+}
+_LIKELY = 2  # A weight of an environment's difference.
+_WEIGHTS = {3: LIKELY, 2: LIKELY, 1: POSSIBLE, 0: UNLIKELY}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What another process recorded, perhaps on another machine.
+
+    Args:
+        path: The file.
+        runs: Its fits, in order.
+    """
+
+    path: Path
+    runs: tuple[Run, ...]
+
+
+def load_recorded(path: Path, num_fits: int) -> Recorded:
+    """Load the last runs of a file, as many as a script makes.
+
+    Args:
+        path: A run's file.
+        num_fits: How many times the script calls `fit`.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no run's file, or holds fewer finished runs.
+    """
+    runs = [run for run in load_runs(path) if run.finished]
+    if not num_fits or len(runs) < num_fits:
+        raise ValueError(
+            "--against must name a file that holds as many finished runs as "
+            f"the script makes. Received: '{path}' with {len(runs)}, and a "
+            f"script with {num_fits}. Record them with `keras-repro verify "
+            "--log FILE` there."
+        )
+    return Recorded(path, tuple(runs[-num_fits:]))
+
+
+def compare_with_recorded(
+    recorded: Recorded, process: Process
+) -> FirstMismatch | None:
+    """Compare what was recorded with what a process did here.
+
+    Args:
+        recorded: What was recorded.
+        process: What a process did.
+
+    Returns:
+        The first mismatch of a `fit`, or `None`.
+    """
+    fits = [call for call in process.calls if call.method == FIT]
+    for run, call in zip(recorded.runs, fits, strict=False):
+        other = process.runs.get(call.run_id or "")
+        found = None if other is None else compare_fits(call, run, other)
+        if found is not None:
+            return found
+    return None
+
+
+class ElsewhereLaboratory:
+    """Repeats a script with its environment as somebody else's was.
+
+    Args:
+        laboratory: Runs the script here.
+        recorded: What was recorded elsewhere.
+    """
+
+    def __init__(
+        self, laboratory: ScriptLaboratory, recorded: Recorded
+    ) -> None:
+        self._laboratory, self._recorded = laboratory, recorded
+        here = _environment_of(laboratory.records[0].process)
+        there = recorded.runs[0].header.environment
+        self.differences = list(_distinct(compare_environments(there, here)))
+
+    def find_candidates(self) -> list[Candidate]:
+        """The differences that can be tried out here."""
+        return [
+            Candidate(
+                hold=f"{HOLD} {one.key}",
+                kind=_kind_of(one),
+                weight=_WEIGHTS.get(one.weight, UNLIKELY),
+            )
+            for one in self.differences
+            if _set_as_there(one) is not None
+        ]
+
+    def repeat(self, holds: Holds) -> Record | None:
+        """Run the script here, in some things as it was run there."""
+        settings = Settings()
+        for one in self.differences:
+            there = _set_as_there(one)
+            if f"{HOLD} {one.key}" in holds and there is not None:
+                settings = settings.joined(there)
+        record = self._laboratory.run(shown=False, settings=settings)
+        return record if record.outcome.succeeded else None
+
+    def agree(self, a: Any, b: Any) -> bool:
+        """Whether a process here did what was recorded there."""
+        del a
+        return compare_with_recorded(self._recorded, b.process) is None
+
+    def explain(self, findings: Findings) -> tuple[list[Cause], list[Cause]]:
+        """The causes that were shown, and those that can only be suspected."""
+        shown, harmless = set(findings.causes), set(findings.harmless)
+        harmless |= set(findings.ruled_out)
+        causes, suspects = [], []
+        for one in self.differences:
+            hold = f"{HOLD} {one.key}"
+            if hold in shown:
+                causes.append(_make_cause(one, tried=True))
+            elif hold not in harmless and one.weight and not shown:
+                suspects.append(_make_cause(one, tried=False))
+        return causes, suspects
+
+
+def _make_cause(one: EnvironmentDifference, *, tried: bool) -> Cause:
+    told = f"{one.key} was {one.a} there and is {one.b} here"
+    if tried:
+        told += "\nset as it was there, the runs agree"
+    return Cause(
+        kind=_kind_of(one),
+        location=None,
+        library=_library_of(one),
+        evidence=told,
+        advice=one.sentence or advise(ENVIRONMENT),
+    )
+
+
+def explain_environments(there: Process, here: Process) -> list[Cause]:
+    """What of two environments probably makes two processes differ.
+
+    Args:
+        there: What one process did.
+        here: What another did.
+
+    Returns:
+        The differences that are likely to change results, none of them tried.
+    """
+    differences = compare_environments(
+        _environment_of(there), _environment_of(here)
+    )
+    return [
+        _make_cause(one, tried=False)
+        for one in differences
+        if one.weight >= _LIKELY and one.key != "hash_seed"
+    ]
+
+
+def append_runs(path: Path, process: Process) -> None:
+    """Append the runs of a process to a file.
+
+    Args:
+        path: A run's file, or where one shall be.
+        process: What a process did.
+    """
+    writer = RunWriter(path)
+    for call in process.calls:
+        run = process.runs.get(call.run_id or "")
+        if run is not None:
+            end = () if run.end is None else (run.end,)
+            writer.write(run.header, *run.records, *end)
+
+
+def _environment_of(process: Process) -> Any:
+    fits: Iterable[Call] = (c for c in process.calls if c.method == FIT)
+    for call in fits:
+        run = process.runs.get(call.run_id or "")
+        if run is not None:
+            return run.header.environment
+    return {}
+
+
+def _distinct(
+    differences: Iterable[EnvironmentDifference],
+) -> Iterator[EnvironmentDifference]:
+    """Without those that are set by the same means as a likelier one."""
+    seen: list[Settings] = []
+    for one in differences:
+        there = _set_as_there(one)
+        if there is None or there not in seen:
+            yield one
+        if there is not None:
+            seen.append(there)
+
+
+def _set_as_there(one: EnvironmentDifference) -> Settings | None:
+    """How to have it here as it was there; `None` if that cannot be done."""
+    if one.key.startswith(_VARIABLES):
+        return _set_variable(one.key.removeprefix(_VARIABLES), one.a)
+    prefix, _, name = one.key.partition(".")
+    if prefix == "threads" and name.isupper():
+        return _set_variable(name, one.a)
+    if one.key in _SWITCHES:
+        value = int(one.a) if isinstance(one.a, bool) else one.a
+        return _set_variable(_SWITCHES[one.key], value)
+    if one.key == "usable_cores" and isinstance(one.a, int):
+        fits = isinstance(one.b, int) and one.a < one.b
+        return Settings(num_cores=one.a) if fits else None
+    if one.key == "deterministic" and one.a is True:
+        return Settings(deterministic=True)
+    return None
+
+
+def _set_variable(name: str, value: Any) -> Settings:
+    return Settings(variables={name: None if value is None else str(value)})
+
+
+def _kind_of(one: EnvironmentDifference) -> str:
+    if one.key.startswith("threads.") or one.key == "usable_cores":
+        return THREAD_COUNT
+    return HASH_ORDER if "hash" in one.key.lower() else ENVIRONMENT
+
+
+def _library_of(one: EnvironmentDifference) -> str | None:
+    prefix, _, name = one.key.partition(".")
+    if prefix == "versions":
+        return name
+    return "tensorflow" if prefix == "onednn" else None

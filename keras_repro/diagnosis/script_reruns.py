@@ -1,0 +1,318 @@
+"""A script, run again and again, with some of it held still."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from keras_repro.diagnosis import suspects
+from keras_repro.diagnosis.first_mismatch import (
+    Process,
+    compare_processes,
+    load_process,
+)
+from keras_repro.diagnosis.processes import Launcher, Outcome
+from keras_repro.diagnosis.search import Holds
+from keras_repro.environment.switches import find_backend, switches_for
+from keras_repro.watching.files_before import as_before
+from keras_repro.watching.holds import KEYED, Plan, make_keys
+from keras_repro.watching.observations import Note, load_notes
+
+_THREADS = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fixes:
+    """What a person tries out without editing: held still in every run.
+
+    Args:
+        seed: Seeds every generator, as `keras-repro run` does.
+        hash_seed: Sets `PYTHONHASHSEED`.
+        deterministic: Turns deterministic kernels on.
+        num_workers: How many workers load data.
+        num_threads: How many threads compute.
+        shuffle: `False` has `fit` not shuffle arrays.
+    """
+
+    seed: int | None = None
+    hash_seed: int | None = None
+    deterministic: bool = False
+    num_workers: int | None = None
+    num_threads: int | None = None
+    shuffle: bool | None = None
+
+    def describe(self) -> tuple[str, ...]:
+        """In words: as the options of the command."""
+        told = {
+            "--seed": self.seed,
+            "--hash-seed": self.hash_seed,
+            "--workers": self.num_workers,
+            "--threads": self.num_threads,
+        }
+        words = [f"{name} {n}" for name, n in told.items() if n is not None]
+        words += ["--deterministic"] if self.deterministic else []
+        words += ["--no-shuffle"] if self.shuffle is False else []
+        return tuple(words)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one process of the script did, and what was noted of it.
+
+    Args:
+        plan: What it held still.
+        outcome: How it ended.
+        process: What it asked of its models.
+        notes: What the audit saw.
+    """
+
+    plan: Plan
+    outcome: Outcome
+    process: Process
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the environment of a process is changed.
+
+    Args:
+        variables: Environment variables; `None` for one that is not set.
+        num_cores: How many cores it may use.
+        deterministic: Whether deterministic kernels are turned on.
+    """
+
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    num_cores: int | None = None
+    deterministic: bool = False
+
+    def joined(self, other: Settings) -> Settings:
+        """Both together."""
+        return Settings(
+            variables={**self.variables, **other.variables},
+            num_cores=self.num_cores or other.num_cores,
+            deterministic=self.deterministic or other.deterministic,
+        )
+
+
+def hold(plan: Plan, first: Plan, holds: Holds) -> Plan:
+    """Hold things still as an earlier process had them.
+
+    Args:
+        plan: A plan with fresh keys.
+        first: The plan of the earlier process.
+        holds: What to hold, by the names of `candidates.py`.
+    """
+    keys = dict(plan.keys)
+    replayed, freed = [], []
+    for one in holds:
+        kind, _, rest = one.partition(" ")
+        if kind == "entropy":
+            keys[one] = first.keys["entropy"]
+        elif kind in KEYED:
+            keys[kind] = first.keys[kind]
+            freed += [f"{kind} {rest}"] if rest else []
+        elif rest:
+            replayed.append(one)
+    kinds = {one.partition(" ")[0] for one in holds}
+    deterministic = suspects.DETERMINISTIC in kinds
+    return replace(
+        plan,
+        keys=keys,
+        freed=tuple(freed),
+        replayed=tuple(replayed),
+        reference=first.folder,
+        hash_seed=first.hash_seed if suspects.HASH in kinds else plan.hash_seed,
+        num_workers=1 if suspects.WORKERS in kinds else plan.num_workers,
+        num_threads=1 if suspects.ONE_THREAD in kinds else plan.num_threads,
+        shuffle=False if suspects.NO_SHUFFLE in kinds else plan.shuffle,
+        deterministic=plan.deterministic or deterministic,
+        # Deterministic mode refuses random ops that have no seed.
+        seed_kernels=deterministic or suspects.KERNELS in kinds,
+    )
+
+
+class ScriptLaboratory:
+    """Runs one script in fresh processes.
+
+    Args:
+        launcher: Starts it.
+        folder: A private folder, where each process gets one of its own.
+        fixes: What is held still in every run.
+        module: Whether it is named as a module.
+        environment: The environment variables of the person.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        folder: Path,
+        fixes: Fixes,
+        *,
+        module: bool,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._launcher, self._folder, self._fixes = launcher, folder, fixes
+        self._module = module
+        self._environment = dict(environment or os.environ)
+        self.records: list[Record] = []
+
+    @property
+    def is_hash_fixed(self) -> bool:
+        """Whether each process has the same hash seed anyway."""
+        return self._find_hash_seed() is not None
+
+    def run(self, *, shown: bool, settings: Settings | None = None) -> Record:
+        """Run the script as it is, but for the fixes.
+
+        Args:
+            shown: Whether its output goes through.
+            settings: How its environment is changed.
+        """
+        settings = settings or Settings()
+        plan = self._make_plan(frozenset())
+        plan = replace(
+            plan,
+            num_cores=settings.num_cores,
+            deterministic=plan.deterministic or settings.deterministic,
+        )
+        return self._run(plan, shown=shown, variables=settings.variables)
+
+    def repeat(self, holds: Holds) -> Record | None:
+        """Run it with some things held still as the first run had them."""
+        with self._hold_files(holds):
+            record = self._run(self._make_plan(holds), shown=False)
+        return record if record.outcome.succeeded else None
+
+    def trace(self, holds: Holds) -> Record:
+        """Run it, and trace the values of its variables as well."""
+        plan = replace(self._make_plan(holds), trace=True)
+        with self._hold_files(holds):
+            return self._run(plan, shown=False)
+
+    def agree(self, a: Record, b: Record) -> bool:
+        """Whether two processes did the same, bit for bit."""
+        return compare_processes(a.process, b.process) is None
+
+    # --- what is held --------------------------------------------------------
+
+    def _make_plan(self, holds: Holds) -> Plan:
+        folder = self._folder / str(len(self.records) + 1)
+        folder.mkdir()
+        fixes, hash_seed = self._fixes, self._find_hash_seed()
+        shown = self._environment.get("PYTHONHASHSEED")
+        plan = Plan(
+            folder=str(folder),
+            keys=make_keys(),
+            hash_seed=secrets.randbits(31) + 1
+            if hash_seed is None
+            else hash_seed,
+            shown_hash_seed=shown if hash_seed is None else str(hash_seed),
+            seed=fixes.seed,
+            deterministic=fixes.deterministic,
+            num_workers=fixes.num_workers,
+            num_threads=fixes.num_threads,
+            shuffle=fixes.shuffle,
+            module=self._module,
+        )
+        return hold(plan, self.records[0].plan, holds) if holds else plan
+
+    def _hold_files(self, holds: Holds) -> AbstractContextManager[None]:
+        if suspects.FILES not in holds:
+            return nullcontext()
+        stash = self._folder / f"stash-{len(self.records) + 1}"
+        stash.mkdir()
+        folders = [one.outcome.folder for one in self.records]
+        return as_before(folders, stash)
+
+    def _find_hash_seed(self) -> int | None:
+        """The hash seed that a fix or the person has set, if it is a number."""
+        if self._fixes.hash_seed is not None:
+            return self._fixes.hash_seed
+        text = self._environment.get("PYTHONHASHSEED", "")
+        return int(text) if text.isdecimal() else None
+
+    # --- a process -----------------------------------------------------------
+
+    def _run(
+        self,
+        plan: Plan,
+        *,
+        shown: bool,
+        variables: Mapping[str, str | None] | None = None,
+    ) -> Record:
+        environment = self._find_environment(plan)
+        for name, value in (variables or {}).items():
+            environment.pop(name, None)
+            if value is not None:
+                environment[name] = value
+        outcome = self._launcher.run(plan, environment, shown=shown)
+        record = Record(
+            plan,
+            outcome,
+            load_process(plan.folder),
+            load_notes(plan.folder),
+        )
+        self.records.append(record)
+        return record
+
+    def _find_environment(self, plan: Plan) -> dict[str, str]:
+        environment = dict(self._environment)
+        if plan.deterministic:
+            backend = find_backend(environment)
+            environment |= switches_for(plan.seed, backend, environment)
+        if plan.num_threads is not None:
+            count = str(plan.num_threads)
+            environment |= dict.fromkeys(_THREADS, count)
+        environment["PYTHONHASHSEED"] = str(plan.hash_seed)
+        return environment
+
+
+_RUNNER = "keras_repro.diagnosis.fresh_runner"
+
+
+def make_script(
+    payload: tuple[Any, tuple[Any, ...]], folder: Path
+) -> ScriptLaboratory:
+    """Make a script that calls a function, and what runs it.
+
+    Args:
+        payload: The function and its arguments; sent by value where they
+            were made in the main program or in a notebook.
+        folder: A private folder.
+
+    Returns:
+        Runs the script in fresh processes, on the backend of this one.
+
+    Raises:
+        PicklingError: If the function or an argument cannot be pickled.
+    """
+    import keras
+
+    from keras_repro.model.transfer import pack
+
+    home = folder / "fresh"
+    home.mkdir()
+    (home / "payload.pickle").write_bytes(pack(payload))
+    paths = [str(Path(one or ".").resolve()) for one in sys.path]
+    text = json.dumps([paths, sys.argv])
+    (home / "process.json").write_text(text, encoding="utf-8")
+    processes = home / "processes"
+    processes.mkdir()
+    return ScriptLaboratory(
+        Launcher([_RUNNER, str(home)]),
+        processes,
+        Fixes(),
+        module=True,
+        environment={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
+    )

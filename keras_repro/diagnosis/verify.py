@@ -1,0 +1,354 @@
+"""Is a script reproducible, and if not, why? Run, compared, experimented on."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keras_repro.diagnosis.causes import STATE_LEAK, Cause
+from keras_repro.diagnosis.explain import (
+    Explainer,
+    describe_experiment,
+    explain_traps,
+    name_hold,
+)
+from keras_repro.diagnosis.first_mismatch import (
+    FirstMismatch,
+    compare_processes,
+)
+from keras_repro.diagnosis.other_machine import (
+    ElsewhereLaboratory,
+    append_runs,
+    compare_with_recorded,
+    load_recorded,
+)
+from keras_repro.diagnosis.processes import (
+    ERRORS,
+    Launcher,
+    Outcome,
+    copy_output,
+)
+from keras_repro.diagnosis.result import Verdict
+from keras_repro.diagnosis.script_reruns import (
+    Fixes,
+    Record,
+    ScriptLaboratory,
+)
+from keras_repro.diagnosis.search import (
+    Budget,
+    Findings,
+    Holds,
+    Search,
+)
+from keras_repro.diagnosis.suspects import (
+    HASH,
+    find_candidates,
+    last_resorts,
+)
+from keras_repro.watching.model_calls import END, FIT
+from keras_repro.watching.tracing import find_parting
+from keras_repro.watching.traps import TRAPS
+
+
+class ScriptError(Exception):
+    """The script did not come to its end, or there was nothing to compare.
+
+    Args:
+        message: What happened.
+        outcome: How the process ended, or `None`.
+    """
+
+    def __init__(self, message: str, outcome: Outcome | None = None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be verified.
+
+    Args:
+        target: The script, or a module, and its arguments.
+        module: Whether it is named as a module, as `python -m` does.
+        num_runs: How many runs are compared, two or more.
+        budget: What experiments may cost.
+        fixes: What is held still in every run.
+        timeout: Seconds that one run may take.
+        against: A file of runs that were recorded earlier, or elsewhere.
+        log: A file that the runs of the first process are appended to.
+        environment: The environment variables; those of this process if
+            `None`.
+    """
+
+    target: Sequence[str]
+    module: bool = False
+    num_runs: int = 2
+    budget: Budget = field(default_factory=lambda: Budget(num_runs=24))
+    fixes: Fixes = field(default_factory=Fixes)
+    timeout: float | None = None
+    against: Path | None = None
+    log: Path | None = None
+    environment: Mapping[str, str] | None = None
+
+
+def verify_in_folder(request: Request, tell: Callable[[str], None]) -> Verdict:
+    """Verify a script, in a temporary folder that is removed afterwards.
+
+    Where the script itself failed, what it said is copied to standard error.
+
+    Args:
+        request: What is to be verified.
+        tell: Told what is going on, a line at a time.
+
+    Raises:
+        ScriptError: As `verify_script`.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="keras-repro-", ignore_cleanup_errors=True
+    ) as folder:
+        try:
+            return verify_script(request, Path(folder), tell)
+        except ScriptError as error:
+            if error.outcome is not None:
+                copy_output(error.outcome.folder, ERRORS, sys.stderr.buffer)
+            raise
+
+
+def verify_script(
+    request: Request, folder: Path, tell: Callable[[str], None]
+) -> Verdict:
+    """Verify a script.
+
+    Args:
+        request: What is to be verified.
+        folder: A private, empty folder; it is the caller's to remove.
+        tell: Told what is going on, a line at a time.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        ScriptError: If a run failed, or none of them called a model.
+    """
+    return _Verification(request, folder, tell).run()
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why the runs of a script differ.
+
+    Args:
+        causes: What an experiment has shown.
+        suspects: What was only seen.
+        findings: What the experiments showed, by what was held still.
+    """
+
+    causes: tuple[Cause, ...]
+    suspects: tuple[Cause, ...]
+    findings: Findings
+
+
+def explain_difference(
+    laboratory: ScriptLaboratory,
+    first: Record,
+    mismatch: FirstMismatch,
+    budget: Budget,
+    tell: Callable[[str], None],
+) -> Explanation:
+    """Find out why the runs of a script differ.
+
+    Args:
+        laboratory: Has run it twice or more.
+        first: Its first run.
+        mismatch: Where two of them part first.
+        budget: What experiments may cost.
+        tell: Told what is going on, a line at a time.
+    """
+    seen = find_candidates(
+        [one.notes for one in laboratory.records],
+        is_hash_fixed=laboratory.is_hash_fixed,
+    )
+    resorts = last_resorts(first.notes)
+    tell(f"they differ; {len(seen)} suspected, experiments begin")
+    search = Search(
+        laboratory, first, budget, _experiment_teller(laboratory, tell)
+    )
+    findings = search.run(seen, resorts)
+    is_unknown = not findings.agreed and not findings.open
+    parting = None
+    if is_unknown or HASH in findings.causes:
+        every = frozenset(one.hold for one in seen)
+        parting = _trace(laboratory, every, tell)
+    explainer = Explainer(mismatch, Path.cwd(), parting)
+    shown, suspects = explainer.explain([*seen, *resorts], findings)
+    if is_unknown:
+        shown = [explainer.give_up(findings)]
+    return Explanation(tuple(shown), tuple(suspects), findings)
+
+
+def _experiment_teller(
+    laboratory: ScriptLaboratory, tell: Callable[[str], None]
+) -> Callable[[Holds], None]:
+    """Says before each experiment which run it is, and what it holds."""
+
+    def tell_experiment(holds: Holds) -> None:
+        tell(describe_experiment(len(laboratory.records) + 1, holds))
+
+    return tell_experiment
+
+
+def _trace(
+    laboratory: ScriptLaboratory, holds: Holds, tell: Callable[[str], None]
+) -> tuple[str, str] | None:
+    """Where the script's own variables part, with all else held still."""
+    traced = []
+    for held in (holds, holds - {HASH}):
+        number = len(laboratory.records) + 1
+        tell(f"run {number}: values traced, to find the line")
+        record = laboratory.trace(held)
+        if not record.outcome.succeeded:
+            return None
+        traced.append(record.outcome.folder)
+    return find_parting(*traced)
+
+
+class _Verification:
+    def __init__(
+        self, request: Request, folder: Path, tell: Callable[[str], None]
+    ) -> None:
+        self._request, self._tell = request, tell
+        self._started = time.monotonic()
+        self._laboratory = ScriptLaboratory(
+            Launcher(request.target, timeout=request.timeout),
+            folder,
+            request.fixes,
+            module=request.module,
+            environment=request.environment,
+        )
+
+    def run(self) -> Verdict:
+        mismatch = None
+        first = self._run_once(1)
+        for number in range(2, self._request.num_runs + 1):
+            other = self._run_once(number)
+            mismatch = compare_processes(first.process, other.process)
+            if mismatch is not None:
+                break
+        if self._request.log is not None:
+            append_runs(self._request.log, first.process)
+        if mismatch is not None:
+            return self._explain(first, mismatch)
+        if self._request.against is not None:
+            return self._compare_elsewhere(first, self._request.against)
+        return self._conclude(first)
+
+    def _compare_elsewhere(self, first: Record, path: Path) -> Verdict:
+        """Equal here; now against what was recorded earlier, or elsewhere."""
+        fits = [one for one in first.process.calls if one.method == FIT]
+        recorded = load_recorded(path, len(fits))
+        mismatch = compare_with_recorded(recorded, first.process)
+        if mismatch is None:
+            return self._conclude(first)
+        laboratory = ElsewhereLaboratory(self._laboratory, recorded)
+        seen = laboratory.find_candidates()
+        self._tell(
+            f"they agree here, and not with {path.name}; "
+            f"{len(seen)} differences can be tried"
+        )
+        search = Search(
+            laboratory,
+            first,
+            self._request.budget,
+            _experiment_teller(self._laboratory, self._tell),
+        )
+        findings = search.run(seen, ())
+        shown, suspects = laboratory.explain(findings)
+        return self._conclude(
+            first,
+            mismatch=mismatch,
+            causes=tuple(shown),
+            suspects=tuple(suspects),
+            findings=findings,
+        )
+
+    def _run_once(self, number: int) -> Record:
+        """One run of those that are compared."""
+        total = self._request.num_runs
+        self._tell(f"run {number} of {total}")
+        record = self._laboratory.run(shown=number == 1)
+        self._check(record, number)
+        return record
+
+    def _check(self, record: Record, number: int) -> None:
+        outcome = record.outcome
+        if outcome.timed_out:
+            raise ScriptError(
+                f"Run {number} must end within {self._request.timeout:g} s "
+                f"(--timeout). Received: it still ran after "
+                f"{outcome.seconds:.0f} s, and was ended.",
+                outcome,
+            )
+        if not outcome.succeeded:
+            raise ScriptError(
+                f"The script must come to its end. Received: run {number} "
+                f"{_say_code(outcome.code)}. Its own message stands above.",
+                outcome,
+            )
+        if not record.process.has_calls:
+            raise ScriptError(
+                "The script must train or use a Keras model. Received: one "
+                "that made no call that could be recorded, and left no model. "
+                "Verify the script that trains."
+            )
+
+    def _explain(self, first: Record, mismatch: FirstMismatch) -> Verdict:
+        found = explain_difference(
+            self._laboratory,
+            first,
+            mismatch,
+            self._request.budget,
+            self._tell,
+        )
+        return self._conclude(
+            first,
+            mismatch=mismatch,
+            causes=found.causes,
+            suspects=found.suspects,
+            findings=found.findings,
+        )
+
+    def _conclude(
+        self,
+        first: Record,
+        *,
+        mismatch: FirstMismatch | None = None,
+        causes: tuple[Cause, ...] = (),
+        suspects: tuple[Cause, ...] = (),
+        findings: Findings | None = None,
+    ) -> Verdict:
+        calls = [one for one in first.process.calls if one.method != END]
+        harmless = [] if findings is None else findings.harmless
+        wrong = explain_traps(first.process, Path.cwd())
+        leaks = tuple(one for one in wrong if one.kind == STATE_LEAK)
+        return Verdict(
+            reproducible=mismatch is None,
+            first_mismatch=mismatch,
+            causes=causes,
+            suspects=(*suspects, *leaks),
+            traps=tuple(one for one in wrong if one.kind in TRAPS),
+            harmless=tuple(dict.fromkeys(map(name_hold, harmless))),
+            num_calls=len(calls),
+            num_runs=len(self._laboratory.records),
+            seconds=time.monotonic() - self._started,
+            fixes=self._request.fixes.describe(),
+        )
+
+
+def _say_code(code: int) -> str:
+    if code < 0:
+        return f"was ended by signal {-code}"
+    return f"ended with exit code {code}"

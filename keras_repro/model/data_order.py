@@ -1,0 +1,457 @@
+"""What is fed: the order of arrays, and what can be rewound of the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import types
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.arrays.checksums import (
+    checksum_array,
+    combine_checksums,
+    view_array,
+)
+from keras_repro.backends import random_streams
+from keras_repro.backends.data_adapters import (
+    are_arrays,
+    is_tf_dataset,
+    is_torch_loader,
+)
+from keras_repro.backends.tensorflow import restart_pipeline, serialize_pipeline
+from keras_repro.backends.untracked_state import AttributeState
+
+
+def epoch_order(
+    seed: int, epoch: int, num_samples: int
+) -> npt.NDArray[np.int64]:
+    """The order of the samples in one epoch, shape `(num_samples,)`.
+
+    A counter-based generator keyed by the seed and the epoch: the same on
+    every backend, whatever ran before.
+    """
+    return _generator(seed, epoch).permutation(num_samples)
+
+
+def epoch_order_within_batches(
+    seed: int, epoch: int, num_samples: int, batch_size: int
+) -> npt.NDArray[np.int64]:
+    """The order for `shuffle="batch"`: shuffled inside each batch alone."""
+    generator = _generator(seed, epoch)
+    order = np.arange(num_samples)
+    for start in range(0, num_samples, batch_size):
+        generator.shuffle(order[start : start + batch_size])
+    return order
+
+
+def _generator(seed: int, epoch: int) -> np.random.Generator:
+    key = np.array(
+        [random_streams.derive_seed(seed, "order"), epoch], np.uint64
+    )
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+_log = logging.getLogger(__name__)
+_USUAL_BATCH = 32  # As Keras has it.
+
+
+def describe_batches(call: Mapping[str, Any]) -> Any:
+    """What is fed to a step, as far as a traced step tells it apart.
+
+    Args:
+        call: The arguments of `fit` or `evaluate` by name.
+
+    Returns:
+        Something to compare: of arrays their shapes and dtypes without the
+        number of samples, the batch size, and whether the last batch is full;
+        `None` where that is not known.
+    """
+    arrays = (call.get("x"), call.get("y"), call.get("sample_weight"))
+    if is_tf_dataset(arrays[0]):
+        return repr(getattr(arrays[0], "element_spec", None))
+    leaves = [one for one in keras.tree.flatten(arrays) if one is not None]
+    if not leaves or not are_arrays(arrays):
+        return None
+    size = call.get("batch_size") or _USUAL_BATCH
+    shapes = [
+        (tuple(one.shape[1:]), str(getattr(one, "dtype", ""))) for one in leaves
+    ]
+    return shapes, size, len(leaves[0]) % size == 0
+
+
+class OrderedPasses:
+    """Gives each pass over the data the order of its epoch.
+
+    Remembers the last orders that it gave, so that what was fed can be told.
+    """
+
+    def __init__(self, seed: int, first_epoch: int, shuffle: Any) -> None:
+        self._seed = seed
+        self._first = self._next = first_epoch
+        self._shuffle = shuffle
+        self._given: dict[int, tuple[npt.NDArray[np.int64], int]] = {}
+
+    def __call__(
+        self, num_samples: int, batch_size: int
+    ) -> npt.NDArray[np.int64]:
+        """The order of the next pass, shape `(num_samples,)`."""
+        epoch, self._next = self._next, self._next + 1
+        order = self._make_order(epoch, num_samples, batch_size)
+        self._given[epoch - self._first] = order, batch_size
+        # A pipeline may have begun the next pass before this one is trained.
+        self._given.pop(epoch - self._first - 3, None)
+        return order
+
+    def _make_order(
+        self, epoch: int, num_samples: int, batch_size: int
+    ) -> npt.NDArray[np.int64]:
+        if not self._shuffle:
+            return np.arange(num_samples)
+        if self._shuffle == "batch":
+            return epoch_order_within_batches(
+                self._seed, epoch, num_samples, batch_size
+            )
+        return epoch_order(self._seed, epoch, num_samples)
+
+    def find_batch(
+        self, passes: int, batch: int
+    ) -> npt.NDArray[np.int64] | None:
+        """The samples of one batch.
+
+        Args:
+            passes: How many passes had begun before this one.
+            batch: Which batch; beyond the end of a pass it is one of the next.
+
+        Returns:
+            Indices, or `None` if that order is not remembered.
+        """
+        while passes in self._given:
+            order, size = self._given[passes]
+            num_batches = -(-len(order) // size)
+            if batch < num_batches:
+                return order[batch * size : (batch + 1) * size]
+            batch -= num_batches
+            passes += 1
+        return None
+
+
+class FedSamples:
+    """What a training on arrays was fed, batch by batch.
+
+    Args:
+        arrays: Inputs, targets and weights, nested in any way.
+        passes: Gave the order.
+        steps: `steps_per_epoch`: with it, passes go on across epochs.
+    """
+
+    def __init__(
+        self, arrays: Any, passes: OrderedPasses, steps: int | None
+    ) -> None:
+        self._arrays = arrays
+        self._passes = passes
+        self._steps = steps
+        self._rows: list[npt.NDArray[Any]] | None = None
+
+    def select(
+        self, epochs: int, first: int, last: int
+    ) -> list[npt.NDArray[np.int64]] | None:
+        """The samples of some batches, in their order.
+
+        Args:
+            epochs: How many epochs this training had begun before this one.
+            first: The first batch.
+            last: The last batch.
+
+        Returns:
+            Indices by batch, or `None` if they are not known.
+        """
+        chosen = []
+        for batch in range(first, last + 1):
+            if self._steps:
+                place = 0, epochs * self._steps + batch
+            else:
+                place = epochs, batch
+            indices = self._passes.find_batch(*place)
+            if indices is None:
+                return None
+            chosen.append(indices)
+        return chosen
+
+    def checksum(self, chosen: list[npt.NDArray[np.int64]]) -> str | None:
+        """Checksum of some samples.
+
+        Args:
+            chosen: As `select` gives them.
+
+        Returns:
+            A checksum, or `None` for data whose rows cannot be taken.
+        """
+        if self._rows is None:
+            self._rows = _find_rows(self._arrays)
+        if not self._rows:
+            return None
+        parts = [
+            checksum_array(rows[indices])
+            for indices in chosen
+            for rows in self._rows
+        ]
+        return combine_checksums(parts)
+
+
+def _find_rows(arrays: Any) -> list[npt.NDArray[Any]]:
+    """The arrays as NumPy sees them; none if one of them has no plain rows."""
+    result = []
+    for leaf in keras.tree.flatten(arrays):
+        if leaf is None:
+            continue
+        values = leaf.to_numpy() if hasattr(leaf, "iloc") else view_array(leaf)
+        if values.ndim == 0 or values.dtype.hasobject:
+            return []
+        result.append(values)
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOutline:
+    """What `fit` was given.
+
+    Args:
+        kind: `"arrays"`, `"tf.data.Dataset"`, `"PyDataset"`, `"DataLoader"`,
+            `"generator"` or `"unknown"`.
+        num_samples: How many samples; `None` where nobody knows.
+        num_batches: How many batches an epoch has, if the data say so.
+        arguments: Those arguments of `fit` that decide what is fed in which
+            order.
+        arrays: Inputs, targets and weights, or `None` if they are no arrays.
+    """
+
+    kind: str = "unknown"
+    num_samples: int | None = None
+    num_batches: int | None = None
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    arrays: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a run's header."""
+        leaves = () if self.arrays is None else keras.tree.flatten(self.arrays)
+        return {
+            "kind": self.kind,
+            "num_samples": self.num_samples,
+            "num_batches": self.num_batches,
+            **self.arguments,
+            "arrays": [
+                {
+                    "shape": [int(size) for size in leaf.shape],
+                    "dtype": _name_dtype(leaf),
+                }
+                for leaf in leaves
+                if hasattr(leaf, "shape")
+            ],
+        }
+
+    @property
+    def num_bytes(self) -> int:
+        """How large the arrays are, about."""
+        leaves = () if self.arrays is None else keras.tree.flatten(self.arrays)
+        return sum(_count_bytes(leaf) for leaf in leaves)
+
+
+def outline_data(call: Mapping[str, Any]) -> DataOutline:
+    """Say what `fit` is given.
+
+    Args:
+        call: The arguments of `fit` by name.
+    """
+    x = call.get("x")
+    arrays = (x, call.get("y"), call.get("sample_weight"))
+    kind = _find_kind(arrays)
+    is_array = kind == "arrays"
+    arguments: dict[str, Any] = {
+        "batch_size": call.get("batch_size") or (32 if is_array else None),
+        "shuffle": call.get("shuffle", True) if is_array else None,
+        "steps_per_epoch": call.get("steps_per_epoch"),
+        "initial_epoch": call.get("initial_epoch") or 0,
+        "validation_split": call.get("validation_split") or 0.0,
+    }
+    weights = call.get("class_weight")
+    if weights:
+        arguments["class_weight"] = {
+            str(key): float(value) for key, value in sorted(weights.items())
+        }
+    return DataOutline(
+        kind=kind,
+        num_samples=_count_rows(arrays) if is_array else None,
+        num_batches=None if is_array else _count_batches(x),
+        arguments=arguments,
+        arrays=arrays if is_array else None,
+    )
+
+
+def _find_kind(arrays: tuple[Any, Any, Any]) -> str:
+    x = arrays[0]
+    if x is not None and are_arrays(arrays):
+        return "arrays"
+    if is_tf_dataset(x):
+        return "tf.data.Dataset"
+    if isinstance(x, keras.utils.PyDataset):
+        return "PyDataset"
+    if is_torch_loader(x):
+        return "DataLoader"
+    return "generator" if isinstance(x, types.GeneratorType) else "unknown"
+
+
+def _count_rows(arrays: Any) -> int | None:
+    for leaf in keras.tree.flatten(arrays):
+        if hasattr(leaf, "shape") and len(leaf.shape):
+            return int(leaf.shape[0])
+    return None
+
+
+def _count_batches(x: Any) -> int | None:
+    try:
+        return len(x)
+    except (TypeError, ValueError, NotImplementedError, OverflowError):
+        return None
+
+
+def _count_bytes(leaf: Any) -> int:
+    size = getattr(leaf, "nbytes", None)
+    if isinstance(size, (int, np.integer)):
+        return int(size)
+    # Tables and sparse tensors; eight bytes for each number of them.
+    return 8 * int(np.prod([int(n or 0) for n in getattr(leaf, "shape", ())]))
+
+
+def _name_dtype(leaf: Any) -> str | None:
+    dtype = getattr(leaf, "dtype", None)
+    return None if dtype is None else str(getattr(dtype, "name", dtype))
+
+
+def _put_back(head: Any, rest: Any) -> Iterator[Any]:
+    yield head
+    yield from rest
+
+
+def _head(arrays: Any, batch_size: int) -> Any:
+    def rows(leaf: Any) -> Any:
+        if leaf is None:
+            return None
+        if hasattr(leaf, "iloc"):
+            part = leaf.iloc[:batch_size].to_numpy()
+            return part if part.ndim > 1 else part[:, None]
+        return leaf[:batch_size]
+
+    return keras.tree.map_structure(rows, arrays)
+
+
+def describe_order(x: Any) -> list[str]:
+    """What of the data's own order a `reset()` cannot take back."""
+    if isinstance(x, types.GeneratorType):
+        return [
+            "data: a Python generator is consumed; reset() does not rewind "
+            "it. Make the generator anew for each trial."
+        ]
+    if isinstance(x, keras.utils.PyDataset) and x.workers > 1:
+        return [
+            "data: a PyDataset with more than one worker races for random "
+            "numbers drawn in __getitem__. Use workers=1, or draw from a "
+            "generator keyed by the index."
+        ]
+    return []
+
+
+class DataPositions:
+    """Random state that data objects keep, rewound with the trial."""
+
+    def __init__(self) -> None:
+        self._states: weakref.WeakKeyDictionary[Any, AttributeState] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._graphs: weakref.WeakKeyDictionary[Any, bytes | None] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._restarted: weakref.WeakKeyDictionary[Any, Any] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def restart(
+        self, dataset: Any, seed: int, *, at_start: bool
+    ) -> tuple[Any, list[str]]:
+        """A `tf.data` pipeline that stands where the trial stands.
+
+        Args:
+            dataset: The pipeline as the user made it.
+            seed: The trial's; used where the pipeline has no seed.
+            at_start: Whether a trial begins.
+
+        Returns:
+            The pipeline to feed, and what cannot be rewound, in words.
+        """
+        if dataset not in self._graphs:
+            try:
+                graph = serialize_pipeline(dataset)
+            except Exception as error:  # noqa: BLE001 - of many kinds
+                _log.debug("a pipeline cannot be rewound: %s", error)
+                graph = None
+            self._graphs[dataset] = graph
+        graph = self._graphs[dataset]
+        if graph is None:
+            return dataset, [
+                "data: this tf.data pipeline cannot be written as a graph; "
+                "reset() does not rewind it. Make the pipeline anew for each "
+                "trial."
+            ]
+        if at_start or dataset not in self._restarted:
+            self._restarted[dataset] = restart_pipeline(
+                dataset, graph, random_streams.derive_seed(seed, "pipeline")
+            )
+        return self._restarted[dataset], []
+
+    def enter(self, x: Any, *, at_start: bool) -> None:
+        """Capture a data object when first seen; rewind it after a reset."""
+        if not isinstance(x, keras.utils.PyDataset) and not (
+            is_torch_loader(x)
+        ):
+            return
+        known = self._states.get(x)
+        if known is None:
+            self._states[x] = _generators_of(x)
+        elif at_start:
+            known.restore()
+
+    def first_batch(
+        self, x: Any, y: Any, sample_weight: Any, batch_size: int | None
+    ) -> tuple[Any, Any]:
+        """Look at one batch, for its shapes.
+
+        Returns:
+            The batch, or `None` where there is none to look at, and the data
+            to feed instead of `x` (a generator that was looked into).
+        """
+        if are_arrays((x, y, sample_weight)):
+            return _head((x, y, sample_weight), batch_size or _USUAL_BATCH), x
+        if is_tf_dataset(x):
+            return x.element_spec, x
+        if isinstance(x, types.GeneratorType):
+            head = next(x, None)
+            return (None, x) if head is None else (head, _put_back(head, x))
+        before = _generators_of(x)
+        try:
+            if isinstance(x, keras.utils.PyDataset):
+                return x[0], x
+            if is_torch_loader(x):
+                return next(iter(x), None), x
+        finally:
+            before.restore()
+        return None, x
+
+
+def _generators_of(x: Any) -> AttributeState:
+    owners = [x, getattr(x, "sampler", None)]
+    return AttributeState([owner for owner in owners if owner is not None])

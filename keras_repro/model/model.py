@@ -1,0 +1,584 @@
+"""`ReproducibleModel`: a Keras model that can go back to its start."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import keras
+
+from keras_repro.backends import random_streams
+from keras_repro.backends.active import get_backend
+from keras_repro.backends.keras_internals import (
+    UNTRACKED,
+    functional_class,
+    functional_from_config,
+)
+from keras_repro.model import around_fit, redraw
+from keras_repro.model.initial_state import InitialState, check_path
+from keras_repro.model.transfer import pack
+from keras_repro.model.trial import (
+    ALL,
+    Trial,
+    adopt,
+    begin_trial,
+    build_optimizer,
+    capture_if_built,
+    check_vary,
+    move_to_seed,
+    note_compile,
+    require_built,
+    take_up_setup,
+    warn_of_lost_setup,
+    write_state,
+)
+
+_Functional = functional_class()
+_ASSET = "initial_state.h5"
+
+
+class ReproducibleModel(keras.Model):
+    """A Keras model that can go back to its start, bit for bit.
+
+    Give it a list of layers (or nothing, and then `add`) and it is a
+    `keras.Sequential`; give it `(inputs, outputs)` and it is a Functional
+    model; or subclass it as you would `keras.Model`. It keeps its initial
+    state from the moment it is built. `reset()` puts that state back in
+    place, without recompiling or retracing, and the next `fit` is bitwise
+    equal to the first one.
+
+    Args:
+        *args: A list of layers, or inputs and outputs.
+        seed: Names the trial: its initial weights, random streams and data
+            order are a function of this number. `None` takes the global seed
+            if one was set, else one that is drawn and recorded.
+        **kwargs: As for the Keras class.
+
+    Raises:
+        TypeError: If `seed` is not an integer.
+        ValueError: If `seed` is not between 0 and `2**32 - 1`.
+
+    Scope:
+        Equal means bitwise equal, on one machine with one set of library
+        versions and thread counts. See docs/guarantees.md for what cannot be
+        held, and for GPUs.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> x, y = np.ones((8, 3), "float32"), np.ones((8, 1), "float32")
+        >>> model = ReproducibleModel(
+        ...     [keras.Input((3,)), keras.layers.Dense(1)], seed=1
+        ... )
+        >>> model.compile("sgd", "mse")
+        >>> first = model.fit(x, y, verbose=0).history["loss"]
+        >>> model.reset()
+        >>> first == model.fit(x, y, verbose=0).history["loss"]
+        True
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Choose the kind of model, and give it a trial."""
+        kind = _class_for(args, kwargs) if cls is ReproducibleModel else cls
+        instance = super().__new__(kind, *args, **kwargs)
+        trial = Trial()
+        seed = kwargs.get("seed")
+        if seed is not None and "seed" not in _init_parameters(kind):
+            trial.requested_seed = random_streams.check_seed(seed)
+        # Outside the tracking of Keras, which refuses lists of variables.
+        object.__setattr__(instance, "_repro", trial)
+        return instance
+
+    def __init__(
+        self, *args: Any, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        if seed is not None:
+            self._repro.requested_seed = random_streams.check_seed(seed)
+        if _has_tensors(args, kwargs) and not isinstance(self, _Functional):
+            # Keras would change the bases of the class itself, for every
+            # later instance of it. The instance gets a class of its own.
+            self.__class__ = _functional_class(type(self))
+            ReproducibleFunctional.__init__(self, *args, seed=seed, **kwargs)
+        else:
+            super().__init__(*args, **kwargs)
+
+    _repro: Trial
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in UNTRACKED:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the present trial, or `None` before the model is built.
+
+        With the model's configuration it names the trial: the record of a
+        run holds it, so that a run nobody seeded can be repeated.
+        """
+        if self._repro.seed is None:
+            capture_if_built(self)
+        if self._repro.seed is None:
+            return self._repro.requested_seed
+        return self._repro.seed
+
+    @property
+    def initial_state(self) -> InitialState | None:
+        """What `reset()` goes back to, or `None` before the model is built."""
+        capture_if_built(self)
+        return self._repro.state
+
+    def reset(self, seed: int | None = None, *, vary: str = "all") -> None:
+        """Go back to the start, in place, with nothing recompiled.
+
+        Puts back all weights, batch statistics, seed generators, recurrent
+        states, optimizer and metrics variables, `trainable` flags, and the
+        positions of the trial's random streams and data order.
+
+        Args:
+            seed: `None` goes back to the initial state as it was captured. A
+                seed draws the initial state of that seed afresh in place,
+                equal to what a fresh process gives for it; values that
+                somebody loaded or assigned before training stay.
+            vary: What the seed moves: `"all"`, or `"initial"` weights,
+                `"order"` of the data or `"random"` draws (dropout, noise)
+                alone. The rest is then that of seed 0, so that one sees how
+                much of the spread each brings.
+
+        Raises:
+            RuntimeError: If a `fit` of this model is running.
+            TypeError: If `seed` is not an integer.
+            ValueError: If the seed is out of range, if `vary` is none of
+                these or comes without a seed, if the model's variables
+                are no longer those that were captured, or if a layer cannot
+                be made from its configuration, so that no seed can draw it.
+
+        Scope:
+            The model and what it owns. Callbacks keep memory of their own
+            (`ModelCheckpoint`, `SwapEMAWeights`): make them anew.
+
+        Example:
+            >>> import keras
+            >>> model = ReproducibleModel(
+            ...     [keras.Input((2,)), keras.layers.Dense(1)], seed=1
+            ... )
+            >>> start = model.get_weights()[0]
+            >>> model.reset(seed=2)
+            >>> bool((start == model.get_weights()[0]).all())
+            False
+            >>> model.reset(seed=1)
+            >>> bool((start == model.get_weights()[0]).all())
+            True
+        """
+        trial = self._repro
+        vary = check_vary(vary)
+        if seed is not None:
+            seed = random_streams.check_seed(seed)
+        elif vary != ALL:
+            msg = (
+                "`vary` must come with a seed, which moves what it names. "
+                f"Received: `vary={vary!r}` without one. Pass `seed=` too."
+            )
+            raise ValueError(msg)
+        if trial.is_running:
+            msg = (
+                "`reset()` must be called between trainings. Received: a call "
+                "while `fit` runs. Stop the training first, for example with "
+                "`model.stop_training = True`."
+            )
+            raise RuntimeError(msg)
+        if not capture_if_built(self):
+            if vary != ALL:
+                require_built(self, "reset(vary=...)")
+            if seed is not None:
+                trial.requested_seed = seed
+            return
+        # A step that failed may have left metrics without values.
+        get_backend().clear_pending(self)
+        self.reset_metrics()
+        trial.captured.follow(self)
+        note_compile(self)
+        if seed is not None and (seed, vary) != (trial.seed, trial.vary):
+            move_to_seed(self, seed, vary)
+        elif seed is None and not trial.has_trained:
+            warn_of_lost_setup(self)
+        trial.captured.restore(self)
+        begin_trial(trial)
+
+    def capture_initial_state(self) -> None:
+        """Make what the model holds now its start.
+
+        Weights that are captured this way stay under every seed: a later
+        `reset(seed=s)` moves the random streams and the data order alone.
+
+        Raises:
+            RuntimeError: If a `fit` of this model is running.
+            ValueError: If the model is not built.
+        """
+        trial = self._repro
+        if trial.is_running:
+            msg = (
+                "`capture_initial_state()` must be called between trainings. "
+                "Received: a call while `fit` runs."
+            )
+            raise RuntimeError(msg)
+        require_built(self, "capture_initial_state()")
+        capture_if_built(self)
+        build_optimizer(self)
+        state = InitialState.capture(self)
+        for entry in state.entries:
+            entry.source = "given"
+        trial.state = state
+        begin_trial(trial)
+
+    def save_initial_state(self, path: str | os.PathLike[str]) -> None:
+        """Write the initial state to an HDF5 file.
+
+        Args:
+            path: The file; an older one is replaced only when all is written.
+
+        Raises:
+            TypeError: If `path` is not a path.
+            ValueError: If the model is not built.
+            OSError: If the file cannot be written.
+        """
+        target = check_path(path)
+        require_built(self, "save_initial_state()")
+        write_state(self, target)
+
+    def load_initial_state(self, path: str | os.PathLike[str]) -> None:
+        """Read an initial state from HDF5 and go back to it.
+
+        Args:
+            path: A file that `save_initial_state` wrote.
+
+        Raises:
+            TypeError: If `path` is not a path.
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is no initial state, is damaged, or comes
+                from another architecture. The model stays as it was.
+        """
+        source = check_path(path)
+        require_built(self, "load_initial_state()")
+        capture_if_built(self)
+        read, extra = InitialState.read(source)
+        adopt(self, read, extra, str(path))
+        trial = self._repro
+        trial.captured.restore(self)
+        trial.has_trained = True
+        begin_trial(trial)
+
+    @contextmanager
+    def trial(
+        self, seed: int | None = None, *, vary: str = "all"
+    ) -> Iterator[Self]:
+        """Reset, then let the block draw from the streams of this trial.
+
+        Args:
+            seed: As for `reset`.
+            vary: As for `reset`.
+
+        Example:
+            >>> import keras, numpy as np
+            >>> model = ReproducibleModel(
+            ...     [keras.Input((2,)), keras.layers.Dense(1)], seed=1
+            ... )
+            >>> with model.trial(seed=3):
+            ...     first = np.random.random()
+            >>> with model.trial(seed=3):
+            ...     first == np.random.random()
+            True
+        """
+        require_built(self, "trial()")
+        self.reset(seed, vary=vary)
+        streams = self._repro.own_streams
+        with streams.training():
+            self._repro.in_block = True
+            try:
+                yield self
+            finally:
+                self._repro.in_block = False
+
+    def clone(self) -> Self:
+        """A copy with the same values, initial state, seed and streams.
+
+        `keras.models.clone_model` gives a plain Keras model instead.
+
+        Layers and losses of your own need not be registered with Keras.
+
+        Raises:
+            PicklingError: If the model cannot be serialized by Keras.
+        """
+        copy: Self = pickle.loads(pack(self))
+        return copy
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, as `keras.Model.fit`, inside the streams of the trial."""
+        call = around_fit.bind(keras.Model.fit, self, args, kwargs)
+        if call is None or not self.compiled:
+            return super().fit(*args, **kwargs)
+        with around_fit.training(self, call):
+            return super().fit(**call)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Train on one batch, as `keras.Model.train_on_batch`."""
+        call = around_fit.bind(keras.Model.train_on_batch, self, args, kwargs)
+        if call is None or not self.compiled:
+            return super().train_on_batch(*args, **kwargs)
+        with around_fit.training_on_batch(self, call):
+            return super().train_on_batch(**call)
+
+    def make_train_function(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the training step; from here on the model has trained."""
+        self._repro.has_trained = True
+        return super().make_train_function(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate; nothing of it steers a training."""
+        with around_fit.evaluating(self, keras.Model.evaluate, args, kwargs):
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict; nothing of it steers a training."""
+        with around_fit.evaluating(self, keras.Model.predict, args, kwargs):
+            return super().predict(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate one batch; nothing of it steers a training."""
+        with around_fit.evaluating(
+            self, keras.Model.test_on_batch, args, kwargs
+        ):
+            return super().test_on_batch(*args, **kwargs)
+
+    def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict one batch; nothing of it steers a training."""
+        with around_fit.evaluating(
+            self, keras.Model.predict_on_batch, args, kwargs
+        ):
+            return super().predict_on_batch(*args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the model; a first call may build it, which is its start."""
+        outputs = super().__call__(*args, **kwargs)
+        if self._repro.state is None:
+            self._repro.notice_build(self)
+        return outputs
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """Load weights; before any training they become the start."""
+        capture_if_built(self)
+        result = super().load_weights(*args, **kwargs)
+        take_up_setup(self)
+        return result
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Set weights; before any training they become the start."""
+        capture_if_built(self)
+        super().set_weights(weights)
+        take_up_setup(self)
+
+    def save_assets(self, directory: str) -> None:
+        """Let a `.keras` file keep the initial state."""
+        if self.built and self._repro.state is not None:
+            write_state(self, Path(directory) / _ASSET)
+
+    def load_assets(self, directory: str) -> None:
+        """Take up the initial state from a `.keras` file."""
+        path = Path(directory) / _ASSET
+        if path.exists():
+            read, extra = InitialState.read(path)
+            self._repro.loaded = (read, extra, str(path.name))
+
+    def _note_foreign(self, layers: Any) -> None:
+        for layer in layers:
+            if getattr(layer, "built", False) and getattr(
+                layer, "weights", None
+            ):
+                parts = (
+                    redraw.drawing_units(layer)
+                    if isinstance(layer, keras.Model)
+                    else [layer]
+                )
+                self._repro.foreign.update(id(part) for part in parts)
+
+
+class ReproducibleSequential(ReproducibleModel, keras.Sequential):
+    """A `keras.Sequential` with `reset()`; made by `ReproducibleModel`."""
+
+    def __init__(
+        self,
+        layers: Any = None,
+        trainable: bool = True,
+        name: str | None = None,
+        *,
+        seed: int | None = None,
+    ) -> None:
+        layers = None if layers is None else list(layers)
+        self._note_foreign(layers or [])
+        super().__init__(
+            layers=layers,
+            trainable=trainable,
+            name=name or _default_name("sequential"),
+            seed=seed,
+        )
+        object.__setattr__(self, "_is_ready", True)
+        capture_if_built(self)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Build, as `keras.Sequential.build`, and capture the start."""
+        super().build(input_shape)
+        if self._is_ready:
+            self._repro.notice_build(self)
+
+    _is_ready = False
+
+    def add(self, layer: Any, rebuild: bool = True) -> None:
+        """Add a layer, as `keras.Sequential.add`."""
+        self._note_foreign([layer])
+        super().add(layer, rebuild=rebuild)
+
+
+class ReproducibleFunctional(ReproducibleModel, _Functional):  # type: ignore[misc, valid-type]
+    """A Functional model with `reset()`; made by `ReproducibleModel`."""
+
+    # Keras 3.12 writes the layers only of a class that takes any arguments,
+    # as its own then seems to; later ones of such a class too.
+    def __init__(
+        self, *args: Any, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        if seed is not None:
+            self._repro.requested_seed = random_streams.check_seed(seed)
+        self._init_functional(*args, **kwargs)
+        if seed is None:
+            self._note_foreign(self.layers)
+        capture_if_built(self)
+
+    def _init_functional(
+        self,
+        inputs: Any,
+        outputs: Any,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        name = name or self._usual_name()
+        _Functional.__init__(self, inputs, outputs, name=name, **kwargs)
+
+    def _usual_name(self) -> str | None:
+        own = type(self) is ReproducibleFunctional
+        return _default_name("functional") if own else None
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> Any:
+        """Make the model that `get_config` describes."""
+        return functional_from_config(cls, config, custom_objects)
+
+
+for _class in (ReproducibleSequential, ReproducibleFunctional):
+    keras.saving.register_keras_serializable("keras_repro")(_class)
+
+
+def make_reproducible(model: Any, *, seed: int | None = None) -> Any:
+    """Give an existing Keras model `reset()` and the rest, in place.
+
+    What the model holds now is its start. Its class becomes a reproducible
+    one; its identity, layers and compiled functions stay.
+
+    Args:
+        model: A Keras model, for example from `keras.applications` or
+            `keras.saving.load_model`.
+        seed: Names the trial; the weights stay as they are.
+
+    Returns:
+        The same object.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+
+    Example:
+        >>> import keras
+        >>> plain = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model = make_reproducible(plain)
+        >>> model is plain, isinstance(model, ReproducibleModel)
+        (True, True)
+    """
+    if not isinstance(model, keras.Model):
+        msg = (
+            "`model` must be a Keras model. Received: "
+            f"{model!r} (of type {type(model).__name__})."
+        )
+        raise TypeError(msg)
+    if isinstance(model, ReproducibleModel):
+        return model
+    trial = Trial()
+    trial.redraw_when_built = not model.built
+    if seed is not None:
+        trial.requested_seed = random_streams.check_seed(seed)
+    model.__class__ = _reproducible_class(type(model))
+    object.__setattr__(model, "_repro", trial)
+    model._note_foreign(model.layers)
+    capture_if_built(model)
+    return model
+
+
+_made: dict[type, type] = {}
+
+
+def _reproducible_class(cls: type) -> type:
+    if cls is keras.Sequential:
+        return ReproducibleSequential
+    if cls is _Functional:
+        return ReproducibleFunctional
+    if cls not in _made:
+        made = type(
+            cls.__name__,
+            (ReproducibleModel, cls),
+            {"__module__": cls.__module__, "__doc__": cls.__doc__},
+        )
+        name = f"{cls.__module__}.{cls.__qualname__}"
+        keras.saving.register_keras_serializable("keras_repro", name)(made)
+        _made[cls] = made
+    return _made[cls]
+
+
+def _class_for(args: tuple[Any, ...], kwargs: dict[str, Any]) -> type:
+    """Decide by what the arguments are, not by how many there are."""
+    if _has_tensors(args, kwargs):
+        return ReproducibleFunctional
+    return ReproducibleSequential
+
+
+def _has_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if "outputs" in kwargs or "inputs" in kwargs:
+        return True
+    leaves = keras.tree.flatten(args[0]) if args else []
+    return bool(leaves) and all(
+        isinstance(leaf, keras.KerasTensor) for leaf in leaves
+    )
+
+
+def _functional_class(cls: type) -> type:
+    return type(
+        cls.__name__,
+        (cls, ReproducibleFunctional),
+        {"__module__": cls.__module__, "__doc__": cls.__doc__},
+    )
+
+
+def _init_parameters(cls: type) -> set[str]:
+    """Whether a subclass has a `seed` argument of its own meaning."""
+    if cls.__module__ == __name__:
+        return set()
+    return set(inspect.signature(cls.__init__).parameters)  # type: ignore[misc]
+
+
+def _default_name(prefix: str) -> str:
+    """The name that the Keras class would have taken: they share a counter."""
+    number = keras.backend.get_uid(prefix)
+    return prefix if number == 1 else f"{prefix}_{number - 1}"

@@ -1,0 +1,395 @@
+"""The trial of a model: its start, its seed and its streams.
+
+What the model class offers is done here, by functions of a model, so that
+the class itself stays a list of promises.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_repro.backends import random_streams
+from keras_repro.backends.active import get_backend
+from keras_repro.backends.keras_internals import (
+    compiled_flags,
+    flatten_layers,
+    get_global_seed,
+    is_eager,
+)
+from keras_repro.backends.variables import iterate_variables, read_variable
+from keras_repro.model import data_order
+from keras_repro.model.initial_state import InitialState, same_bits
+from keras_repro.model.redraw import Draw, classify, draw_start
+
+# What a seed moves; the rest of the trial is then that of `FIXED_SEED`.
+ALL, INITIAL, ORDER, RANDOM = "all", "initial", "order", "random"
+VARY = (ALL, INITIAL, ORDER, RANDOM)
+FIXED_SEED = 0
+
+
+class Trial:
+    """What a reproducible model knows about its trial.
+
+    Kept as one plain object outside Keras' attribute tracking; the callback
+    reads the seed and the checksums from it.
+    """
+
+    def __init__(self) -> None:
+        self.requested_seed: int | None = None
+        self.program_seed = random_streams.seed_from_program()
+        self.redraw_when_built = True
+        self.state: InitialState | None = None
+        self.as_built: InitialState | None = None
+        self.as_built_seed: int | None = None
+        self.foreign: set[int] = set()
+        self.streams: random_streams.Streams | None = None
+        self.loaded: tuple[InitialState, dict[str, Any], str] | None = None
+        self.has_trained = False
+        self.at_start = True
+        self.is_running = False
+        self.in_block = False
+        self.is_evaluating = False
+        self.is_rehearsed = False
+        self.observer: Any = None
+        # What kinds of steps ran since the reset, and on which batches first.
+        self.fed_kinds: set[str] = set()
+        self.batches: dict[str, Any] = {}
+        self.warned_about_setup = False
+        self.epochs_trained = 0
+        self.positions = data_order.DataPositions()
+        self.data_notes: list[str] = []
+        self.data = data_order.DataOutline()
+        self.fed: data_order.FedSamples | None = None
+        self.compile_config: Any = None
+        self.seed: int | None = None
+        self.vary = ALL
+
+    def notice_build(self, model: Any) -> None:
+        """Capture the start of a model that a person has just built."""
+        busy = self.is_running or self.is_evaluating
+        if not busy and is_eager():
+            capture_if_built(model)
+
+    @property
+    def captured(self) -> InitialState:
+        """The initial state, where there must be one."""
+        if self.state is None:
+            msg = "the model is not built"
+            raise RuntimeError(msg)
+        return self.state
+
+    @property
+    def settled_seed(self) -> int:
+        """The seed, where there must be one."""
+        if self.seed is None:
+            msg = "the trial has not begun"
+            raise RuntimeError(msg)
+        return self.seed
+
+    @property
+    def order_seed(self) -> int:
+        """What the order of the data is a function of."""
+        return self.seed_of(ORDER)
+
+    def seed_of(self, part: str) -> int:
+        """The seed that a part of the trial follows."""
+        moves = self.vary in (ALL, part)
+        return self.settled_seed if moves else FIXED_SEED
+
+    @property
+    def own_streams(self) -> random_streams.Streams:
+        """The streams, where there must be some."""
+        if self.streams is None:
+            msg = "the model is not built"
+            raise RuntimeError(msg)
+        return self.streams
+
+    def random_position(self) -> random_streams.RngState | None:
+        """Where the streams of the trial stand."""
+        return None if self.streams is None else self.streams.position
+
+
+def require_built(model: Any, what: str) -> None:
+    """Raise where there is no initial state to speak of."""
+    if not model.built:
+        msg = (
+            f"`{what}` needs a built model. Received: {model.name!r}, which "
+            "has no variables yet. Give it a `keras.Input`, call "
+            "`model.build(...)`, or call it on a batch first."
+        )
+        raise ValueError(msg)
+
+
+def is_complete(model: Any) -> bool:
+    """Whether every layer has its variables."""
+    # A model with a `train_step` of its own may never be called itself.
+    return bool(model.built or model.variables) and all(
+        layer.built for layer in flatten_layers(model)[1:]
+    )
+
+
+def capture_if_built(model: Any) -> bool:
+    """Capture the initial state as soon as there is one.
+
+    Returns:
+        Whether the model is built.
+    """
+    trial: Trial = model._repro
+    if not is_complete(model):
+        return False
+    if trial.loaded is not None:
+        read, extra, source = trial.loaded
+        trial.loaded = None
+        adopt(model, read, extra, source)
+        return True
+    if trial.state is not None and not _has_changed(model, trial):
+        return True
+    trial.state = InitialState.capture(model)
+    settle_seed(model)
+    return True
+
+
+def _has_changed(model: Any, trial: Trial) -> bool:
+    """Whether layers came or went before any training: still set-up."""
+    if trial.has_trained or trial.is_running:
+        return False
+    places = iterate_variables(model)
+    own = {id(p.variable) for p in places if p.role in {"weights", "random"}}
+    return own != trial.captured.ids_of_the_model()
+
+
+def settle_seed(model: Any) -> None:
+    """Name the start of a model that has just been built.
+
+    A given seed draws the start. Under a global seed the start stays what
+    plain Keras drew, and has the global seed's name if that is what the seed
+    draws. Without any seed the model takes one and draws from it, so that the
+    recorded seed repeats the run.
+    """
+    trial: Trial = model._repro
+    state = trial.captured
+    global_seed = get_global_seed()
+    if trial.requested_seed is not None:
+        seed, redraw = trial.requested_seed, trial.redraw_when_built
+    elif global_seed is not None:
+        seed, redraw = global_seed, False
+    else:
+        seed, redraw = trial.program_seed, trial.redraw_when_built
+    values = state.values_by_id()
+    draw = draw_start(model, seed)
+    state.set_sources(classify(model, values, draw, trial.foreign))
+    wanted = _wanted(state, draw, ("drawn",))
+    if redraw:
+        trial.state = state.replace(wanted)
+        trial.captured.restore(model)
+    elif trial.requested_seed is None and any(
+        not same_bits(value, values[key]) for key, value in wanted.items()
+    ):
+        seed = trial.program_seed
+        draw = draw_start(model, seed)
+        trial.as_built_seed = seed
+    name_trial(trial, seed, draw.streams)
+
+
+def _wanted(
+    state: InitialState, draw: Draw, sources: tuple[str, ...]
+) -> dict[int, Any]:
+    chosen = state.ids_a_seed_draws(sources)
+    return {key: v for key, v in draw.values.items() if key in chosen}
+
+
+def name_trial(
+    trial: Trial, seed: int, start: random_streams.RngState, vary: str = ALL
+) -> None:
+    """Give a trial its seed, and the streams that begin at `start`."""
+    trial.seed, trial.vary = seed, vary
+    trial.streams = random_streams.Streams(
+        start, random_streams.derive_seed(trial.seed_of(RANDOM), "evaluation")
+    )
+
+
+def check_vary(vary: object) -> str:
+    """Return what a seed shall move, or say what it may be."""
+    if vary in VARY:
+        return str(vary)
+    msg = (
+        f"`vary` must be one of {', '.join(map(repr, VARY))}. Received: "
+        f"{vary!r}. It names what the seed moves; the rest is that of seed "
+        f"{FIXED_SEED}."
+    )
+    raise ValueError(msg)
+
+
+def begin_trial(trial: Trial) -> None:
+    """Stand at the start of a trial."""
+    trial.at_start = True
+    trial.epochs_trained = 0
+    trial.fed_kinds.clear()
+    if trial.streams is not None:
+        trial.own_streams.rewind()
+
+
+def move_to_seed(model: Any, seed: int, vary: str = ALL) -> None:
+    """Make the start that a seed draws the initial state.
+
+    Args:
+        model: A built model.
+        seed: The seed.
+        vary: What the seed moves; the rest is that of `FIXED_SEED`.
+    """
+    trial: Trial = model._repro
+    state = trial.captured
+    draw = _draw(model, seed)
+    fixed = draw if vary == ALL else _draw(model, FIXED_SEED)
+    if (trial.seed, trial.vary) == (trial.as_built_seed, ALL):
+        trial.as_built = state
+    is_as_built = (seed, vary) == (trial.as_built_seed, ALL)
+    if is_as_built and trial.as_built is not None:
+        trial.state = trial.as_built
+        trial.captured.follow(model)
+    else:
+        weights = draw if vary in (ALL, INITIAL) else fixed
+        random = draw if vary in (ALL, RANDOM) else fixed
+        generators = state.ids_a_seed_draws(())
+        wanted = _wanted(state, weights, ("drawn", "likely"))
+        wanted |= {
+            key: value
+            for key, value in random.values.items()
+            if key in generators
+        }
+        trial.state = state.replace(wanted)
+    trial.seed, trial.vary = seed, vary
+    streams = draw if vary in (ALL, RANDOM) else fixed
+    trial.own_streams.start = streams.streams
+    trial.own_streams.evaluation_seed = random_streams.derive_seed(
+        trial.seed_of(RANDOM), "evaluation"
+    )
+
+
+def _draw(model: Any, seed: int) -> Draw:
+    draw = draw_start(model, seed)
+    if draw.failed:
+        reasons = {layer.name: reason for layer, reason in draw.failed}
+        msg = (
+            "`reset(seed=...)` must be able to make each layer from its "
+            f"configuration, to draw it anew. Received: {reasons}. Give the "
+            "layer a `get_config` that its constructor accepts."
+        )
+        raise ValueError(msg)
+    return draw
+
+
+def warn_of_lost_setup(model: Any) -> None:
+    """Say, once, what a reset before any training takes back."""
+    trial: Trial = model._repro
+    changed = trial.captured.changed_places()
+    if changed and not trial.warned_about_setup:
+        trial.warned_about_setup = True
+        warnings.warn(
+            "`reset()` on a model that has not trained undoes what was "
+            f"changed since it was built: {', '.join(changed)}. Call "
+            "`model.capture_initial_state()` first to keep it.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def take_up_setup(model: Any) -> None:
+    """Before any training, what was loaded or assigned is the start."""
+    trial: Trial = model._repro
+    if trial.has_trained or trial.is_running or not capture_if_built(model):
+        return
+    trial.state = InitialState.capture(model, earlier=trial.state)
+
+
+def note_compile(model: Any) -> None:
+    """The `trainable` flags that `compile` has read belong to the start."""
+    trial: Trial = model._repro
+    config, flags = compiled_flags(model)
+    if trial.compile_config is not None and config is not trial.compile_config:
+        trial.captured.set_flags(flags)
+    trial.compile_config = config
+
+
+def build_optimizer(model: Any) -> None:
+    """Have the slots of the optimizer made, which changes nothing else."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+
+
+def start_unbuilt(trial: Trial) -> None:
+    """A model that only its first batch can build still has streams."""
+    if trial.streams is None:
+        seed = trial.requested_seed
+        if seed is None:
+            seed = get_global_seed()
+        if seed is None:
+            seed = trial.program_seed
+        name_trial(trial, seed, random_streams.start_position(seed))
+
+
+def write_state(model: Any, path: Path) -> None:
+    """Write the initial state, and where the trial stands, to HDF5."""
+    trial: Trial = model._repro
+    capture_if_built(model)
+    state, streams = trial.captured, trial.own_streams
+    present = [
+        read_variable(place.variable).tolist()
+        for place in iterate_variables(model)
+        if place.role == "random"
+    ]
+    extra = {
+        "seed": trial.seed,
+        "vary": trial.vary,
+        "start": random_streams.rng_to_json(streams.start),
+        "position": random_streams.rng_to_json(streams.position),
+        "epochs_trained": trial.epochs_trained,
+        "at_start": trial.at_start,
+        "has_trained": trial.has_trained,
+        "random": present,
+    }
+    state.write(path, extra)
+
+
+def adopt(
+    model: Any, read: InitialState, extra: dict[str, Any], source: str
+) -> None:
+    """Take up a state that was read, with its seed and streams.
+
+    Raises:
+        ValueError: If the state does not fit the model, or is not whole. The
+            model and its trial stay as they were.
+    """
+    trial: Trial = model._repro
+    bound = read.bind(model, source)
+    places = [p for p in iterate_variables(model) if p.role == "random"]
+    try:
+        seed = random_streams.check_seed(extra["seed"])
+        vary = check_vary(extra.get("vary", ALL))
+        start = random_streams.rng_from_json(extra["start"])
+        position = random_streams.rng_from_json(extra["position"])
+        epochs, at_start = int(extra["epochs_trained"]), bool(extra["at_start"])
+        has_trained = bool(extra["has_trained"])
+        present = [
+            np.asarray(value, place.variable.dtype)
+            for place, value in zip(places, extra["random"], strict=True)
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = (
+            "An initial state must hold the seed and the streams of a trial. "
+            f"Received: {source}, which is damaged ({error!r}). Save the "
+            "state again."
+        )
+        raise ValueError(msg) from error
+    trial.state = bound
+    name_trial(trial, seed, start, vary)
+    trial.own_streams.position = position
+    trial.epochs_trained, trial.at_start = epochs, at_start
+    trial.has_trained = has_trained
+    for place, value in zip(places, present, strict=True):
+        get_backend().assign(place.variable, value)

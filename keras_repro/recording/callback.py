@@ -1,0 +1,683 @@
+"""`ChecksumCallback`: records a run and compares it as it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_repro.arrays.checksums import compute_checksum
+from keras_repro.backends.random_streams import RngState, capture_rng
+from keras_repro.environment.differences import compare_environments
+from keras_repro.model.data_order import DataOutline, outline_data
+from keras_repro.recording.header import make_header
+from keras_repro.recording.recorder import (
+    Beside,
+    Fed,
+    ModelReader,
+    Moment,
+    Recording,
+    RunLog,
+    warn_user,
+)
+from keras_repro.runs.file import RunWriter, find_first_finished
+from keras_repro.runs.mismatch import (
+    Mismatch,
+    compare_identities,
+    compare_records,
+    with_note,
+)
+from keras_repro.runs.run import (
+    DRIFTED,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    Run,
+    RunHeader,
+    RunRecord,
+)
+from keras_repro.runs.snapshots import snapshot_folder
+
+_ON_DRIFT = ("warn", "raise", "stop", "ignore")
+_ON_ERROR = ("warn", "raise")
+# Bytes: so small arrays are read in less time than a thread is worth.
+_SMALL_DATA = 1 << 26
+# How many batches, and how many seconds of them, are recorded together.
+_MAX_WAITING = 64
+_MAX_WAIT = 0.25
+_MAX_WAITING_BYTES = 1 << 24
+_UNKNOWN_DATA = (
+    "the data given to `fit` are not known here (a pipeline, a generator or a "
+    "plain keras.Model): if they were changed on purpose, give the runs a "
+    "`name`"
+)
+
+
+class DriftWarning(UserWarning):
+    """A run departs from an earlier one that it should equal.
+
+    Args:
+        message: What differs, in words.
+        mismatch: The first mismatch.
+    """
+
+    def __init__(self, message: str, mismatch: Mismatch) -> None:
+        super().__init__(message)
+        self.mismatch = mismatch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the mismatch when it travels between processes."""
+        return type(self), (str(self), self.mismatch)
+
+
+class DriftError(RuntimeError):
+    """A run departs from an earlier one, with `on_drift="raise"`.
+
+    Args:
+        message: What differs, in words.
+        mismatch: The first mismatch.
+    """
+
+    def __init__(self, message: str, mismatch: Mismatch) -> None:
+        super().__init__(message)
+        self.mismatch = mismatch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the mismatch when it travels between processes."""
+        return type(self), (str(self), self.mismatch)
+
+
+class ChecksumCallback(keras.callbacks.Callback):
+    """Records a checksum of every variable, and tells of drift at once.
+
+    Each `fit` is one run: its initial state, then a record per epoch (or
+    batch). As it goes, the run is compared with an earlier one that it should
+    equal: the first finished run of the same identity (seed, configurations,
+    data) in the file; with no file, that this process saw. So a change made
+    on purpose starts a new baseline and raises no alarm. A run that nobody
+    seeded has nothing to equal, unless a `name` or `reference` says so.
+
+    Args:
+        path: File to append the runs to, created if there is none. `None`
+            keeps them in memory.
+        every: `"epoch"`, `"batch"`, or a number of batches. The end of each
+            epoch is recorded in any case.
+        name: Says that all runs of this name must be equal. Then other data,
+            another seed or another configuration is drift as well.
+        reference: A `Run`, or the path of a file, to compare with instead. Of
+            a file, the first finished run of the same identity, or else the
+            first finished one.
+        on_drift: `"warn"` gives a `DriftWarning`, `"raise"` raises a
+            `DriftError`, `"stop"` stops the training after the batch that is
+            under way, `"ignore"` only records. Each run is told of once, at
+            its first mismatch.
+        snapshots: `"epoch"` also keeps the weights themselves, of the initial
+            state and of each epoch, in a folder beside the file, so that a
+            mismatch can be measured in units in the last place.
+        on_error: What happens where the file can no longer be written:
+            `"warn"` says so and the training goes on, `"raise"` raises.
+        checksum_data: Whether the arrays given to `fit` are read for their
+            checksum. Without it other data are not told apart.
+
+    Raises:
+        ValueError: If an argument has a value that is not listed here, or
+            the file is not a run's file.
+        TypeError: If an argument is of the wrong type.
+        OSError: If the file cannot be written.
+
+    Scope:
+        Sees what Keras tracks: variables, optimizers, metrics and, with a
+        `ReproducibleModel`, the random streams and the data given as arrays.
+        Works with any `keras.Model`. The code of custom layers and losses is
+        not part of a run's identity. Variables are read while the training
+        waits, by several threads if they are large; arrays of more than
+        64 MB are read, and snapshots are written, beside the training. Do not
+        change the arrays while `fit` runs.
+
+    Example:
+        >>> import numpy as np
+        >>> keras.utils.set_random_seed(1)
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> checks = ChecksumCallback()
+        >>> x, y = np.ones((4, 2)), np.ones((4, 1))
+        >>> _ = model.fit(x, y, verbose=0, callbacks=[checks])
+        >>> len(checks.run.records), checks.run.finished
+        (2, True)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        every: str | int = "epoch",
+        name: str | None = None,
+        reference: Run | str | os.PathLike[str] | None = None,
+        on_drift: str = "warn",
+        snapshots: str | None = None,
+        on_error: str = "warn",
+        checksum_data: bool = True,
+    ) -> None:
+        super().__init__()
+        self.every = _check_every(every)
+        self.on_drift = _check_choice("on_drift", on_drift, _ON_DRIFT)
+        self.on_error = _check_choice("on_error", on_error, _ON_ERROR)
+        self.name = _check_name(name)
+        self.snapshots = _check_snapshots(snapshots, path)
+        self.checksum_data = bool(checksum_data)
+        self._reference = _check_reference(reference)
+        # Made here for its checks alone; each run opens the file anew.
+        self.path = None if path is None else RunWriter(path).path
+        # Batches between two records; 0 records the epochs alone.
+        self._steps = _count_steps(self.every)
+        # Keras may then go on handing out batches without waiting for us.
+        self.async_safe = self.every == "epoch"
+        self._data: DataOutline | None = None
+        self._recording: Recording | None = None
+        self._baseline: _Baseline | None = None
+        self._waiting: list[Moment] = []
+        self._flushed = 0.0
+        self._trial: Any = None
+        self._epoch: int | None = None
+        self._num_epochs = self._num_steps = 0
+        self._last_batch = self._last_recorded = -1
+        # Where only epochs are recorded Keras calls from several threads, not
+        # always in order: appending is safe, and so is taking the largest.
+        self._seen: deque[int] = deque(maxlen=1024)
+
+    @property
+    def run(self) -> Run | None:
+        """The run being recorded, or the last one; `None` before any."""
+        self._flush()
+        return None if self._recording is None else self._recording.run()
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run being recorded, or of the last one."""
+        return None if self._recording is None else self._recording.run_id
+
+    @property
+    def mismatch(self) -> Mismatch | None:
+        """The first mismatch of the present or last run, if there was one."""
+        return None if self._baseline is None else self._baseline.mismatch
+
+    @property
+    def compared_with(self) -> Run | None:
+        """The run that the present or last one is compared with."""
+        return None if self._baseline is None else self._baseline.run
+
+    def note_data(self, call: Mapping[str, Any]) -> None:
+        """Tell what the next `fit` of a plain `keras.Model` is given.
+
+        A `ReproducibleModel` tells it by itself.
+
+        Args:
+            call: The arguments of `fit` by name, `x` among them.
+        """
+        self._data = outline_data(call)
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Start a run: its header and its initial state."""
+        del logs
+        self.close()
+        self._epoch = None
+        self._num_epochs = self._num_steps = 0
+        self._begin_batches()
+        model = self.model
+        # Kept, since asking `self.model` at each batch would sync JAX.
+        self._trial = getattr(model, "_repro", None)
+        outline = self._find_data()
+        self._data_checksum = Beside(
+            lambda: _checksum_data(outline),
+            is_brief=outline.num_bytes <= _SMALL_DATA,
+        )
+        self._recording = self._start_recording(model, outline)
+        self._baseline = _Baseline()
+        self._waiting.clear()
+        if self._data_checksum.is_done:
+            self._settle()
+        self._record(None, None, {})
+
+    def on_epoch_begin(
+        self, epoch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Note which epoch the batches belong to."""
+        del logs
+        self._epoch = epoch
+        self._num_epochs += 1
+        self._begin_batches()
+
+    def on_train_batch_end(
+        self, batch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record the batch, if it is the turn of one."""
+        # The last of several steps at once may lie behind the last batch.
+        batch = min(batch, (self.params.get("steps") or batch + 1) - 1)
+        self._seen.append(batch)
+        if not self._steps:
+            return
+        before = self._last_batch
+        self._last_batch = batch
+        if (batch + 1) // self._steps > (before + 1) // self._steps:
+            self._record(self._epoch, batch, logs or {})
+
+    def on_epoch_end(
+        self, epoch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record the epoch."""
+        self._flush()
+        self._settle()
+        self._num_steps += self._count_batches()
+        self._seen.clear()
+        self._record(epoch, None, logs or {})
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """End the run."""
+        del logs
+        stopped = self.mismatch is not None and self.on_drift == "stop"
+        self.close(DRIFTED if stopped else FINISHED)
+
+    def on_train_abort(self, exception: BaseException) -> None:
+        """End the run after an exception, of which Keras tells no callback.
+
+        A `ReproducibleModel` calls it; with another model the run is ended
+        when the next one begins, or by `close`.
+
+        Args:
+            exception: What ended the training.
+        """
+        status = INTERRUPTED
+        if isinstance(exception, (DriftError, DriftWarning)):
+            status = DRIFTED
+        elif isinstance(exception, Exception):
+            status = FAILED
+        self.close(status, type(exception).__name__)
+
+    def close(
+        self, status: str = INTERRUPTED, exception: str | None = None
+    ) -> None:
+        """End the run if one is open.
+
+        Args:
+            status: How it ended.
+            exception: Type of the exception that ended it.
+        """
+        recording = self._recording
+        if recording is None or recording.has_ended:
+            return
+        try:
+            self._flush()
+            if status in (FINISHED, DRIFTED):
+                self._settle()
+            recording.settle_data(self._data_checksum.result().checksum)
+        finally:
+            if not recording.has_ended:  # Drift found just now has ended it.
+                recording.end_with(status, exception)
+        if self.path is None:
+            self._keep(recording.run())
+
+    def _keep(self, run: Run) -> None:
+        """Keep a run that has ended and that no file holds."""
+        if run.finished:
+            _MEMORY.keep(run)
+
+    def _start_recording(self, model: Any, data: DataOutline) -> Recording:
+        reader = ModelReader(model, often=bool(self._steps))
+        run_id = uuid.uuid4().hex
+        header = make_header(
+            model,
+            reader.places,
+            every=self.every,
+            name=self.name,
+            data=data,
+            run_id=run_id,
+            snapshots=self._name_snapshots(run_id),
+        )
+        if self._data_checksum.is_done:
+            checksum, note = self._data_checksum.result()
+            identity = {**header.identity, "data": checksum}
+            notes = header.notes if note is None else (*header.notes, note)
+            header = replace(header, identity=identity, notes=notes)
+        return Recording(header, reader, RunLog(self.path, self.on_error))
+
+    def _name_snapshots(self, run_id: str) -> str | None:
+        """The folder of the snapshots, as the header names it."""
+        if self.snapshots is None or self.path is None:
+            return None
+        folder = snapshot_folder(self.path, run_id)
+        return folder.relative_to(self.path.parent).as_posix()
+
+    def _find_data(self) -> DataOutline:
+        """What `fit` was given, as somebody told us."""
+        told, self._data = self._data, None
+        outline = told if self._trial is None else self._trial.data
+        if outline is None:
+            outline = DataOutline()
+        return outline if self.checksum_data else replace(outline, arrays=None)
+
+    def _begin_batches(self) -> None:
+        self._last_batch = self._last_recorded = -1
+        self._seen.clear()
+
+    def _count_batches(self) -> int:
+        """How many batches this epoch has had so far."""
+        return max(self._seen, default=-1) + 1
+
+    def _settle(self) -> None:
+        """Find the run to compare with, once it is known what was fed."""
+        recording, baseline = self._recording, self._baseline
+        if recording is None or baseline is None or baseline.is_settled:
+            return
+        recording.settle_data(self._data_checksum.result().checksum)
+        header = recording.header
+        baseline.settle(self._find_reference(header))
+        if baseline.run is not None and self._must_be_identical:
+            self._tell(compare_identities(baseline.run.header, header))
+        for record in baseline.take_waiting():
+            self._tell(baseline.compare(record))
+
+    @property
+    def _must_be_identical(self) -> bool:
+        return self.name is not None or self._reference is not None
+
+    def _find_reference(self, header: RunHeader) -> Run | None:
+        if isinstance(self._reference, Run):
+            return self._reference
+        if self._reference is not None:
+            return _find_in_file(self._reference, header)
+        if self.name is None and header.seed is None:
+            return None
+        if self.path is None:
+            return _MEMORY.find(header)
+        try:
+            return find_first_finished(
+                self.path, lambda other: _is_same(other, header)
+            )
+        except OSError:  # It has gone, which the log tells.
+            return None
+
+    def _record(
+        self,
+        epoch: int | None,
+        batch: int | None,
+        logs: Mapping[str, Any],
+    ) -> None:
+        recording = self._recording
+        if recording is None or recording.has_ended:
+            return
+        moment = recording.look(
+            epoch=epoch,
+            batch=batch,
+            step=self._num_steps + self._count_batches(),
+            logs=logs,
+            streams=self._find_streams(),
+            fed=None if batch is None else self._find_fed(batch),
+        )
+        self._waiting.append(moment)
+        if batch is None or not self._may_wait():
+            self._flush()
+
+    def _may_wait(self) -> bool:
+        """Whether a batch may be recorded a little later, with others.
+
+        Many together take half the time. Who wants the training stopped at
+        once, or many seconds of it recorded if the process is killed, must
+        not wait.
+        """
+        if self.on_drift in ("raise", "stop") or self.on_error == "raise":
+            return False
+        num_waiting = len(self._waiting)
+        num_bytes = num_waiting * self._waiting[-1].look.num_bytes
+        return (
+            time.monotonic() - self._flushed < _MAX_WAIT
+            and num_waiting < _MAX_WAITING
+            and num_bytes < _MAX_WAITING_BYTES
+        )
+
+    def _flush(self) -> None:
+        """Record the moments that wait, compare them, and tell of drift."""
+        recording, baseline = self._recording, self._baseline
+        moments, self._waiting = self._waiting, []
+        self._flushed = time.monotonic()
+        if recording is None or baseline is None or not moments:
+            return
+        mismatches = []
+        for record in recording.add(moments):
+            if baseline.is_settled:
+                mismatches.append(baseline.compare(record))
+            else:
+                baseline.wait(record)
+        for mismatch in mismatches:
+            self._tell(mismatch)
+
+    def _find_streams(self) -> RngState | None:
+        """Where the random streams stand, the trial's or the program's."""
+        if self._trial is None:
+            return capture_rng() if self._steps else None
+        position: RngState | None = self._trial.random_position()
+        return position
+
+    def _find_fed(self, batch: int) -> Fed | None:
+        """What was fed since the record before."""
+        first = self._last_recorded + 1
+        self._last_recorded = batch
+        samples = getattr(self._trial, "fed", None)
+        if samples is None or not self.checksum_data:
+            return None
+        chosen = samples.select(self._num_epochs - 1, first, batch)
+        return None if chosen is None else Fed(samples, chosen)
+
+    def _tell(self, mismatch: Mismatch | None) -> None:
+        """Tell of a mismatch, as `on_drift` says."""
+        baseline, recording = self._baseline, self._recording
+        if mismatch is None or baseline is None or recording is None:
+            return
+        if baseline.mismatch is not None or baseline.run is None:
+            return
+        header, reference = recording.header, baseline.run
+        for note in _explain(header, reference.header):
+            mismatch = with_note(mismatch, note)
+        baseline.mismatch = mismatch
+        message = (
+            f"This run (seed {header.seed}) should equal run "
+            f"{reference.run_id[:8]} of {reference.header.started}, and does "
+            f"not.\n{mismatch}"
+        )
+        if self.on_drift == "raise":
+            self.close(DRIFTED)
+            raise DriftError(message, mismatch)
+        if self.on_drift == "stop":
+            self.model.stop_training = True
+        if self.on_drift != "ignore":
+            warn_user(DriftWarning(message, mismatch))
+
+
+class _Baseline:
+    """The earlier run that the present one should equal."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.is_settled = False
+        self.mismatch: Mismatch | None = None
+        self._moments: dict[tuple[int | None, int | None], RunRecord] = {}
+        self._waiting: list[RunRecord] = []
+        self._previous: str | None = None
+
+    def settle(self, run: Run | None) -> None:
+        """Take the run to compare with, or `None` if there is none."""
+        self.run, self.is_settled = run, True
+        records = () if run is None else run.records
+        self._moments = {(one.epoch, one.batch): one for one in records}
+
+    def wait(self, record: RunRecord) -> None:
+        """Keep a record until it is known what to compare it with."""
+        self._waiting.append(record)
+
+    def take_waiting(self) -> list[RunRecord]:
+        """The records kept so far, in order."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def compare(self, record: RunRecord) -> Mismatch | None:
+        """Compare a record with that of the same moment."""
+        reference = self._moments.get((record.epoch, record.batch))
+        if reference is None or self.mismatch is not None:
+            return None
+        found = compare_records(reference, record, previous=self._previous)
+        self._previous = record.moment
+        return found
+
+
+class _Memory:
+    """The first finished run of each name and identity in this process."""
+
+    def __init__(self, limit: int = 256) -> None:
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._limit = limit
+
+    def keep(self, run: Run) -> None:
+        for key in _memory_keys(run.header):
+            self._runs.setdefault(key, run)
+        while len(self._runs) > self._limit:
+            self._runs.popitem(last=False)
+
+    def find(self, header: RunHeader) -> Run | None:
+        return self._runs.get(_memory_keys(header)[-1])
+
+    def clear(self) -> None:
+        self._runs.clear()
+
+
+_MEMORY = _Memory()
+
+
+def _memory_keys(header: RunHeader) -> list[str]:
+    keys = ["identity " + json.dumps(dict(header.identity), sort_keys=True)]
+    return keys if header.name is None else [*keys, "name " + header.name]
+
+
+def _is_same(other: RunHeader, header: RunHeader) -> bool:
+    """Whether the two must be equal: by name if there is one."""
+    if header.name is not None:
+        return other.name == header.name
+    return dict(other.identity) == dict(header.identity)
+
+
+def _find_in_file(path: Path, header: RunHeader) -> Run | None:
+    def is_same(other: RunHeader) -> bool:
+        return dict(other.identity) == dict(header.identity)
+
+    found = find_first_finished(path, is_same)
+    return found or find_first_finished(path, lambda _: True)
+
+
+class _DataChecksum(NamedTuple):
+    """Checksum of the arrays, or why there is none."""
+
+    checksum: str | None = None
+    note: str | None = None
+
+
+def _checksum_data(data: DataOutline) -> _DataChecksum:
+    if data.arrays is None:
+        return _DataChecksum()
+    try:
+        return _DataChecksum(compute_checksum(data.arrays))
+    except (TypeError, ValueError) as error:  # Such as Python objects.
+        return _DataChecksum(note=f"The data have no checksum. {error}")
+
+
+def _explain(header: RunHeader, reference: RunHeader) -> Iterator[str]:
+    """What else differs between two runs, for the person who is told."""
+    for one in compare_environments(reference.environment, header.environment):
+        if one.weight:
+            yield (
+                f"environment: {one.key} is {one.b}, was {one.a} "
+                f"({one.sentence})"
+            )
+    if header.identity.get("data") is None:
+        yield _UNKNOWN_DATA
+    yield from (f"cannot be rewound: {note}" for note in header.notes)
+
+
+# --- arguments -----------------------------------------------------------
+
+
+def _check_every(every: object) -> str | int:
+    if every in ("epoch", "batch"):
+        return str(every)
+    if isinstance(every, int) and not isinstance(every, bool) and every > 0:
+        return every
+    raise ValueError(
+        '`every` must be "epoch", "batch" or a positive number of batches. '
+        f"Received: {every!r}. Leave it out to record each epoch."
+    )
+
+
+def _count_steps(every: str | int) -> int:
+    if isinstance(every, str):
+        return 1 if every == "batch" else 0
+    return every
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+    if value in choices:
+        return str(value)
+    raise ValueError(
+        f"`{name}` must be one of {', '.join(map(repr, choices))}. "
+        f"Received: {value!r}. Leave it out for {choices[0]!r}."
+    )
+
+
+def _check_snapshots(snapshots: object, path: object) -> str | None:
+    if snapshots not in (None, "epoch"):
+        raise ValueError(
+            '`snapshots` must be "epoch" or None. '
+            f"Received: {snapshots!r}. Leave it out to keep checksums alone."
+        )
+    if snapshots is not None and path is None:
+        raise ValueError(
+            "`snapshots` needs a `path`, since they lie beside the run's file. "
+            'Received: path=None. Pass, for example, "runs.jsonl".'
+        )
+    return None if snapshots is None else str(snapshots)
+
+
+def _check_name(name: object) -> str | None:
+    if name is None or isinstance(name, str):
+        return name
+    raise TypeError(
+        f"`name` must be a str or None. Received: {name!r} (of type "
+        f'{type(name).__name__}). Pass, for example, "alpha=0.4".'
+    )
+
+
+def _check_reference(reference: object) -> Run | Path | None:
+    if reference is None or isinstance(reference, Run):
+        return reference
+    if not isinstance(reference, (str, os.PathLike)):
+        raise TypeError(
+            "`reference` must be a Run or the path of a run's file. Received: "
+            f"{reference!r} (of type {type(reference).__name__}). Load a run "
+            "with `load_run(path)`."
+        )
+    path = Path(reference)
+    if not path.exists():
+        raise FileNotFoundError(
+            "`reference` must be a run's file that exists. Received: "
+            f"'{path}', where there is none. Record a run first."
+        )
+    if find_first_finished(path, lambda _: True) is None:
+        raise ValueError(
+            "`reference` must hold a finished run. Received: "
+            f"'{path}', which has none. Record a run to its end first."
+        )
+    return path

@@ -1,0 +1,27 @@
+"""Pictures of runs and comparisons, by Matplotlib (extra `plot`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from keras_repro.common.text import clean
+
+if TYPE_CHECKING:
+    pass
+
+
+def new_figure(width: float, height: float, layout: Any = None) -> Any:
+    """A figure, without pyplot: nothing global changes."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Plots need Matplotlib, which is not installed. Install it with "
+            "`pip install 'keras-repro[plot]'`."
+        ) from error
+    return Figure(figsize=(width, height), layout=layout)
+
+
+def make_safe(name: str, longest: int = 40) -> str:
+    """A name that Matplotlib does not read as a formula."""
+    return clean(name, longest).replace("$", r"\$")

@@ -1,0 +1,250 @@
+"""What two runs share, part by part; how far apart the rest is, exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keras_repro.arrays.norms import compare_arrays, is_close
+from keras_repro.common.json import find_layer
+from keras_repro.runs.mismatch import (
+    DIFFERENT,
+    EQUAL,
+    WITHIN,
+    Mismatch,
+    Tolerance,
+    VariableDifference,
+    pair_places,
+)
+from keras_repro.runs.run import ROLES, Run, RunRecord
+from keras_repro.runs.snapshots import find_snapshot, open_snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How one part of the model agrees at the end of one epoch.
+
+    Args:
+        epoch: The epoch, counted from 0; `None` for the initial state.
+        part: A layer (`layers.2`), or `random`, `optimizer`, `metrics`.
+        status: `"bitwise equal"`, `"within tolerance"` or `"different"`.
+        distance: The largest relative difference between the norms of its
+            variables; 0.0 if equal, `None` if no norms were recorded.
+    """
+
+    epoch: int | None
+    part: str
+    status: str
+    distance: float | None
+
+
+def list_agreements(
+    record: RunRecord, found: Mismatch | None
+) -> Iterator[Agreement]:
+    """How each part of a model agrees at one moment.
+
+    Args:
+        record: The record of the first run.
+        found: How the other differs from it, or `None`.
+
+    Yields:
+        One entry per part: the layers, then random state, optimizer, metrics.
+    """
+    parts: dict[str, list[VariableDifference]] = {
+        part: []
+        for role in ROLES
+        for place in record.variables.get(role, {})
+        for part in (find_part(role, place),)
+    }
+    roles = () if found is None else found.roles
+    for difference in () if found is None else found.differences:
+        part = find_part(difference.role, difference.place)
+        parts.setdefault(part, []).append(difference)
+    for part, differing in parts.items():
+        status = EQUAL
+        if differing:
+            far = any(one.status == DIFFERENT for one in differing)
+            status = DIFFERENT if far else WITHIN
+        elif part in roles:  # Random streams, metrics: no variable differs.
+            status = DIFFERENT
+        yield Agreement(
+            epoch=record.epoch,
+            part=part,
+            status=status,
+            distance=_measure_distance(differing),
+        )
+
+
+def find_part(role: str, place: str) -> str:
+    """The part of a model that a variable belongs to, for tables.
+
+    Example:
+        >>> find_part("weights", "layers.2.kernel")
+        'layers.2'
+        >>> find_part("optimizer", "optimizer.iterations")
+        'optimizer'
+    """
+    return role if role != "weights" else find_layer(place)
+
+
+def _measure_distance(differing: list[VariableDifference]) -> float | None:
+    if not differing:
+        return 0.0
+    distances = [
+        distance
+        for one in differing
+        if (distance := _distance(one)) is not None
+    ]
+    return max(distances, default=None)
+
+
+def _distance(one: VariableDifference) -> float | None:
+    """The relative difference of the norms; infinite if only one is finite."""
+    if one.a is None or one.b is None:
+        return None
+    result = 0.0
+    for x, y in ((one.a.l2, one.b.l2), (one.a.largest, one.b.largest)):
+        if x != y and not (math.isnan(x) and math.isnan(y)):
+            ratio = abs(x - y) / max(abs(x), abs(y))
+            result = max(result, ratio if math.isfinite(ratio) else math.inf)
+    return result
+
+
+def measure_exactly(
+    mismatch: Mismatch,
+    a: tuple[Run, RunRecord],
+    b: tuple[Run, RunRecord],
+    tolerance: Tolerance,
+) -> Mismatch:
+    """Measure the variables of a mismatch in snapshots.
+
+    Args:
+        mismatch: The mismatch.
+        a: The first run, and its record with a snapshot, at the mismatch or
+            after it.
+        b: The same of the second.
+        tolerance: Within which a variable is marked as such.
+
+    Returns:
+        A new mismatch, which says so if a snapshot is not there any more.
+
+    Raises:
+        ValueError: If a snapshot is damaged.
+    """
+    one_path, other_path = find_snapshot(*a), find_snapshot(*b)
+    if one_path is None or other_path is None:
+        gone = "a snapshot is not there any more: sizes are by the norms"
+        return replace(mismatch, details=(*mismatch.details, gone))
+    with open_snapshot(one_path) as first, open_snapshot(other_path) as second:
+        known = set(first.keys()) & set(second.keys())
+        differences = tuple(
+            _measured_difference(one, first, second, tolerance)
+            if (one.role, one.place) in known
+            else one
+            for one in mismatch.differences
+        )
+    record = a[1]
+    details = mismatch.details
+    if (record.epoch, record.batch) != (mismatch.epoch, mismatch.batch):
+        details = (*details, f"exact sizes are those at {record.moment}")
+    return replace(mismatch, differences=differences, details=details)
+
+
+def _measured_difference(
+    one: VariableDifference, first: Any, second: Any, tolerance: Tolerance
+) -> VariableDifference:
+    a, b = first.read(one.role, one.place), second.read(one.role, one.place)
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return one
+    within = (
+        bool(tolerance)
+        and one.role != "random"
+        and a.dtype.kind not in "biu"
+        and is_close(a, b, rtol=tolerance.rtol, atol=tolerance.atol)
+    )
+    return replace(
+        one,
+        status=WITHIN if within else DIFFERENT,
+        exact=compare_arrays(a, b),
+    )
+
+
+# --- what is not alike and is no mismatch --------------------------------
+
+
+def note_differences(
+    a: Run, b: Run, pairs: list[tuple[RunRecord, RunRecord]]
+) -> Iterator[str]:
+    """Tell what is not alike in two runs and is no mismatch.
+
+    Args:
+        a: The first run.
+        b: The second run.
+        pairs: Their records of the same moments.
+
+    Yields:
+        A line each.
+    """
+    yield from _note_ends(a, b)
+    yield from _note_metrics(pairs)
+    yield from _note_names(a, b, pairs)
+    for name, run in (("a", a), ("b", b)):
+        if run.torn:
+            yield f"a half-written line of {name} was dropped"
+
+
+def _note_ends(a: Run, b: Run) -> Iterator[str]:
+    counts = [_count_epochs(run) for run in (a, b)]
+    if counts[0] != counts[1]:
+        longer = "ab"[counts[1] > counts[0]]
+        more, common = abs(counts[0] - counts[1]), min(counts)
+        yield (
+            f"{longer} went on for {more} more epoch{'s' * (more > 1)}: "
+            f"{common} are in both"
+        )
+    for name, run in (("a", a), ("b", b)):
+        if run.end is None:
+            yield f"{name} has no end: it runs still, or was killed"
+        elif not run.finished:
+            error = f" by {run.end.exception}" if run.end.exception else ""
+            yield f"{name} did not finish: {run.end.status}{error}"
+
+
+def _count_epochs(run: Run) -> int:
+    return max(
+        (one.epoch + 1 for one in run.epochs if one.epoch is not None),
+        default=0,
+    )
+
+
+def _note_metrics(pairs: list[tuple[RunRecord, RunRecord]]) -> Iterator[str]:
+    names = [
+        dict.fromkeys(name for pair in pairs for name in pair[side].metrics)
+        for side in (0, 1)
+    ]
+    for side, own in enumerate(names):
+        alone = [name for name in own if name not in names[1 - side]]
+        if alone:
+            yield (
+                f"only {'ab'[side]} has the metric{'s' * (len(alone) > 1)} "
+                f"{', '.join(alone)}"
+            )
+
+
+def _note_names(
+    a: Run, b: Run, pairs: list[tuple[RunRecord, RunRecord]]
+) -> Iterator[str]:
+    renamed = dict.fromkeys(
+        (place, other)
+        for one, two in pairs[-1:]
+        for role in ("weights", "random", "optimizer")
+        for _, place, other in pair_places(one.variables, two.variables, role)
+        if None not in (place, other) and place != other
+    )
+    for place, other in renamed:
+        yield f"renamed: {place} of a is {other} of b"
+    classes = [run.header.model.get("class") for run in (a, b)]
+    if classes[0] != classes[1]:
+        yield f"the class of the model is {classes[0]} in a, {classes[1]} in b"

@@ -1,0 +1,396 @@
+"""The file of runs: JSON Lines, appended to and never rewritten.
+
+A header, a record per epoch or batch, an end. docs/run-format.md describes
+every field; `run_lines.py` reads and writes one line.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from keras_repro.common.files import (
+    append_line,
+    check_writable,
+    locked,
+    open_to_append,
+    read_lines,
+)
+from keras_repro.runs.lines import (
+    Entry,
+    LineError,
+    NoEntryError,
+    VersionError,
+    decode_entry,
+    encode_entry,
+    find_owner,
+)
+from keras_repro.runs.run import Run, RunData, RunEnd, RunHeader, RunRecord
+
+_RECORD_START = b'{"type":"record","run_id":"'
+# So many bytes of the last line written show that the file is still ours.
+_MARK = 120
+_NEXT_STEP = "Pass the path of a file that a ChecksumCallback wrote."
+
+
+def load_run(
+    path: str | os.PathLike[str],
+    *,
+    run_id: str | None = None,
+    index: int | None = None,
+) -> Run:
+    """Load one run from a run's file.
+
+    Args:
+        path: The file.
+        run_id: Which run, by its id or the start of it.
+        index: Which run, by its position in the file; -1, the default, is
+            the last.
+
+    Returns:
+        The run; `torn` says if a half-written line was dropped.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a run's file, has another version, is
+            damaged, or does not have this run.
+
+    Scope:
+        Reads only; a file that another process appends to can be read. The
+        file is not trusted: whatever its bytes, it gives runs or one of these
+        errors, nothing in it is executed, and memory is bounded by a multiple
+        of its size.
+    """
+    if run_id is not None and index is not None:
+        raise ValueError(
+            "At most one of `run_id` and `index` may choose the run. "
+            f"Received: run_id={run_id!r}, index={index!r}. Leave one out."
+        )
+    runs = _read_runs(Path(path), lambda _: True)
+    if run_id is not None:
+        found = [run for run in runs if run.run_id.startswith(run_id)]
+    else:
+        position = -1 if index is None else index
+        found = runs[position:][:1] if position >= -len(runs) else []
+    if len(found) != 1:
+        known = ", ".join(run.run_id[:8] for run in runs) or "none"
+        raise ValueError(
+            "`run_id` or `index` must name one run of the file. Received: "
+            f"run_id={run_id!r}, index={index!r}, with {len(runs)} runs in "
+            f"'{path}': {known}. Choose one of these."
+        )
+    return found[0]
+
+
+def load_runs(path: str | os.PathLike[str]) -> list[Run]:
+    """Load all runs of a file, in the order in which they started.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The runs.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a run's file, has another version, or is
+            damaged.
+
+    Scope:
+        As of `load_run`.
+    """
+    return _read_runs(Path(path), lambda _: True)
+
+
+def decode_runs(lines: Iterable[str]) -> list[Run]:
+    """Read runs from lines that were never in a file.
+
+    Args:
+        lines: As `encode_entry` wrote them, whole and in order.
+    """
+    builders: dict[str, _Builder] = {}
+    for line in lines:
+        entry = decode_entry(line)
+        if entry is not None:
+            _add(builders, entry)
+    return [one.build() for one in builders.values()]
+
+
+def find_first_finished(
+    path: str | os.PathLike[str], matches: Callable[[RunHeader], bool]
+) -> Run | None:
+    """Find the first finished run with a header that matches.
+
+    Reads the records of that run alone, so that it is quick in a long file.
+
+    Args:
+        path: A run's file; none need exist.
+        matches: Says of a header whether it will do.
+
+    Returns:
+        The run, or `None`.
+
+    Raises:
+        ValueError: As `load_runs`.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    for run in _read_runs(path, lambda _: False):
+        if run.finished and matches(run.header):
+            return _read_one(path, run.run_id)
+    return None
+
+
+class RunWriter:
+    """Appends lines to a run's file, whole lines only.
+
+    Several runs, and several processes, may write to one file at a time. The
+    file is opened for each line, so a writer may be copied to another process
+    and used on both sides of a fork.
+
+    Args:
+        path: The file; created by a header if there is none.
+
+    Raises:
+        TypeError: If `path` is not a path.
+        ValueError: If the file exists and is not a run's file of a version
+            that is known.
+        OSError: If it cannot be written (`FileNotFoundError`,
+            `IsADirectoryError`, `PermissionError`).
+
+    Scope:
+        When `write` returns, the operating system has the whole line: a
+        killed process loses none. A machine that loses power may.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                "`path` must be a str or an os.PathLike. Received: "
+                f"{path!r} (of type {type(path).__name__}). Pass a file name "
+                'such as "runs.jsonl".'
+            )
+        self.path = Path(path)
+        self._last: tuple[int, bytes] | None = None
+        check_writable(self.path)
+        if self.path.exists():
+            _check_start(self.path)
+
+    def write(self, *entries: Entry) -> None:
+        """Append entries, all of them or none.
+
+        Args:
+            *entries: Headers, checksums of data, records or ends.
+
+        Raises:
+            OSError: If a line could not be written whole, or the file is not
+                the one any more that the line before went to. What was
+                written is taken back, where it can be.
+        """
+        data = "".join(f"{encode_entry(one)}\n" for one in entries).encode()
+        starts = any(isinstance(one, RunHeader) for one in entries)
+        descriptor = self._open(create=starts)
+        try:
+            with locked(descriptor) as held:
+                if not starts:
+                    self._check_same(descriptor)
+                start = append_line(descriptor, data, may_undo=held)
+                # Without a lock, others may have moved where it went.
+                self._last = (start, data[:_MARK]) if held else None
+        finally:
+            os.close(descriptor)
+
+    def _open(self, *, create: bool) -> int:
+        try:
+            return open_to_append(self.path, create=create)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                errno.ENOENT,
+                "The run's file, and its directory, must stay while a run is "
+                f"written. Received: '{self.path}', which is gone. This line "
+                "was not written: restore the file, or start a new run",
+                str(self.path),
+            ) from None
+
+    def _check_same(self, descriptor: int) -> None:
+        """Raise if the line before is not there: the file was replaced."""
+        if self._last is None:
+            return
+        offset, mark = self._last
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        if os.read(descriptor, len(mark)) != mark:
+            raise OSError(
+                getattr(errno, "ESTALE", errno.EIO),
+                "The run's file must only be appended to while a run is "
+                f"written. Received: '{self.path}' without the line written "
+                "last: another program replaced or cut the file. This line "
+                "was not written: start a new run",
+                str(self.path),
+            )
+
+
+# --- reading -------------------------------------------------------------
+
+
+@dataclass
+class _Builder:
+    """A run while its lines are read."""
+
+    header: RunHeader
+    records: list[RunRecord] = field(default_factory=list)
+    data: RunData | None = None
+    end: RunEnd | None = None
+
+    def build(self, *, torn: bool = False, path: Path | None = None) -> Run:
+        return Run(self.header, tuple(self.records), self.end, torn, path)
+
+    def add(self, entry: RunData | RunRecord | RunEnd) -> None:
+        if isinstance(entry, RunData):
+            self._add_data(entry)
+            return
+        if self.end is not None:
+            raise LineError(
+                "The end of a run must be its last line.",
+                f"another line of run {entry.run_id!r}",
+            )
+        if isinstance(entry, RunEnd):
+            self.end = entry
+            return
+        if self.records and entry.index <= self.records[-1].index:
+            raise LineError(
+                "Each record's `index` must be larger than the one before.",
+                f"{entry.index} after {self.records[-1].index}",
+            )
+        self.records.append(entry)
+
+    def _add_data(self, entry: RunData) -> None:
+        """The data's checksum belongs to the header; it only came later."""
+        known = self.header.identity.get("data")
+        if known not in (None, entry.checksum):
+            raise LineError(
+                "A run must have one checksum of its data.",
+                f"{entry.checksum!r} after {known!r}",
+            )
+        identity = {**self.header.identity, "data": entry.checksum}
+        self.header = replace(self.header, identity=identity)
+
+
+def _read_runs(path: Path, wants: Callable[[str], bool]) -> list[Run]:
+    """Read all headers and ends, and the records of the wanted runs.
+
+    Warns in the name of the caller of the function that calls this one.
+    """
+    builders: dict[str, _Builder] = {}
+    num_torn = 0
+    torn: set[str] = set()
+    started = False
+    for number, line in read_lines(path):
+        if started and not _is_wanted(line, wants):
+            continue
+        text = ""
+        try:
+            text = _decode(line)
+            entry = decode_entry(text)
+            if entry is None:
+                num_torn += 1
+                torn.add(find_owner(text) or "")
+                continue
+            started = _check_first(entry, text, started=started)
+            _add(builders, entry)
+        except LineError as error:
+            raise _explain(error, path, number, started=started) from None
+    if num_torn:
+        warnings.warn(
+            f"{num_torn} half-written line(s) in '{path}' dropped: "
+            "a training was killed while it wrote. The other lines are whole.",
+            stacklevel=3,
+        )
+    return [
+        one.build(torn=run_id in torn, path=path)
+        for run_id, one in builders.items()
+    ]
+
+
+def _read_one(path: Path, run_id: str) -> Run:
+    with warnings.catch_warnings():
+        # The caller has been told already.
+        warnings.simplefilter("ignore")
+        runs = _read_runs(path, lambda other: other == run_id)
+    return next(run for run in runs if run.run_id == run_id)
+
+
+def _is_wanted(line: bytes, wants: Callable[[str], bool]) -> bool:
+    """Whether a line must be parsed; said without parsing it."""
+    if not line.startswith(_RECORD_START):
+        return True
+    start = len(_RECORD_START)
+    run_id = line[start : line.find(b'"', start)]
+    return wants(run_id.decode("utf-8", "replace"))
+
+
+def _decode(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise NoEntryError(
+            "The file must be UTF-8.", ascii(line[:60].decode("latin-1"))
+        ) from None
+
+
+def _check_first(entry: Entry, text: str, *, started: bool) -> bool:
+    if not started and not isinstance(entry, RunHeader):
+        raise NoEntryError("A header must come first.", ascii(text[:60]))
+    return True
+
+
+def _add(builders: dict[str, _Builder], entry: Entry) -> None:
+    if isinstance(entry, RunHeader):
+        if entry.run_id in builders:
+            raise LineError(
+                "Each run must have one header.",
+                f"a second one of run {entry.run_id!r}",
+            )
+        builders[entry.run_id] = _Builder(entry)
+    elif entry.run_id in builders:
+        # The others lost their header: it was torn.
+        builders[entry.run_id].add(entry)
+
+
+def _explain(
+    error: LineError, path: Path, number: int, *, started: bool
+) -> ValueError:
+    """Say where the line stands and what to do about it."""
+    where = f"Received: '{path}' with {error.received} in line {number}."
+    if isinstance(error, VersionError):
+        return ValueError(
+            f"{error.must} {where} Read it with the version of keras_repro "
+            "that wrote it, or choose another file."
+        )
+    if isinstance(error, NoEntryError) and not started:
+        return ValueError(
+            "The file must be a run's file: one JSON object a line, a header "
+            f"first. {error.must} {where} The file was left as it is. "
+            f"{_NEXT_STEP}"
+        )
+    return ValueError(
+        f"{error.must} {where} The file was changed or damaged, and was left "
+        "as it is. Restore it, or remove that line in a copy."
+    )
+
+
+def _check_start(path: Path) -> None:
+    """Refuse a file that is not ours, or of another version."""
+    for number, line in read_lines(path):
+        try:
+            text = _decode(line)
+            entry = decode_entry(text)
+            if entry is not None:
+                _check_first(entry, text, started=False)
+                return
+        except LineError as error:
+            raise _explain(error, path, number, started=False) from None

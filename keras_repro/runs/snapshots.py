@@ -1,0 +1,332 @@
+"""The weights themselves, one HDF5 file per snapshot, beside a run's file.
+
+What is read is not trusted: a snapshot gives arrays with the checksums that
+stand beside them, or a `ValueError`. docs/run-format.md describes the format.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.arrays.checksums import checksum_array
+from keras_repro.arrays.hdf5 import (
+    DamagedError,
+    get_text,
+    make_image,
+    read_array,
+    set_text,
+    write_array,
+)
+from keras_repro.runs.run import Run, RunRecord
+
+FORMAT = "keras_repro.snapshot/1"
+
+_SUFFIX = ".snapshots"
+_NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,127}\.h5")
+_RUN_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
+
+
+def snapshot_folder(log_path: str | os.PathLike[str], run_id: str) -> Path:
+    """Say where the snapshots of a run lie.
+
+    Args:
+        log_path: The run's file.
+        run_id: The run.
+
+    Returns:
+        The folder; relative to the directory of the run's file it is what
+        the header's `snapshots` says.
+
+    Example:
+        >>> snapshot_folder("logs/runs.jsonl", "a1").as_posix()
+        'logs/runs.jsonl.snapshots/a1'
+    """
+    path = Path(log_path)
+    return path.parent / f"{path.name}{_SUFFIX}" / run_id
+
+
+# --- writing -------------------------------------------------------------
+
+
+def write_snapshot(
+    folder: str | os.PathLike[str],
+    name: str,
+    variables: Mapping[tuple[str, str], npt.NDArray[Any]],
+    checksums: Mapping[tuple[str, str], str],
+    *,
+    run_id: str,
+) -> None:
+    """Write variables into a file of their own.
+
+    Args:
+        folder: As `snapshot_folder` gives it; it is made, its directory's
+            directory must exist.
+        name: Name of the file, such as `"record-000003.h5"`.
+        variables: The arrays, by role and place.
+        checksums: Their checksums, by role and place.
+        run_id: The run they belong to.
+
+    Raises:
+        ValueError: If the name is none, or a checksum is missing.
+        TypeError: If an array does not hold numbers or booleans.
+        OSError: If it cannot be written whole; then no file of that name is
+            left, or the one that was there before.
+
+    Scope:
+        The file appears whole or not at all: it is written under another
+        name, flushed to the disk and renamed. A process that is killed leaves
+        at most a hidden file that ends in `.tmp`.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "`name` must be letters, digits, '_', '.' or '-' and end in '.h5'."
+            f" Received: {name!r}. Pass a name such as 'record-000003.h5'."
+        )
+    missing = [key for key in variables if key not in checksums]
+    if missing:
+        raise ValueError(
+            "`checksums` must have one of each variable. Received: none of "
+            f"{missing[0]!r}. Pass what `checksum_array` gives."
+        )
+    content = make_image(lambda file: _fill(file, variables, checksums, run_id))
+    folder = Path(folder)
+    folder.parent.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    temporary = folder / f".{name}.{secrets.token_hex(8)}.tmp"
+    try:
+        _write_file(temporary, content)
+        temporary.replace(folder / name)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _flush_folder(folder)
+
+
+def _fill(
+    file: Any,
+    variables: Mapping[tuple[str, str], npt.NDArray[Any]],
+    checksums: Mapping[tuple[str, str], str],
+    run_id: str,
+) -> None:
+    set_text(file, "format", FORMAT)
+    set_text(file, "run_id", run_id)
+    for index, (key, array) in enumerate(variables.items()):
+        name, values = f"{index:06d}", np.asarray(array)
+        dataset = write_array(file, name, values)
+        set_text(dataset, "role", key[0])
+        set_text(dataset, "place", key[1])
+        set_text(dataset, "checksum", checksums[key])
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    """Write bytes to a new file, down to the disk."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let the new name outlive a power cut; Windows opens no folders."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# --- finding -------------------------------------------------------------
+
+
+def find_snapshot(run: Run, record: RunRecord) -> Path | None:
+    """Find the snapshot of a record.
+
+    Args:
+        run: A run that was loaded from a file.
+        record: One of its records.
+
+    Returns:
+        The snapshot; `None` if there is none, or none any more.
+
+    Raises:
+        ValueError: If the run's file names anything but a file in the run's
+            folder beside it.
+    """
+    folder, name = run.header.snapshots, record.snapshot
+    if folder is None or name is None or run.path is None:
+        return None
+    parent, _, last = folder.partition("/")
+    named = (
+        len(parent) > len(_SUFFIX)
+        and parent.endswith(_SUFFIX)
+        and not set(parent) & set("\\\0" + (":" if os.name == "nt" else ""))
+        and last == run.run_id
+        and _RUN_ID.fullmatch(last)
+        and set(last) != {"."}
+        and _NAME.fullmatch(name)
+    )
+    if not named:
+        raise _not_beside(run.path, f"{folder!a} and {name!a}")
+    base = os.path.realpath(run.path.parent)
+    path = Path(base, parent, last, name)
+    if not os.path.lexists(path):
+        return None
+    # No link may lead elsewhere, and only a file can be read to its end.
+    if os.path.realpath(path) != str(path) or not path.is_file():
+        raise _not_beside(run.path, f"{str(path)!a}, a link or no file")
+    return path
+
+
+def _not_beside(path: Path, received: str) -> ValueError:
+    return ValueError(
+        "A snapshot must be a file in the folder of its run, beside the run's "
+        f"file. Received: '{path}' with {received}. The file was changed or "
+        "damaged: trust no other snapshot of it."
+    )
+
+
+# --- reading -------------------------------------------------------------
+
+
+class Snapshot:
+    """The variables in a snapshot, read one at a time.
+
+    Made by `open_snapshot`.
+
+    Args:
+        path: The file, for messages.
+        run_id: The run that wrote it.
+        datasets: Its datasets by role and place.
+    """
+
+    def __init__(
+        self, path: Path, run_id: str, datasets: dict[tuple[str, str], Any]
+    ) -> None:
+        self.path = path
+        self.run_id = run_id
+        self._datasets = datasets
+
+    def keys(self) -> list[tuple[str, str]]:
+        """List the role and place of each variable, in order."""
+        return list(self._datasets)
+
+    def read(self, role: str, place: str) -> npt.NDArray[Any]:
+        """Read one variable, with its values verified.
+
+        Args:
+            role: Such as `"weights"`.
+            place: Such as `"layers.2.kernel"`.
+
+        Returns:
+            The array, of the dtype and shape that it had.
+
+        Raises:
+            KeyError: If the snapshot does not hold it.
+            ValueError: If the values do not have the checksum beside them, or
+                what stands there could not have been written by us.
+        """
+        dataset = self._datasets[role, place]
+        with _told(self.path):
+            array = read_array(dataset, self.path.stat().st_size)
+            found = checksum_array(array)
+            stated = get_text(dataset, "checksum")
+            if found != stated:
+                msg = f"{place!a} has the checksum {found} and not {stated!a}"
+                raise DamagedError(msg)
+        return array
+
+
+@contextmanager
+def open_snapshot(path: str | os.PathLike[str]) -> Iterator[Snapshot]:
+    """Open a snapshot to read it.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The snapshot, open until the end of the block.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a snapshot, or is damaged.
+
+    Scope:
+        Links, external and virtual storage, foreign filters and dtypes, and
+        shapes out of proportion to the file are refused; nothing in the file
+        is executed or unpickled. The HDF5 library itself parses the file, and
+        is only as safe as its version.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"A snapshot must exist to be read. Received: '{path}', where "
+            "there is none. Keep the folder beside the run's file."
+        )
+    with _told(path):
+        if not path.is_file():
+            msg = "it is no regular file"
+            raise DamagedError(msg)
+        file = h5py.File(path, "r", locking=False)
+    try:
+        with _told(path):
+            snapshot = _read_index(file, path)
+        yield snapshot
+    finally:
+        with suppress(Exception):  # A damaged file may not close well.
+            file.close()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn whatever h5py raises over bad bytes into one `ValueError`."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        reason = str(error) if isinstance(error, DamagedError) else repr(error)
+        raise ValueError(
+            f"A snapshot must be whole and of the format {FORMAT!r}. Received: "
+            f"'{path}': {reason[:300]}. The file is damaged or something else: "
+            "restore it, or compare without it."
+        ) from None
+
+
+def _read_index(file: Any, path: Path) -> Snapshot:
+    found = get_text(file, "format")
+    if found != FORMAT:
+        msg = f"its format is {found!a}"
+        raise DamagedError(msg)
+    datasets: dict[tuple[str, str], Any] = {}
+    for name in file:
+        dataset = _get_dataset(file, name)
+        key = (get_text(dataset, "role"), get_text(dataset, "place"))
+        if key in datasets:
+            msg = f"{key[1]!a} stands in it twice"
+            raise DamagedError(msg)
+        datasets[key] = dataset
+    return Snapshot(path, get_text(file, "run_id"), datasets)
+
+
+def _get_dataset(file: Any, name: str) -> Any:
+    """A dataset in this very file; links to elsewhere are not followed."""
+    import h5py
+
+    kind = file.get(name, getlink=True)
+    if not isinstance(kind, h5py.HardLink) or (
+        file.get(name, getclass=True) is not h5py.Dataset
+    ):
+        msg = f"{name!a} is no dataset of its own"
+        raise DamagedError(msg)
+    return file[name]

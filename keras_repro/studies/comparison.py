@@ -1,0 +1,505 @@
+"""Studies against each other, seed by seed, and what can be said of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.common.json import to_plain
+from keras_repro.common.text import clean
+from keras_repro.studies.results import TrialResults, find_metric, find_places
+from keras_repro.studies.scores import (
+    PairedStatistics,
+    adjust_holm,
+    compare_paired,
+    count_needed_pairs,
+)
+from keras_repro.studies.text import (
+    write_comparison_text,
+    write_comparisons_text,
+)
+from keras_repro.studies.wording import say_seeds, say_trials_verdict
+
+__all__ = ["TrialComparison", "TrialComparisons", "compare_trials"]
+
+
+@overload
+def compare_trials(
+    a: TrialResults,
+    b: TrialResults,
+    *,
+    metric: str | None = None,
+    confidence_level: float = 0.95,
+    num_resamples: int | None = None,
+    seed: int = 0,
+) -> TrialComparison: ...
+
+
+@overload
+def compare_trials(
+    a: Mapping[str, TrialResults],
+    b: None = None,
+    *,
+    metric: str | None = None,
+    confidence_level: float = 0.95,
+    num_resamples: int | None = None,
+    seed: int = 0,
+) -> TrialComparisons: ...
+
+
+def compare_trials(
+    a: TrialResults | Mapping[str, TrialResults],
+    b: TrialResults | None = None,
+    *,
+    metric: str | None = None,
+    confidence_level: float = 0.95,
+    num_resamples: int | None = None,
+    seed: int = 0,
+) -> TrialComparison | TrialComparisons:
+    """Compare studies that used the same seeds, seed by seed.
+
+    Args:
+        a: A study; or several by name, of which each is compared with the
+            first.
+        b: The study to compare it with.
+        metric: The name of the score; `None` for the first of the first
+            study.
+        confidence_level: Share of such intervals that should cover the true
+            difference, strictly between 0 and 1.
+        num_resamples: How many resamples to draw for each interval.
+        seed: Seed of the resampling alone.
+
+    Returns:
+        What two studies say of their difference, `b` minus `a`; for several,
+        one such comparison each. These are a family: p values are adjusted
+        after Holm, and the intervals are wider to match.
+
+    Raises:
+        ValueError: If the studies have other seeds, varied something else or
+            lack the metric, or if fewer than two pairs have finite scores.
+        TypeError: If something is not a `TrialResults`.
+
+    Scope:
+        Speaks of seeds only: other data, or another choice of what the trials
+        share, may move the difference further.
+
+    Example:
+        >>> none = TrialResults(
+        ...     seeds=range(4), scores={"rmse": [19.2, 18.9, 19.4, 19.1]}
+        ... )
+        >>> some = TrialResults(
+        ...     seeds=range(4), scores={"rmse": [18.6, 18.4, 18.9, 18.5]}
+        ... )
+        >>> comparison = compare_trials(none, some)
+        >>> comparison.settled, round(comparison.statistics.difference, 3)
+        (True, -0.55)
+
+    References:
+        Holm, A simple sequentially rejective multiple test procedure,
+        Scandinavian Journal of Statistics 6(2), 1979, 65-70.
+    """
+    options = _Options(metric, confidence_level, num_resamples, seed)
+    if not isinstance(a, Mapping):
+        pair = _check_study(a, "a"), _check_study(b, "b")
+        return _compare(pair, _name_two(*pair), options)
+    studies = {
+        str(name): _check_study(one, repr(name)) for name, one in a.items()
+    }
+    if b is not None or len(studies) < 2:
+        raise ValueError(
+            "`compare_trials` must be given two studies, or a mapping of at "
+            f"least two names. Received: a mapping of {len(studies)}"
+            f"{'' if b is None else ' and `b`'}. Put all studies into the "
+            "mapping, the one to compare with first."
+        )
+    return _compare_family(studies, options)
+
+
+class _Options(NamedTuple):
+    metric: str | None
+    confidence_level: float
+    num_resamples: int | None
+    seed: int
+
+
+def _check_study(value: object, name: str) -> TrialResults:
+    if isinstance(value, TrialResults):
+        return value
+    raise TypeError(
+        f"`{clean(name)}` must be a `TrialResults`. Received: "
+        f"{type(value).__name__}. Give what `run_trials` returned."
+    )
+
+
+def _name_two(a: TrialResults, b: TrialResults) -> tuple[str, str]:
+    """Their own names, if these tell them apart."""
+    names = a.name or "a", b.name or "b"
+    return names if names[0] != names[1] else ("a", "b")
+
+
+def _compare_family(
+    studies: Mapping[str, TrialResults], options: _Options
+) -> TrialComparisons:
+    """Each against the first: the r-th smallest p value gets the r-th level."""
+    (baseline, first), *others = studies.items()
+    metric = find_metric(first, options.metric)
+    options = options._replace(metric=metric)
+    found = [
+        _compare((first, one), (baseline, name), options)
+        for name, one in others
+    ]
+    t_p = adjust_holm([one.t_p for one in found])
+    wilcoxon_p = adjust_holm([one.wilcoxon_p for one in found])
+    order = sorted(range(len(found)), key=lambda index: found[index].t_p)
+    waits_for: str | None = None
+    for rank, index in enumerate(order):
+        error = (1 - options.confidence_level) / (len(found) - rank)
+        one = _at_level(found[index], 1 - error, options)
+        found[index] = replace(
+            one,
+            t_p=float(t_p[index]),
+            wilcoxon_p=float(wilcoxon_p[index]),
+            waits_for=waits_for,
+            family_size=len(found),
+        )
+        if waits_for is None and not one.excludes_zero:
+            waits_for = one.name_b
+    return TrialComparisons(
+        comparisons=tuple(found),
+        baseline=baseline,
+        metric=metric,
+        confidence_level=options.confidence_level,
+    )
+
+
+def _at_level(
+    comparison: TrialComparison, level: float, options: _Options
+) -> TrialComparison:
+    """The same with the interval of another level."""
+    if math.isclose(level, comparison.confidence_level):
+        return comparison
+    return replace(
+        comparison,
+        confidence_level=level,
+        statistics=_compute(
+            comparison.scores_a,
+            comparison.scores_b,
+            options._replace(confidence_level=level),
+        ),
+    )
+
+
+def _compare(
+    studies: tuple[TrialResults, TrialResults],
+    names: tuple[str, str],
+    options: _Options,
+) -> TrialComparison:
+    a, b = studies
+    metric = find_metric(a, options.metric)
+    find_metric(b, metric)
+    _check_alike(studies, names)
+    scores_a = a.scores[metric]
+    scores_b = b.scores[metric][find_places(b, a.seeds)]
+    with np.errstate(invalid="ignore"):
+        num_pairs = int(np.isfinite(scores_a - scores_b).sum())
+    if num_pairs < 2:
+        raise ValueError(
+            "Two studies must have at least two pairs of finite scores to be "
+            f"compared. Received: {num_pairs} of {len(a.seeds)} pairs with a "
+            f"finite `{clean(metric)}` in both. Run more seeds."
+        )
+    found = _compute(scores_a, scores_b, options)
+    return TrialComparison(
+        name_a=names[0],
+        name_b=names[1],
+        metric=metric,
+        seeds=a.seeds,
+        scores_a=scores_a,
+        scores_b=scores_b,
+        statistics=found,
+        confidence_level=options.confidence_level,
+        t_p=found.t_p,
+        wilcoxon_p=found.wilcoxon_p,
+    )
+
+
+def _compute(
+    scores_a: Scores, scores_b: Scores, options: _Options
+) -> PairedStatistics:
+    with np.errstate(invalid="ignore"):
+        finite = np.isfinite(scores_b - scores_a)
+    return compare_paired(
+        scores_a[finite],
+        scores_b[finite],
+        confidence_level=options.confidence_level,
+        num_resamples=options.num_resamples,
+        seed=options.seed,
+    )
+
+
+def _check_alike(
+    studies: tuple[TrialResults, TrialResults], names: tuple[str, str]
+) -> None:
+    """Refuse studies whose trials are no pairs."""
+    a, b = studies
+    name_a, name_b = (clean(name, 40) for name in names)
+    if a.vary != b.vary:
+        raise ValueError(
+            "Two studies must vary the same to be compared. Received: "
+            f"`vary` {clean(repr(a.vary))} in {name_a} and "
+            f"{clean(repr(b.vary))} in {name_b}. Run one of them again with "
+            "the `vary` of the other."
+        )
+    only_a = sorted(set(a.seeds) - set(b.seeds))
+    only_b = sorted(set(b.seeds) - set(a.seeds))
+    if only_a or only_b:
+        raise ValueError(
+            "Two studies must have the same seeds to be paired. Received: "
+            f"only in {name_a}: {say_seeds(only_a)}; only in {name_b}: "
+            f"{say_seeds(only_b)}. Run the missing ones, or keep what both "
+            "have: `seeds = [s for s in a.seeds if s in b.seeds]`, then "
+            "`a.select(seeds)` and `b.select(seeds)`."
+        )
+
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrialComparison:
+    """Two studies, paired by seed; a difference is `b` minus `a`.
+
+    Args:
+        name_a: What the first study is called.
+        name_b: What the second study is called.
+        metric: The name of the score.
+        seeds: The seeds of both studies.
+        scores_a: The scores of the first, shape `(num_seeds,)`.
+        scores_b: Those of the second, by the same seeds.
+        statistics: What the pairs say in which both scores are finite.
+        confidence_level: That of the interval of the difference; in a family
+            it is higher than the level asked for.
+        t_p: The p value of the paired t test, adjusted in a family.
+        wilcoxon_p: That of the signed-rank test, adjusted in a family.
+        waits_for: The name of the condition that has to be settled before
+            this one may be, or `None`.
+        family_size: How many comparisons are judged together.
+    """
+
+    name_a: str
+    name_b: str
+    metric: str
+    seeds: tuple[int, ...]
+    scores_a: Scores
+    scores_b: Scores
+    statistics: PairedStatistics
+    confidence_level: float
+    t_p: float
+    wilcoxon_p: float
+    waits_for: str | None = None
+    family_size: int = 1
+
+    @property
+    def comparisons(self) -> tuple[TrialComparison, ...]:
+        """Itself alone, as if it were a family."""
+        return (self,)
+
+    @property
+    def differences(self) -> Scores:
+        """The differences of the pairs; NaN where one is not finite."""
+        with np.errstate(invalid="ignore"):
+            gaps = self.scores_b - self.scores_a
+        return np.where(np.isfinite(gaps), gaps, np.nan)
+
+    @property
+    def num_left_out(self) -> int:
+        """How many pairs have a score that is not finite."""
+        return len(self.seeds) - self.statistics.num_pairs
+
+    @property
+    def equal(self) -> bool:
+        """Whether all pairs that count have the same score."""
+        return not np.nan_to_num(self.differences).any()
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval of the difference lies on one side of 0."""
+        interval = self.statistics.interval
+        return bool(interval.low > 0 or interval.high < 0)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the interval, as it is shown, excludes 0.
+
+        In a family, those with smaller p values have to be settled as well.
+        """
+        return self.excludes_zero and self.waits_for is None
+
+    @property
+    def num_more_trials(self) -> int | None:
+        """How many more seeds would settle a difference of this size.
+
+        They would do so with a probability of 0.8. `None` if it is settled,
+        or if there is no difference to settle.
+        """
+        if self.settled:
+            return None
+        needed = self.count_trials()
+        return (
+            None
+            if needed is None
+            else max(needed - self.statistics.num_pairs, 1)
+        )
+
+    def count_trials(
+        self, difference: float | None = None, *, power: float = 0.8
+    ) -> int | None:
+        """How many seeds in all would settle a difference.
+
+        Args:
+            difference: A difference of the means, in the unit of the scores;
+                `None` for the one that was found.
+            power: The probability to settle it, strictly between 0 and 1.
+
+        Returns:
+            A number of pairs; `None` if more than 1,000,000 would be needed.
+
+        Raises:
+            ValueError: If `difference` is not finite or `power` out of range.
+
+        Scope:
+            Takes the spread of the differences from this study, so it is as
+            uncertain as that. The count is that of the paired t test.
+        """
+        if difference is None:
+            difference = self.statistics.difference
+        if not math.isfinite(difference):
+            raise ValueError(
+                f"`difference` must be finite. Received: {difference}. Give "
+                "the smallest difference that matters to you."
+            )
+        gaps = self.differences
+        spread = float(np.std(gaps[np.isfinite(gaps)], ddof=1))
+        effect = abs(difference) / spread if spread else math.inf
+        return count_needed_pairs(
+            effect if difference else 0.0,
+            power=power,
+            confidence_level=self.confidence_level,
+        )
+
+    @property
+    def verdict(self) -> str:
+        """What can be said, in one sentence."""
+        return say_trials_verdict(self)
+
+    def plot(self) -> Any:
+        """Draw both studies, and beside them the differences by seed.
+
+        Returns:
+            A `matplotlib.figure.Figure`, not shown and not saved.
+
+        Raises:
+            ImportError: If Matplotlib is not installed (extra `plot`).
+        """
+        from keras_repro.studies.plots import plot_comparisons
+
+        return plot_comparisons([self])
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain values that strict JSON can hold."""
+        return {
+            "name_a": self.name_a,
+            "name_b": self.name_b,
+            "metric": self.metric,
+            "verdict": self.verdict,
+            "settled": self.settled,
+            "equal": self.equal,
+            "confidence_level": self.confidence_level,
+            "statistics": to_plain(self.statistics),
+            "t_p": to_plain(self.t_p),
+            "wilcoxon_p": to_plain(self.wilcoxon_p),
+            "waits_for": self.waits_for,
+            "family_size": self.family_size,
+            "num_left_out": self.num_left_out,
+            "num_more_trials": self.num_more_trials,
+            "seeds": list(self.seeds),
+            "scores_a": to_plain(self.scores_a.tolist()),
+            "scores_b": to_plain(self.scores_b.tolist()),
+        }
+
+    def __str__(self) -> str:
+        """What a terminal shows: the verdict first."""
+        return write_comparison_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from keras_repro.studies.page import write_comparisons_fragment
+
+        return write_comparisons_fragment(self)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrialComparisons:
+    """Several studies, each against the first, as one family.
+
+    Args:
+        comparisons: One for each study after the first, in the order given.
+        baseline: The name of the first study.
+        metric: The name of the score.
+        confidence_level: The probability that nothing in the family is called
+            settled where there is no difference.
+    """
+
+    comparisons: tuple[TrialComparison, ...]
+    baseline: str
+    metric: str
+    confidence_level: float
+
+    def __getitem__(self, name: str) -> TrialComparison:
+        for one in self.comparisons:
+            if one.name_b == name:
+                return one
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[TrialComparison]:
+        return iter(self.comparisons)
+
+    def __len__(self) -> int:
+        return len(self.comparisons)
+
+    def plot(self) -> Any:
+        """Draw all studies, and beside them the differences to the first.
+
+        Returns:
+            A `matplotlib.figure.Figure`, not shown and not saved.
+
+        Raises:
+            ImportError: If Matplotlib is not installed (extra `plot`).
+        """
+        from keras_repro.studies.plots import plot_comparisons
+
+        return plot_comparisons(self.comparisons)
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparisons as plain values that strict JSON can hold."""
+        return {
+            "baseline": self.baseline,
+            "metric": self.metric,
+            "confidence_level": self.confidence_level,
+            "comparisons": [one.to_json() for one in self.comparisons],
+        }
+
+    def __str__(self) -> str:
+        """What a terminal shows: a table, then a verdict for each."""
+        return write_comparisons_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from keras_repro.studies.page import write_comparisons_fragment
+
+        return write_comparisons_fragment(self)

@@ -1,0 +1,267 @@
+"""What a study is, as plain values, and what of it has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras_repro.arrays.checksums import PREFIX
+from keras_repro.common.text import clean
+
+_MOST_CHANGES = 12
+
+
+def compare_identities(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    written: Collection[str] = (),
+) -> list[str]:
+    """Say what of a study has changed.
+
+    Args:
+        before: What it was: `train`, `build` (fingerprints, or `None`),
+            `parts` (fingerprints by name), `model` (nested plain values),
+            `vary` and `backend`.
+        after: What it is.
+        written: Names of data that the trials themselves change, such as a
+            list that `train` appends to: these may differ.
+
+    Returns:
+        A sentence for each change, without a full stop; none if it is the
+        same study.
+    """
+    changes = []
+    for name in ("train", "build"):
+        changes += _compare_functions(
+            before.get(name), after.get(name), written
+        )
+    changes += _compare_parts(before.get("parts"), after.get("parts"), written)
+    changes += _compare_settings(before.get("model"), after.get("model"))
+    changes += [
+        f"`{name}` was {_say(before.get(name))} and is {_say(after.get(name))}"
+        for name in ("vary", "backend")
+        if before.get(name) != after.get(name)
+    ]
+    changes = list(dict.fromkeys(changes))
+    if len(changes) > _MOST_CHANGES:
+        others = len(changes) - _MOST_CHANGES
+        changes[_MOST_CHANGES:] = [f"and {others} more"]
+    return changes
+
+
+def list_unread(identity: Mapping[str, Any]) -> list[str]:
+    """Names of what a study takes along and nobody can read.
+
+    Args:
+        identity: What the study is.
+    """
+    functions = _functions_of(identity).values()
+    return sorted({name for one in functions for name in one["unread"]})
+
+
+def _functions_of(
+    identity: Mapping[str, Any],
+) -> dict[str, Mapping[str, Any]]:
+    """All fingerprints of a study, each under a name of its own."""
+    named = {name: identity.get(name) for name in ("train", "build")}
+    parts = identity.get("parts") or {}
+    named |= {f"parts.{name}": one for name, one in parts.items()}
+    return {name: one for name, one in named.items() if one}
+
+
+def find_written(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> list[str]:
+    """Names of data that a trial has changed.
+
+    Args:
+        before: What a study is, before the trial.
+        after: The same after it, in the same process.
+    """
+    first, second = _functions_of(before), _functions_of(after)
+    names: set[str] = set()
+    for function in first.keys() & second.keys():
+        old, new = first[function]["data"], second[function]["data"]
+        names |= {
+            name for name in {*old, *new} if old.get(name) != new.get(name)
+        }
+    return sorted(names)
+
+
+def _compare_parts(
+    before: Any, after: Any, written: Collection[str]
+) -> list[str]:
+    """The person's own layers, losses and the like, by name."""
+    first, second = dict(before or {}), dict(after or {})
+    changes = []
+    for name in sorted({*first, *second}):
+        if name not in second:
+            changes.append(f"`{clean(name)}` is gone from the model")
+        elif name not in first:
+            changes.append(f"`{clean(name)}` is new in the model")
+        else:
+            changes += _compare_functions(first[name], second[name], written)
+    return changes
+
+
+def _compare_functions(
+    before: Any, after: Any, written: Collection[str]
+) -> list[str]:
+    if before is None or after is None:
+        if before is after:
+            return []
+        now = "a model is given" if after is None else "a function builds it"
+        return [f"the model was made in another way: now {now}"]
+    first, second = (
+        Fingerprint.from_json(
+            {
+                **one,
+                "data": {
+                    name: value
+                    for name, value in one["data"].items()
+                    if name not in written
+                },
+            }
+        )
+        for one in (before, after)
+    )
+    return compare_fingerprints(first, second)
+
+
+def _compare_settings(before: Any, after: Any) -> list[str]:
+    """Differences of two models' settings, the readable ones first."""
+    first, second = dict(_flatten(before)), dict(_flatten(after))
+    changes = []
+    for key in sorted({*first, *second}):
+        one, other = first.get(key), second.get(key)
+        if one != other:
+            changes.append(
+                f"the model's `{clean(key)}` was {_say(one)} and is "
+                f"{_say(other)}"
+            )
+    return changes
+
+
+def _say(value: Any) -> str:
+    return "absent" if value is None else clean(value, 60)
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        items: Any = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        yield prefix, value
+        return
+    for key, one in items:
+        yield from _flatten(one, f"{prefix}.{key}" if prefix else str(key))
+
+
+_UNREAD = "unread"
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a function is made of.
+
+    Args:
+        code: Checksums of what functions and classes do, by their names:
+            `"train"`, `"helpers.smooth"`, `"Scaler.fit"`. Names in the
+            function's own module carry no prefix.
+        data: What the function takes from outside, by name: variables of the
+            functions around it, globals, defaults as in `"train(alpha)"`,
+            entries and attributes as in `"settings['lr']"` and
+            `"config.lr"`. Short values as text, others as checksums.
+        unread: Names of what nobody can tell the content of, such as an open
+            file.
+        python: The version of Python that compiled the code.
+    """
+
+    code: Mapping[str, str]
+    data: Mapping[str, str]
+    unread: tuple[str, ...] = ()
+    python: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {
+            "code": dict(self.code),
+            "data": dict(self.data),
+            "unread": list(self.unread),
+            "python": self.python,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Fingerprint:
+        """The fingerprint that `to_json` wrote."""
+        return cls(
+            code=dict(values["code"]),
+            data=dict(values["data"]),
+            unread=tuple(values["unread"]),
+            python=values["python"],
+        )
+
+
+def compare_fingerprints(before: Fingerprint, after: Fingerprint) -> list[str]:
+    """Say what is not as it was.
+
+    Args:
+        before: The fingerprint from earlier.
+        after: The fingerprint of today.
+
+    Returns:
+        Sentences, those on code first; none if nothing was changed.
+
+    Scope:
+        Code that two versions of Python compiled cannot be compared. Then the
+        versions are told, and which functions are new or gone.
+
+    Example:
+        >>> before = Fingerprint({"train": "kr1:0"}, {"alpha": "0.4"})
+        >>> after = Fingerprint({"train": "kr1:1"}, {"alpha": "0.2"})
+        >>> compare_fingerprints(before, after)
+        ['`train` was changed', '`alpha` was 0.4 and is 0.2']
+    """
+    found = []
+    same_python = before.python == after.python
+    if not same_python:
+        found.append(f"Python was {before.python} and is {after.python}")
+    for name, was, now in _pair(before.code, after.code):
+        if was is None or now is None:
+            found.append(_say_presence(name, now))
+        elif was != now and same_python:
+            found.append(f"`{name}` was changed")
+    for name, was, now in _pair(_with_unread(before), _with_unread(after)):
+        if was is None or now is None:
+            found.append(_say_presence(name, now))
+        elif was != now:
+            found.append(_say_value(name, was, now))
+    return found
+
+
+def _pair(
+    before: Mapping[str, str], after: Mapping[str, str]
+) -> list[tuple[str, str | None, str | None]]:
+    names = dict.fromkeys([*before, *after])
+    return [(name, before.get(name), after.get(name)) for name in names]
+
+
+def _with_unread(one: Fingerprint) -> dict[str, str]:
+    """Data with what could not be read; then nothing but the name counts."""
+    unread = {name: _UNREAD for name in one.unread if name not in one.data}
+    return {**one.data, **unread}
+
+
+def _say_presence(name: str, now: str | None) -> str:
+    return f"`{name}` is {'gone' if now is None else 'new'}"
+
+
+def _say_value(name: str, was: str, now: str) -> str:
+    if _UNREAD in (was, now):
+        more = "no longer" if now == _UNREAD else "now"
+        return f"`{name}` can {more} be read"
+    if was.startswith(PREFIX) or now.startswith(PREFIX):
+        return f"`{name}` holds other values"
+    return f"`{name}` was {was} and is {now}"

@@ -1,0 +1,238 @@
+"""Pictures of trials, by Matplotlib (extra `plot`)."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_repro.common.text import count_of
+from keras_repro.reports.figures import make_safe, new_figure
+from keras_repro.studies.strips import (
+    MOST_DOTS,
+    Strip,
+    choose_scale,
+    make_difference_strips,
+    make_study_strips,
+    make_summary_strip,
+    spread_dots,
+    thin_out,
+)
+from keras_repro.studies.wording import (
+    say_headline,
+    say_level,
+    say_name,
+    write_interval,
+    write_number,
+)
+
+if TYPE_CHECKING:
+    from keras_repro.studies.comparison import TrialComparison
+    from keras_repro.studies.results import TrialSummary
+
+
+_MOST_METRICS = 6
+_MOST_CONDITIONS = 24
+_GREY = "0.55"
+_INK = "0.15"
+
+
+def plot_summary(summary: TrialSummary) -> Any:
+    """Draw the scores of a study: a strip of dots for each metric.
+
+    Args:
+        summary: The summary.
+
+    Returns:
+        A `matplotlib.figure.Figure`, not shown and not saved. Of more than
+        2,000 trials 2,000 dots are drawn, evenly by rank.
+
+    Raises:
+        ImportError: If Matplotlib is not installed (extra `plot`).
+    """
+    names = list(summary)[:_MOST_METRICS]
+    number = max(len(names), 1)
+    figure = new_figure(7.5, 0.9 + 1.75 * number, "constrained")
+    every = figure.subplots(number, 1, squeeze=False)[:, 0]
+    if not names:
+        _say(every[0], "No trial gave a score.")
+    for axes, name in zip(every, names, strict=False):
+        strip = make_summary_strip(summary, name)
+        if strip is None:
+            _say(axes, f"No trial gave a finite {make_safe(name)}.")
+        else:
+            _draw_row(axes, strip, say_level(summary.confidence_level))
+    figure.suptitle(_fill(say_headline(summary.results), 80), fontsize=11)
+    return figure
+
+
+def _draw_row(axes: Any, strip: Strip, level: str) -> None:
+    """One strip from left to right, the mean above the dots."""
+    scale = choose_scale([strip])
+    _draw_dots(axes, strip, 0, lying=True)
+    error = (strip.high - strip.low) / 2
+    label = f"mean {write_number(strip.center, error)}"
+    if math.isfinite(strip.low):
+        label += f", {level} {write_interval(strip.low, strip.high)}"
+    _draw_mean(axes, strip, 0.62, lying=True, label=label)
+    axes.plot(
+        [strip.median] * 2,
+        [-0.45, 0.45],
+        color=_INK,
+        linestyle=":",
+        label=f"median {write_number(strip.median or 0.0, error)}",
+    )
+    axes.set_ylim(-0.55, 0.85)
+    axes.set_yticks([])
+    if scale.is_log:
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(scale.low, scale.high)
+    axes.set_xlabel(make_safe(strip.name) + _say_thinned([strip]))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+        borderaxespad=0.1,
+    )
+
+
+def plot_comparisons(comparisons: Sequence[TrialComparison]) -> Any:
+    """Draw studies beside each other, and their differences to the first.
+
+    Args:
+        comparisons: One comparison, or those of a family.
+
+    Returns:
+        A `matplotlib.figure.Figure`, not shown and not saved. A mean that is
+        settled is filled, one that is open is not.
+
+    Raises:
+        ImportError: If Matplotlib is not installed (extra `plot`).
+    """
+    shown = comparisons[:_MOST_CONDITIONS]
+    number = len(shown)
+    figure = new_figure(
+        min(3.6 + 2.0 * (number + 0.5), 16.0), 4.6, "constrained"
+    )
+    left, right = figure.subplots(
+        1, 2, width_ratios=[max(number + 1, 2), max(number, 1.2)]
+    )
+    first = shown[0]
+    studies = make_study_strips(shown)
+    _draw_columns(left, studies, make_safe(first.metric), with_zero=False)
+    if choose_scale(studies).is_log:
+        left.set_yscale("log")
+    name = make_safe(say_name(first.name_a))
+    gaps = make_difference_strips(shown)
+    _draw_columns(right, gaps, f"difference to {name}", with_zero=True)
+    title = _say_shown(comparisons) if number > 1 else first.verdict
+    level = say_level(min(one.confidence_level for one in shown))
+    exact = "" if number == 1 else "; of differences, that of the family"
+    figure.supxlabel(
+        f"dots: trials; bars: means with their {level}{exact}",
+        fontsize=9,
+        color="0.3",
+    )
+    figure.suptitle(_fill(title, 44 + 16 * min(number, 5)), fontsize=11)
+    return figure
+
+
+def _say_shown(comparisons: Sequence[TrialComparison]) -> str:
+    settled = sum(one.settled for one in comparisons)
+    number = count_of(len(comparisons), "difference")
+    text = f"{settled} of {number} settled (filled)"
+    more = len(comparisons) - _MOST_CONDITIONS
+    return f"{text}; {more} not drawn" if more > 0 else text
+
+
+def _draw_columns(
+    axes: Any, strips: Sequence[Strip], title: str, *, with_zero: bool
+) -> None:
+    """Strips from below to above, the mean to the right of the dots."""
+    if with_zero:
+        axes.axhline(0, color="0.4", linewidth=1, linestyle="--", zorder=0)
+    for place, strip in enumerate(strips):
+        _draw_dots(axes, strip, place, lying=False, others=strips)
+        _draw_mean(axes, strip, place + 0.34, lying=False)
+    names = [make_safe(say_name(one.name)) for one in strips]
+    is_long = max(map(len, names)) > 9 or len(names) > 8
+    axes.set_xticks(range(len(names)), names)
+    if is_long:
+        for one in axes.get_xticklabels():
+            one.set(rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.6, len(strips) - 0.3)
+    axes.set_ylabel(title + _say_thinned(strips))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_dots(
+    axes: Any,
+    strip: Strip,
+    place: float,
+    *,
+    lying: bool,
+    others: Sequence[Strip] = (),
+) -> None:
+    scale = choose_scale(others or [strip])
+    order = thin_out(strip.scores)
+    along = strip.scores[order]
+    steps = spread_dots(scale.place(along), 70 if lying else 45)
+    widest = max(float(np.abs(steps).max()), 1.0)
+    across = place + steps * min(0.11 if lying else 0.05, 0.27 / widest)
+    axes.plot(
+        *((along, across) if lying else (across, along)),
+        "o",
+        color=_color(strip),
+        markersize=5 if len(order) <= 200 else 3,
+        markeredgewidth=0,
+        alpha=0.55 if len(order) <= 200 else 0.4,
+        zorder=2,
+    )
+
+
+def _draw_mean(
+    axes: Any, strip: Strip, place: float, *, lying: bool, label: str = ""
+) -> None:
+    error = None
+    if math.isfinite(strip.low):
+        error = [[strip.center - strip.low], [strip.high - strip.center]]
+    axes.errorbar(
+        *((strip.center, place) if lying else (place, strip.center)),
+        **{"xerr" if lying else "yerr": error},
+        fmt="o",
+        color=_INK,
+        markerfacecolor=_INK if strip.settled else "white",
+        markersize=6,
+        capsize=4,
+        linewidth=1.6,
+        label=label or None,
+        zorder=3,
+    )
+
+
+def _color(strip: Strip) -> str:
+    return _GREY if strip.color is None else f"C{strip.color % 10}"
+
+
+def _say_thinned(strips: Sequence[Strip]) -> str:
+    number = max(len(one.scores) for one in strips)
+    if number <= MOST_DOTS:
+        return ""
+    return f" ({MOST_DOTS} of {number} dots drawn)"
+
+
+def _say(axes: Any, text: str) -> None:
+    axes.text(0.5, 0.5, text, ha="center", va="center")
+    axes.set_axis_off()
+
+
+def _fill(text: str, width: int) -> str:
+    """Text in lines that Matplotlib does not read as a formula."""
+    return textwrap.fill(text, width).replace("$", r"\$")

@@ -1,0 +1,609 @@
+"""What a study gave: a score per seed and metric, and how the trials went.
+
+Plain values that know how to sum themselves up. `trials.py` makes them,
+`trial_comparisons.py` compares two of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.common.json import to_plain
+from keras_repro.common.text import clean
+from keras_repro.studies.scores import Summary, rank_of, summarize
+from keras_repro.studies.text import write_summary_text
+from keras_repro.studies.wording import say_rank, say_seeds
+
+if TYPE_CHECKING:
+    from keras_repro.runs.run import Run
+
+
+FORMAT = "keras_repro.trial_results/1"
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialFailure:
+    """A trial whose training raised.
+
+    Args:
+        seed: Its seed.
+        error: Type and message, such as `"ValueError: ..."`.
+        traceback: Where it was raised, as Python prints it; may be empty.
+    """
+
+    seed: int
+    error: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrialResults:
+    """What a study gave: trials are runs that differ only in their seed.
+
+    Args:
+        seeds: The seeds of the trials that finished, in the study's order.
+        scores: By name, one score per trial, shape `(num_trials,)`; NaN where
+            a trial gave none.
+        checksums: Checksum of each trained model; empty if unknown.
+        seconds: How long each trial took, shape `(num_trials,)`, or `None`.
+        workers: Where each trial ran; empty if unknown.
+        failures: The trials that raised.
+        notes: What else there is to say.
+        name: The name of the study, or `None`.
+        vary: What the seeds moved: `"all"`, `"initial"`, `"order"` or
+            `"random"`.
+        run_source: Loads the recorded runs of each trial, or `None`.
+
+    Raises:
+        ValueError: If seeds are negative, too large or repeated, or if there
+            is not one value for each seed.
+        TypeError: If a seed is not an integer.
+
+    Example:
+        >>> results = TrialResults(
+        ...     seeds=range(5),
+        ...     scores={"rmse": [19.1, 18.2, 19.9, 18.8, 19.0]},
+        ...     name="none",
+        ... )
+        >>> print(results)
+        5 trials, seeds 0 to 4 (none)
+        <BLANKLINE>
+               mean    95% interval   std  median    iqm    min    max
+        rmse  19.00  [18.27, 19.79]  0.61   19.00  18.97  18.20  19.90
+        >>> results.rank(1).rank
+        1.0
+        >>> results.typical_seed()
+        4
+    """
+
+    seeds: tuple[int, ...]
+    scores: Mapping[str, Scores]
+    checksums: tuple[str, ...] = ()
+    seconds: Scores | None = None
+    workers: tuple[str, ...] = ()
+    failures: tuple[TrialFailure, ...] = ()
+    notes: tuple[str, ...] = ()
+    name: str | None = None
+    vary: str = "all"
+    run_source: Callable[[], tuple[tuple[Run, ...], ...]] | None = field(
+        default=None, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        seeds = check_seeds(self.seeds)
+        scores = {
+            str(name): _freeze(values, f"scores[{name!r}]", len(seeds))
+            for name, values in self.scores.items()
+        }
+        seconds = self.seconds
+        if seconds is not None:
+            seconds = _freeze(seconds, "seconds", len(seeds))
+        fields: dict[str, Any] = {
+            "seeds": seeds,
+            "scores": scores,
+            "seconds": seconds,
+        }
+        for name in ("checksums", "workers", "failures", "notes"):
+            fields[name] = tuple(getattr(self, name))
+        for name in ("checksums", "workers"):
+            if fields[name] and len(fields[name]) != len(seeds):
+                raise _wrong_length(name, len(fields[name]), len(seeds))
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def num_trials(self) -> int:
+        """How many trials finished."""
+        return len(self.seeds)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the scores."""
+        return tuple(self.scores)
+
+    @cached_property
+    def runs(self) -> tuple[tuple[Run, ...], ...]:
+        """The recorded runs of each trial, loaded when first asked for."""
+        if self.run_source is None:
+            return ((),) * self.num_trials
+        return tuple(map(tuple, self.run_source()))
+
+    def summary(
+        self,
+        metric: str | None = None,
+        *,
+        confidence_level: float = 0.95,
+        num_resamples: int | None = None,
+        seed: int = 0,
+    ) -> TrialSummary:
+        """Sum the scores up.
+
+        Args:
+            metric: The name of one score; `None` for all of them.
+            confidence_level: Share of such intervals that should cover the
+                mean over all seeds, strictly between 0 and 1.
+            num_resamples: How many resamples to draw for the interval.
+            seed: Seed of the resampling alone.
+
+        Raises:
+            ValueError: If there is no such metric.
+        """
+        names = self.metrics if metric is None else [find_metric(self, metric)]
+        return TrialSummary(
+            results=self,
+            confidence_level=confidence_level,
+            metrics={
+                name: summarize_scores(
+                    self.scores[name],
+                    confidence_level=confidence_level,
+                    num_resamples=num_resamples,
+                    seed=seed,
+                )
+                for name in names
+            },
+        )
+
+    def rank(self, seed: int, metric: str | None = None) -> Rank:
+        """Say where one trial stands among all.
+
+        Args:
+            seed: The seed of the trial.
+            metric: The name of the score; `None` for the first one.
+
+        Raises:
+            ValueError: If the trial or the metric is unknown, or if its score
+                is not finite.
+        """
+        (place,) = find_places(self, [seed])
+        return rank_score(self, place, find_metric(self, metric))
+
+    def typical_seed(self, metric: str | None = None) -> int:
+        """The seed whose score is closest to the median; the first of these.
+
+        Args:
+            metric: The name of the score; `None` for the first one.
+
+        Raises:
+            ValueError: If the metric is unknown or has no finite score.
+        """
+        name = find_metric(self, metric)
+        scores = self.scores[name]
+        finite = np.isfinite(scores)
+        if not finite.any():
+            raise ValueError(
+                f"At least one score must be finite. Received: {len(scores)} "
+                f"trials, none with a finite `{clean(name)}`. Ask for another "
+                "metric."
+            )
+        distances = np.abs(scores - np.median(scores[finite]))
+        return self.seeds[int(np.argmin(np.where(finite, distances, np.inf)))]
+
+    def select(self, seeds: Iterable[int]) -> TrialResults:
+        """The results of some of the trials, in the order given.
+
+        Args:
+            seeds: Their seeds.
+
+        Returns:
+            Results of these trials; failures of others are left out.
+
+        Raises:
+            ValueError: If no trial with such a seed finished.
+        """
+        chosen = check_seeds(seeds)
+        places = find_places(self, chosen)
+        source = self.run_source
+        return replace(
+            self,
+            seeds=chosen,
+            scores={name: one[places] for name, one in self.scores.items()},
+            seconds=None if self.seconds is None else self.seconds[places],
+            checksums=tuple(
+                self.checksums[one] for one in places if self.checksums
+            ),
+            workers=tuple(self.workers[one] for one in places if self.workers),
+            failures=(),
+            run_source=source and partial(_pick_runs, self, places),
+        )
+
+    def plot(self, metric: str | None = None) -> Any:
+        """Draw the scores, their mean with its interval, and the median.
+
+        Args:
+            metric: The name of one score; `None` for all of them.
+
+        Returns:
+            A `matplotlib.figure.Figure`, not shown and not saved.
+
+        Raises:
+            ValueError: If there is no such metric.
+            ImportError: If Matplotlib is not installed (extra `plot`).
+        """
+        from keras_repro.studies.plots import plot_summary
+
+        return plot_summary(self.summary(metric))
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write a line per trial: seed, scores, seconds, checksum, worker.
+
+        Args:
+            path: The file. Floats read back to the same bits; what is unknown
+                is left empty.
+        """
+        columns = make_columns(self)
+        with Path(path).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            for row in zip(*columns.values(), strict=True):
+                writer.writerow(
+                    repr(one) if isinstance(one, float) else one for one in row
+                )
+
+    def to_json(self, path: str | Path | None = None) -> dict[str, Any]:
+        """The results as plain values that strict JSON can hold.
+
+        Args:
+            path: A file to write them to as well, or `None`.
+        """
+        seconds = None if self.seconds is None else self.seconds.tolist()
+        scores = {name: one.tolist() for name, one in self.scores.items()}
+        plain: dict[str, Any] = {
+            "format": FORMAT,
+            "name": self.name,
+            "vary": self.vary,
+            "seeds": list(self.seeds),
+            "scores": to_plain(scores),
+            "seconds": to_plain(seconds),
+            "checksums": list(self.checksums),
+            "workers": list(self.workers),
+            "failures": to_plain(self.failures),
+            "notes": list(self.notes),
+        }
+        if path is not None:
+            text = json.dumps(plain, indent=1, allow_nan=False)
+            Path(path).write_text(f"{text}\n", "utf-8")
+        return plain
+
+    def to_dataframe(self) -> Any:
+        """A `pandas.DataFrame` with a row per trial, columns as in `to_csv`.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "`to_dataframe` needs pandas, which is not installed. Install "
+                "it with `pip install pandas`."
+            ) from error
+        return pd.DataFrame(make_columns(self))
+
+    def __str__(self) -> str:
+        """What a terminal shows."""
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from keras_repro.studies.page import write_results_fragment
+
+        return write_results_fragment(self)
+
+
+def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
+    """Seeds as a tuple of different integers.
+
+    Args:
+        seeds: Integers from 0 to 2**32 - 1, each once.
+
+    Raises:
+        ValueError: If one is out of range or there twice.
+        TypeError: If one is not an integer.
+
+    Example:
+        >>> check_seeds(range(3))
+        (0, 1, 2)
+    """
+    advice = "Give each trial its own seed, for example `range(30)`."
+    try:
+        found = tuple(map(operator.index, seeds))
+    except TypeError as error:
+        raise TypeError(
+            f"`seeds` must hold integers. Received: {clean(repr(seeds))}. "
+            f"{advice}"
+        ) from error
+    wrong = [one for one in found if not 0 <= one < 2**32]
+    if wrong:
+        raise ValueError(
+            "`seeds` must lie between 0 and 2**32 - 1. "
+            f"Received: {say_seeds(wrong)}. {advice}"
+        )
+    if len(set(found)) < len(found):
+        twice = [one for one, times in Counter(found).items() if times > 1]
+        raise ValueError(
+            "`seeds` must differ from each other. Received more than once: "
+            f"{say_seeds(twice)}. {advice}"
+        )
+    return found
+
+
+def _pick_runs(
+    results: TrialResults, places: list[int]
+) -> tuple[tuple[Run, ...], ...]:
+    """No lambda, so that what is selected can be pickled."""
+    return tuple(results.runs[place] for place in places)
+
+
+def _freeze(values: Any, name: str, length: int) -> Scores:
+    """A copy that nobody changes."""
+    try:
+        array = np.array(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`{clean(name)}` must hold numbers. Received: "
+            f"{clean(repr(values))}. Give one for each seed."
+        ) from error
+    if array.shape != (length,):
+        raise _wrong_length(name, array.shape, length)
+    array.flags.writeable = False
+    return array
+
+
+def _wrong_length(name: str, received: object, length: int) -> ValueError:
+    return ValueError(
+        f"`{clean(name)}` must hold one value for each of {length} seeds. "
+        f"Received: {received}. Give NaN where a trial has none."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """Where one trial stands among all of its study.
+
+    Args:
+        seed: Its seed.
+        metric: The name of the score.
+        score: Its score.
+        rank: 1.0 for the lowest score; trials with equal scores share the
+            mean of their ranks.
+        num_scores: How many finite scores there are.
+        percentile: Percent of the scores below it, equal ones counted half.
+        z: How many standard deviations above the mean; NaN if all are equal.
+    """
+
+    seed: int
+    metric: str
+    score: float
+    rank: float
+    num_scores: int
+    percentile: float
+    z: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The rank as plain values that strict JSON can hold."""
+        return {**to_plain(self)}
+
+    def __str__(self) -> str:
+        """One sentence."""
+        return say_rank(self)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrialSummary:
+    """The scores of a study in few numbers, by metric.
+
+    Args:
+        results: The study.
+        metrics: By name, the summary of its scores. A metric without any
+            finite score has NaN for every number.
+        confidence_level: That of the intervals.
+
+    Example:
+        >>> from keras_repro.studies.results import TrialResults
+        >>> results = TrialResults(
+        ...     seeds=range(3), scores={"rmse": [1.0, 2.0, 6.0]}
+        ... )
+        >>> results.summary()["rmse"].mean
+        3.0
+    """
+
+    results: TrialResults
+    metrics: Mapping[str, Summary]
+    confidence_level: float
+
+    def __getitem__(self, metric: str) -> Summary:
+        return self.metrics[metric]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as plain values that strict JSON can hold."""
+        return {
+            "num_trials": self.results.num_trials,
+            "num_failures": len(self.results.failures),
+            "name": self.results.name,
+            "vary": self.results.vary,
+            "confidence_level": self.confidence_level,
+            "metrics": to_plain(self.metrics),
+        }
+
+    def __str__(self) -> str:
+        """What a terminal shows."""
+        return write_summary_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from keras_repro.studies.page import write_summary_fragment
+
+        return write_summary_fragment(self)
+
+
+def summarize_scores(
+    scores: npt.NDArray[np.float64],
+    *,
+    confidence_level: float = 0.95,
+    num_resamples: int | None = None,
+    seed: int = 0,
+) -> Summary:
+    """Sum scores up, as `summarize`; NaN for all if none of them is finite.
+
+    Args:
+        scores: One per trial, shape `(num_trials,)`.
+        confidence_level: That of the interval, strictly between 0 and 1.
+        num_resamples: How many resamples to draw.
+        seed: Seed of the resampling alone.
+
+    Example:
+        >>> summarize_scores(np.array([np.nan])).num_missing
+        1
+    """
+    if np.isfinite(scores).any():
+        return summarize(
+            scores,
+            confidence_level=confidence_level,
+            num_resamples=num_resamples,
+            seed=seed,
+        )
+    names = ("mean", "std", "median", "iqm", "min", "max")
+    return Summary(
+        num_scores=0,
+        num_missing=len(scores),
+        interval=None,
+        **dict.fromkeys(names, math.nan),
+    )
+
+
+def rank_score(results: TrialResults, place: int, metric: str) -> Rank:
+    """Say where a trial stands among all with a finite score.
+
+    Args:
+        results: The study.
+        place: The position of the trial.
+        metric: The name of the score.
+
+    Raises:
+        ValueError: If its score is not finite.
+    """
+    seed, scores = results.seeds[place], results.scores[metric]
+    finite = np.isfinite(scores)
+    if not finite[place]:
+        raise ValueError(
+            f"The score of seed {seed} must be finite to have a rank. "
+            f"Received: {scores[place]} for `{clean(metric)}`. Ask for another "
+            "seed or metric."
+        )
+    found = rank_of(scores[finite], int(np.count_nonzero(finite[:place])))
+    return Rank(
+        seed=seed,
+        metric=metric,
+        score=float(scores[place]),
+        rank=found.rank,
+        num_scores=int(np.count_nonzero(finite)),
+        percentile=found.percentile,
+        z=found.z,
+    )
+
+
+def find_metric(results: TrialResults, metric: str | None) -> str:
+    """The name of a score of a study.
+
+    Args:
+        results: The study.
+        metric: A name; `None` for the first one.
+
+    Raises:
+        ValueError: If the study has no such score, or none at all.
+    """
+    if metric is None and results.scores:
+        return results.metrics[0]
+    if metric is not None and metric in results.scores:
+        return metric
+    known = ", ".join(f"`{clean(one)}`" for one in results.metrics)
+    raise ValueError(
+        "`metric` must name a score that the study has: "
+        f"{clean(known or 'it has none', 500)}. Received: "
+        f"{clean(repr(metric))}. Choose one that it has."
+    )
+
+
+def find_places(results: TrialResults, seeds: Iterable[int]) -> list[int]:
+    """The positions of the trials with these seeds.
+
+    Args:
+        results: The study.
+        seeds: The seeds.
+
+    Raises:
+        ValueError: If no trial with such a seed finished.
+    """
+    wanted = tuple(seeds)
+    places = {seed: place for place, seed in enumerate(results.seeds)}
+    unknown = [seed for seed in wanted if seed not in places]
+    if unknown:
+        raise ValueError(
+            "`seed` must be that of a trial that finished: "
+            f"{say_seeds(results.seeds)}. Received: {say_seeds(unknown)}. "
+            "Choose among `results.seeds`."
+        )
+    return [places[seed] for seed in wanted]
+
+
+def make_columns(results: TrialResults) -> dict[str, list[Any]]:
+    """All that is known of each trial, by the name of its column.
+
+    Args:
+        results: The study. A score that is called as another column is called
+            otherwise.
+    """
+    empty = [None] * results.num_trials
+    seconds = results.seconds
+    others = {
+        "seconds": empty if seconds is None else seconds.tolist(),
+        "checksum": list(results.checksums) or empty,
+        "worker": list(results.workers) or empty,
+    }
+    columns: dict[str, list[Any]] = {"seed": list(results.seeds)}
+    for name, scores in results.scores.items():
+        title = name
+        while title in columns or title in others:
+            title += " (score)"
+        columns[title] = scores.tolist()
+    return columns | others

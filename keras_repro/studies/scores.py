@@ -1,0 +1,680 @@
+"""What many scores of one training say: their mean, and how far it may move.
+
+Pure functions of plain numbers. SciPy is imported where it is used, so that
+what only compares two files stays quick.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Scores = npt.NDArray[np.float64]
+
+_RESAMPLES = (1_000, 9_999)  # At least and at most; the latter as SciPy.
+_MOST_DRAWS = 10_000_000  # Draws of a score in all, about 0.1 s.
+_BATCH = 1 << 20  # Draws at a time, 16 MB.
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval.
+
+    Args:
+        low: The lower bound, in the unit of the scores.
+        high: The upper bound.
+        confidence_level: The share of such intervals that should cover the
+            true value, strictly between 0 and 1.
+    """
+
+    low: float
+    high: float
+    confidence_level: float
+
+    def __post_init__(self) -> None:
+        check_confidence_level(self.confidence_level)
+
+    @property
+    def half_width(self) -> float:
+        """Half of the distance between the bounds."""
+        return self.high / 2 - self.low / 2
+
+
+def bootstrap_interval(
+    scores: npt.ArrayLike,
+    *,
+    confidence_level: float = 0.95,
+    num_resamples: int | None = None,
+    seed: int = 0,
+) -> Interval:
+    """Estimate how far the mean score would move under other seeds.
+
+    SciPy draws scores with replacement and takes percentiles of the means of
+    what it drew. Of few scores these lie too close to the mean by a known
+    factor, `sqrt(n / (n - 1)) * t / z`: resamples vary as if divided by n,
+    not n - 1, and like a normal distribution, not Student's t. Both bounds
+    are moved away from the mean by it. For symmetric scores that is nearly
+    Student's interval; for others it leans to the side of the long tail.
+
+    Args:
+        scores: One finite score per trial, shape `(num_trials,)`.
+        confidence_level: Share of such intervals that should cover the true
+            mean, strictly between 0 and 1.
+        num_resamples: How many resamples to draw. `None` draws 9,999, and
+            fewer of more than 1,000 scores, so that about 10 million scores
+            are drawn in all; never fewer than 1,000 resamples.
+        seed: Seed of the resampling alone.
+
+    Returns:
+        The interval; it contains the mean of the scores. If all scores are
+        equal it is that point.
+
+    Raises:
+        TypeError: If the scores are no numbers, or a count no integer.
+        ValueError: If there are fewer than two scores, or one is not finite.
+
+    Scope:
+        Equal scores in any order give equal bounds with one version of NumPy
+        and of SciPy. Global random state is neither read nor changed. The
+        interval speaks of seeds only; other data or another machine may move
+        the mean further.
+
+    Example:
+        >>> found = bootstrap_interval([0.91, 0.93, 0.90, 0.92, 0.94])
+        >>> print(f"{found.low:.3f} to {found.high:.3f}")
+        0.901 to 0.939
+
+    References:
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13:
+        the percentile interval. Hesterberg, What Teachers Should Know About
+        the Bootstrap, The American Statistician 69(4), 2015, 371-386: the
+        factor. There it moves the percentiles, which cannot leave the range
+        of the scores: of five scores all lie on one side of the median in one
+        case of 16, of three in one of four. Here it moves the bounds.
+    """
+    values = check_scores(scores, at_least=2)
+    check_confidence_level(confidence_level)
+    _check_integer("seed", seed, 0)
+    if num_resamples is None:
+        least, most = _RESAMPLES
+        num_resamples = min(most, max(least, _MOST_DRAWS // values.size))
+    _check_integer("num_resamples", num_resamples, 1)
+    scale = find_scale(values)
+    center = compute_mean(values / scale)
+    # Sorted, so that the draws are the same whatever the order of the trials.
+    offsets = np.sort(values) / scale - center
+    low = high = 0.0
+    if offsets.any():
+        from scipy.stats import bootstrap
+
+        low, high = bootstrap(
+            (offsets,),
+            np.mean,
+            vectorized=True,
+            method="percentile",
+            confidence_level=confidence_level,
+            n_resamples=num_resamples,
+            batch=max(1, _BATCH // values.size),
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    factor = _find_factor(values.size, confidence_level)
+    return Interval(
+        (center + min(factor * float(low), 0.0)) * scale,
+        (center + max(factor * float(high), 0.0)) * scale,
+        confidence_level,
+    )
+
+
+def t_interval(
+    scores: npt.ArrayLike, *, confidence_level: float = 0.95
+) -> Interval:
+    """Compute Student's interval for the mean: quick, and it draws nothing.
+
+    Args:
+        scores: One finite score per trial, shape `(num_trials,)`.
+        confidence_level: Share of such intervals that should cover the true
+            mean, strictly between 0 and 1.
+
+    Returns:
+        The mean, less and plus t standard errors.
+
+    Raises:
+        ValueError: If there are fewer than two scores, or one is not finite.
+
+    Scope:
+        Exact for scores that are distributed normally.
+
+    Example:
+        >>> found = t_interval([0.91, 0.93, 0.90, 0.92, 0.94])
+        >>> print(f"{found.low:.3f} to {found.high:.3f}")
+        0.900 to 0.940
+
+    References:
+        Student, The Probable Error of a Mean, Biometrika 6(1), 1908, 1-25.
+    """
+    values = check_scores(scores, at_least=2)
+    check_confidence_level(confidence_level)
+    scale = find_scale(values)
+    center = compute_mean(values / scale)
+    error = compute_std(values / scale) / math.sqrt(values.size)
+    half = _find_t(values.size, confidence_level) * error
+    return Interval(
+        (center - half) * scale, (center + half) * scale, confidence_level
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What many scores of one training say.
+
+    Args:
+        num_scores: How many scores are finite; the rest speaks of these.
+        num_missing: How many are NaN or infinite, and left out.
+        mean: The mean.
+        std: The standard deviation, divided by n - 1; NaN for one score.
+        median: The median.
+        iqm: The mean without the lowest and the highest quarter, rounded down.
+        min: The lowest score.
+        max: The highest score.
+        interval: Where the mean lies under other seeds; `None` for one score.
+    """
+
+    num_scores: int
+    num_missing: int
+    mean: float
+    std: float
+    median: float
+    iqm: float
+    min: float
+    max: float
+    interval: Interval | None
+
+
+def summarize(
+    scores: npt.ArrayLike,
+    *,
+    confidence_level: float = 0.95,
+    num_resamples: int | None = None,
+    seed: int = 0,
+) -> Summary:
+    """Sum up the scores of many trials.
+
+    Args:
+        scores: One score per trial, shape `(num_trials,)`; NaN and infinite
+            ones are counted and left out.
+        confidence_level: As for `bootstrap_interval`.
+        num_resamples: As for `bootstrap_interval`.
+        seed: Seed of the resampling alone.
+
+    Raises:
+        TypeError: If the scores are no numbers.
+        ValueError: If no score is finite.
+
+    Example:
+        >>> found = summarize([1.0, 2.0, 3.0, 4.0, 10.0, float("nan")])
+        >>> found.mean, found.median, found.iqm, found.num_missing
+        (4.0, 3.0, 3.0, 1)
+
+    References:
+        Agarwal et al., Deep Reinforcement Learning at the Edge of the
+        Statistical Precipice, NeurIPS 2021: the interquartile mean.
+    """
+    given = check_scores(scores, at_least=1, finite=False)
+    check_confidence_level(confidence_level)
+    values = np.sort(given[np.isfinite(given)])
+    if not values.size:
+        raise ValueError(
+            "`scores` must hold a finite number. "
+            f"Received: {given.size} scores, all NaN or infinite. "
+            "Look at a single trial first: the training may have failed."
+        )
+    interval = None
+    if values.size > 1:
+        interval = bootstrap_interval(
+            values,
+            confidence_level=confidence_level,
+            num_resamples=num_resamples,
+            seed=seed,
+        )
+    scale = find_scale(values)
+    unit, quarter = values / scale, values.size // 4
+    return Summary(
+        num_scores=values.size,
+        num_missing=given.size - values.size,
+        mean=compute_mean(unit) * scale,
+        std=compute_std(unit) * scale,
+        median=float(np.median(unit)) * scale,
+        iqm=compute_mean(unit[quarter : values.size - quarter]) * scale,
+        min=float(values[0]),
+        max=float(values[-1]),
+        interval=interval,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRank:
+    """Where one score stands among all.
+
+    Args:
+        rank: 1.0 for the lowest; equal scores share the mean of their ranks.
+        percentile: The share of lower scores, its own and equal ones counted
+            half, from 0 to 100.
+        z: Its distance from the mean in standard deviations; 0.0 if all
+            scores are equal, NaN for one score.
+    """
+
+    rank: float
+    percentile: float
+    z: float
+
+
+def rank_of(scores: npt.ArrayLike, index: int) -> ScoreRank:
+    """Say where one score stands among all.
+
+    Args:
+        scores: One finite score per trial, shape `(num_trials,)`.
+        index: The position of the score in question.
+
+    Raises:
+        TypeError: If the scores are no numbers, or `index` is no integer.
+        ValueError: If a score is not finite, or there is none at `index`.
+
+    Example:
+        >>> rank_of([5.0, 3.0, 4.0, 4.0, 9.0], 2)
+        ScoreRank(rank=2.5, percentile=40.0, z=-0.42640143271122083)
+    """
+    values = check_scores(scores, at_least=1)
+    _check_integer("index", index, 0, values.size - 1)
+    score = values[index]
+    lower, same = np.sum(values < score), np.sum(values == score)
+    below = float(lower + same / 2)
+    unit = values / find_scale(values)
+    gap, std = float(unit[index]) - compute_mean(unit), compute_std(unit)
+    return ScoreRank(
+        rank=below + 0.5,
+        percentile=100 * below / values.size,
+        z=gap / std if std else 0.0,
+    )
+
+
+# --- what the statistics share --------------------------------------------
+
+
+def check_scores(
+    scores: npt.ArrayLike,
+    *,
+    at_least: int,
+    finite: bool = True,
+    name: str = "scores",
+) -> Scores:
+    """Scores as float64, shape `(num_trials,)`; raises for all others."""
+    try:
+        given = np.asarray(scores)
+        # "V" is bfloat16 and its like.
+        known = given.dtype.kind in "biufV"
+        values = given.astype(np.float64) if known else None
+    except (TypeError, ValueError):
+        values = None
+    if values is None:
+        raise TypeError(
+            f"`{name}` must hold numbers. Received: {scores!r:.80}. "
+            "Pass one real number per trial."
+        )
+    if values.ndim != 1 or values.size < at_least:
+        raise ValueError(
+            f"`{name}` must hold one score for each of {at_least} or more "
+            f"trials. Received: scores of shape {values.shape}. Pass one "
+            "dimension, and train with more seeds if there are too few."
+        )
+    if finite and not np.isfinite(values).all():
+        place = int(np.argmin(np.isfinite(values)))
+        raise ValueError(
+            f"`{name}` must be finite. Received: {values[place]} at position "
+            f"{place}. Leave such trials out, and say how many there were."
+        )
+    return values
+
+
+def check_confidence_level(confidence_level: float) -> None:
+    """Raise an error for all that is no share strictly between 0 and 1."""
+    if not 0 < confidence_level < 1:
+        raise ValueError(
+            "`confidence_level` must lie strictly between 0 and 1. "
+            f"Received: {confidence_level!r}. Pass 0.95 for 95%."
+        )
+
+
+def find_scale(*arrays: Scores) -> float:
+    """A power of two that brings scores below 2: squares stay in range."""
+    largest = max(float(np.abs(one).max(initial=0.0)) for one in arrays)
+    return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0
+
+
+def compute_mean(values: Scores) -> float:
+    """The mean, summed exactly: the same in any order, on any machine."""
+    mean = math.fsum(values.tolist()) / values.size
+    return min(max(mean, float(values.min())), float(values.max()))
+
+
+def compute_std(values: Scores) -> float:
+    """The standard deviation, divided by n - 1; NaN for one score."""
+    if values.size == 1:
+        return math.nan
+    offsets = values - compute_mean(values)
+    scale = find_scale(offsets)
+    squares = math.fsum(np.square(offsets / scale).tolist())
+    return math.sqrt(squares / (values.size - 1)) * scale
+
+
+def _find_t(size: int, confidence_level: float) -> float:
+    """The quantile of Student's t that bounds an interval."""
+    from scipy.special import stdtrit
+
+    return -float(stdtrit(size - 1, (1 - confidence_level) / 2))
+
+
+def _find_factor(size: int, confidence_level: float) -> float:
+    """How much too close to the mean the bounds of a bootstrap lie."""
+    from scipy.special import ndtri
+
+    z = -float(ndtri((1 - confidence_level) / 2))
+    t = _find_t(size, confidence_level)
+    return math.sqrt(size / (size - 1)) * t / z if z else 1.0
+
+
+def _check_integer(
+    name: str, value: int, low: int, high: int | None = None
+) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(
+            f"`{name}` must be an integer. Received: {value!r}. Pass one."
+        )
+    if value < low or (high is not None and value > high):
+        limit = "or more" if high is None else f"to {high}"
+        raise ValueError(
+            f"`{name}` must be {low} {limit}. Received: {value}. "
+            "Pass one of these."
+        )
+
+
+_MOST_PAIRS = 1_000_000
+# A larger effect is told by two pairs, whatever the level that floats hold.
+_LARGEST_EFFECT = 1e8
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedStatistics:
+    """How two sets of scores differ that share their seeds.
+
+    Args:
+        num_pairs: How many pairs there are.
+        mean_a: The mean of a.
+        mean_b: The mean of b.
+        difference: The mean of b - a.
+        interval: Where that mean lies under other seeds.
+        t_p: p of the paired t test, two-sided: 1.0 if all pairs are equal,
+            0.0 if all differ by the same amount.
+        wilcoxon_p: p of Wilcoxon's signed-rank test, two-sided; 1.0 if all
+            pairs are equal.
+        probability_a_lower: The probability that a score of a is lower than
+            one of b under an unrelated seed; equal scores count half.
+        sign_rate: How often one score of each, from unrelated seeds, differ
+            in the direction in which the means do; equal scores count half,
+            and it is 0.5 if the means are equal.
+        effect_size: The difference in standard deviations of single scores,
+            the root mean square of both; infinite if none of them varies.
+        effect_size_paired: The difference in standard deviations of the
+            paired differences; infinite if all are the same.
+    """
+
+    num_pairs: int
+    mean_a: float
+    mean_b: float
+    difference: float
+    interval: Interval
+    t_p: float
+    wilcoxon_p: float
+    probability_a_lower: float
+    sign_rate: float
+    effect_size: float
+    effect_size_paired: float
+
+
+def compare_paired(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    *,
+    confidence_level: float = 0.95,
+    num_resamples: int | None = None,
+    seed: int = 0,
+) -> PairedStatistics:
+    """Compare two sets of scores that share their seeds.
+
+    What the seed moves in both alike cancels in the differences, so fewer
+    seeds show a difference than in a comparison of unrelated runs.
+
+    Args:
+        a: One finite score per seed, shape `(num_pairs,)`.
+        b: The scores of the same seeds in the same order.
+        confidence_level: As for `bootstrap_interval`.
+        num_resamples: As for `bootstrap_interval`.
+        seed: Seed of the resampling alone.
+
+    Returns:
+        The statistics; b is measured against a.
+
+    Raises:
+        TypeError: If the scores are no numbers.
+        ValueError: If there are fewer than two pairs, if a score is not
+            finite, or if the numbers of scores differ.
+
+    Scope:
+        Equal inputs give equal results with one version of NumPy and of
+        SciPy. Wilcoxon's p is exact for up to 50 pairs without ties, and up
+        to 13 with ties, as SciPy chooses.
+
+    Example:
+        >>> found = compare_paired([5.0, 6.0, 7.0], [4.0, 5.5, 6.0])
+        >>> round(found.difference, 3), round(found.t_p, 3), found.sign_rate
+        (-0.833, 0.038, 0.5833333333333333)
+
+    References:
+        Wilcoxon, Individual Comparisons by Ranking Methods, Biometrics
+        Bulletin 1(6), 1945, 80-83. Mann and Whitney, Annals of Mathematical
+        Statistics 18(1), 1947, 50-60, and Vargha and Delaney, Journal of
+        Educational and Behavioral Statistics 25(2), 2000, 101-132: the
+        probability is U / (n m), their A. Lakens, Calculating and Reporting
+        Effect Sizes, Frontiers in Psychology 4, 2013, 863: the effect sizes
+        are Cohen's d_av, with the root mean square for the average, and d_z.
+    """
+    x = check_scores(a, at_least=2, name="a")
+    y = check_scores(b, at_least=2, name="b")
+    if x.size != y.size:
+        raise ValueError(
+            "`a` and `b` must hold scores of the same seeds. "
+            f"Received: {x.size} and {y.size} scores. "
+            "Keep the seeds that both have."
+        )
+    scale = find_scale(x, y)
+    x, y = x / scale, y / scale
+    gaps = y - x
+    difference = compute_mean(gaps)
+    interval = bootstrap_interval(
+        gaps,
+        confidence_level=confidence_level,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+    spread = math.hypot(compute_std(x), compute_std(y)) / math.sqrt(2)
+    below, below_elsewhere = _count_below(x, y)
+    return PairedStatistics(
+        num_pairs=x.size,
+        mean_a=compute_mean(x) * scale,
+        mean_b=compute_mean(y) * scale,
+        difference=difference * scale,
+        interval=Interval(
+            interval.low * scale, interval.high * scale, confidence_level
+        ),
+        t_p=_test_t(gaps),
+        wilcoxon_p=_test_wilcoxon(gaps),
+        probability_a_lower=below,
+        sign_rate=0.5
+        if not difference
+        else below_elsewhere
+        if difference > 0
+        else 1 - below_elsewhere,
+        effect_size=_divide(difference, spread),
+        effect_size_paired=_divide(difference, compute_std(gaps)),
+    )
+
+
+def adjust_holm(p_values: npt.ArrayLike) -> Scores:
+    """Adjust p values for being several, by Holm's method.
+
+    Of all that stay below a level, the probability that one of them is a
+    mistake stays below that level too, however they depend on each other.
+
+    Args:
+        p_values: One p value per test, shape `(num_tests,)`, in any order.
+
+    Returns:
+        The adjusted values in the same order, at most 1.
+
+    Raises:
+        TypeError: If they are no numbers.
+        ValueError: If there is none, or one does not lie between 0 and 1.
+
+    Example:
+        >>> adjust_holm([0.01, 0.04, 0.03])
+        array([0.03, 0.06, 0.06])
+
+    References:
+        Holm, A Simple Sequentially Rejective Multiple Test Procedure,
+        Scandinavian Journal of Statistics 6(2), 1979, 65-70.
+    """
+    values = check_scores(p_values, at_least=1, name="p_values")
+    if values.min() < 0 or values.max() > 1:
+        raise ValueError(
+            "`p_values` must lie between 0 and 1. "
+            f"Received: {values.min():g} to {values.max():g}. "
+            "Pass them as the tests gave them."
+        )
+    order = np.argsort(values, kind="stable")
+    raised = values[order] * np.arange(values.size, 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1.0)
+    return adjusted
+
+
+def count_needed_pairs(
+    effect_size_paired: float,
+    *,
+    power: float = 0.8,
+    confidence_level: float = 0.95,
+) -> int | None:
+    """Count the pairs that would show an effect of a size.
+
+    Args:
+        effect_size_paired: The mean of the paired differences in their
+            standard deviations; its sign does not matter.
+        power: The probability that the two-sided paired t test shows it,
+            strictly between 0 and 1.
+        confidence_level: One less the level of the test, strictly between
+            0 and 1.
+
+    Returns:
+        The smallest number of pairs, 2 or more; `None` if it is over a
+        million, as for no effect at all.
+
+    Raises:
+        ValueError: If an argument is NaN or out of range.
+
+    Scope:
+        Exact for differences that are distributed normally. The size of an
+        effect is itself an estimate, and of few pairs a rough one.
+
+    Example:
+        >>> count_needed_pairs(0.5)
+        34
+
+    References:
+        Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd
+        edition, 1988, ch. 2: the power by the noncentral t distribution.
+    """
+    check_confidence_level(confidence_level)
+    if not 0 < power < 1 or math.isnan(effect_size_paired):
+        raise ValueError(
+            "`power` must lie strictly between 0 and 1, and "
+            "`effect_size_paired` must be a number. Received: "
+            f"{power!r} and {effect_size_paired!r}. Pass 0.8 for 80%."
+        )
+    effect = min(abs(effect_size_paired), _LARGEST_EFFECT)
+    too_few, enough = 1, 2
+    # Not from the top: the distribution is hard to compute far out.
+    while _compute_power(enough, effect, confidence_level) < power:
+        if enough >= _MOST_PAIRS:
+            return None
+        too_few, enough = enough, min(2 * enough, _MOST_PAIRS)
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if _compute_power(middle, effect, confidence_level) < power:
+            too_few = middle
+        else:
+            enough = middle
+    return enough
+
+
+def _compute_power(
+    num_pairs: int, effect: float, confidence_level: float
+) -> float:
+    """The power of the two-sided paired t test, for an effect above 0."""
+    from scipy.special import stdtrit
+    from scipy.stats import nct
+
+    freedom, shift = num_pairs - 1, effect * math.sqrt(num_pairs)
+    bound = -float(stdtrit(freedom, (1 - confidence_level) / 2))
+    power = float(nct.sf(bound, freedom, shift))
+    # What lies below is at most Phi(-10) further out, and hard to compute.
+    if shift < 10:
+        power += float(nct.cdf(-bound, freedom, shift))
+    return power
+
+
+def _test_t(gaps: Scores) -> float:
+    """The p of SciPy's `ttest_rel`, which warns of gaps that hardly vary."""
+    from scipy.special import stdtr
+
+    error = compute_std(gaps) / math.sqrt(gaps.size)
+    t = _divide(compute_mean(gaps), error)
+    return 2 * float(stdtr(gaps.size - 1, -abs(t)))
+
+
+def _test_wilcoxon(gaps: Scores) -> float:
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(gaps).pvalue) if gaps.any() else 1.0
+
+
+def _count_below(x: Scores, y: Scores) -> tuple[float, float]:
+    """The share of pairs with x below y: of all, of those of other seeds.
+
+    Equal ones count half.
+    """
+    ordered, size = np.sort(y), x.size
+    up_to = np.searchsorted(ordered, x, "right").sum()
+    under = np.searchsorted(ordered, x, "left").sum()
+    twice = 2 * size * size - int(up_to) - int(under)
+    own = int(2 * np.count_nonzero(x < y) + np.count_nonzero(x == y))
+    return twice / (2 * size * size), (twice - own) / (2 * size * (size - 1))
+
+
+def _divide(difference: float, spread: float) -> float:
+    """The quotient; infinite over a spread of 0, but 0 for no difference."""
+    if not difference:
+        return 0.0
+    if not spread:
+        return math.copysign(math.inf, difference)
+    return difference / spread

@@ -1,0 +1,274 @@
+"""Scores as strips of dots: what is drawn, and where it lies.
+
+A strip is a set of scores with their mean and its interval. Nothing here is
+random: equal scores give equal pictures.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.studies.scores import bootstrap_interval
+
+if TYPE_CHECKING:
+    from keras_repro.studies.comparison import TrialComparison
+    from keras_repro.studies.results import TrialSummary
+
+
+Scores = npt.NDArray[np.float64]
+
+MOST_DOTS = 2000
+
+_NUM_LANES = 70
+_LARGEST_RATIO = 100
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """One set of scores, as it is drawn.
+
+    Args:
+        name: What they are called.
+        seeds: The seed of each score.
+        scores: Finite scores, shape `(num_scores,)`.
+        center: Their mean.
+        low: The lower bound of its interval; NaN if there is none.
+        high: The upper bound.
+        median: Their median, or `None` if it is not to be drawn.
+        color: The number of a colour; `None` for grey.
+        settled: Whether the interval settles a difference.
+    """
+
+    name: str
+    seeds: Sequence[int]
+    scores: Scores
+    center: float
+    low: float
+    high: float
+    median: float | None = None
+    color: int | None = 0
+    settled: bool = True
+
+
+# --- what is drawn -------------------------------------------------------
+
+
+def make_summary_strip(summary: TrialSummary, metric: str) -> Strip | None:
+    """The scores of a study; `None` if none of them is finite."""
+    found, results = summary[metric], summary.results
+    seeds, scores = _keep_finite(results.seeds, results.scores[metric])
+    if not len(scores):
+        return None
+    interval = found.interval
+    return Strip(
+        name=metric,
+        seeds=seeds,
+        scores=scores,
+        center=found.mean,
+        low=math.nan if interval is None else interval.low,
+        high=math.nan if interval is None else interval.high,
+        median=found.median,
+    )
+
+
+def make_study_strips(comparisons: Sequence[TrialComparison]) -> list[Strip]:
+    """The scores of the baseline and of each study compared with it.
+
+    Each mean has an interval of its own, at the lowest of the levels; whether
+    two of these overlap does not decide, the differences do.
+    """
+    first = comparisons[0]
+    level = min(one.confidence_level for one in comparisons)
+    strips = []
+    for name, scores, color in (
+        (first.name_a, first.scores_a, None),
+        *(
+            (one.name_b, one.scores_b, number)
+            for number, one in enumerate(comparisons)
+        ),
+    ):
+        seeds, finite = _keep_finite(first.seeds, scores)
+        interval = bootstrap_interval(finite, confidence_level=level)
+        strips.append(
+            Strip(
+                name=name,
+                seeds=seeds,
+                scores=finite,
+                center=float(np.mean(finite)),
+                low=interval.low,
+                high=interval.high,
+                color=color,
+            )
+        )
+    return strips
+
+
+def make_difference_strips(
+    comparisons: Sequence[TrialComparison],
+) -> list[Strip]:
+    """The differences of each study to the baseline, seed by seed."""
+    strips = []
+    for number, one in enumerate(comparisons):
+        found = one.statistics
+        seeds, gaps = _keep_finite(one.seeds, one.differences)
+        strips.append(
+            Strip(
+                name=one.name_b,
+                seeds=seeds,
+                scores=gaps,
+                center=found.difference,
+                low=found.interval.low,
+                high=found.interval.high,
+                color=number,
+                settled=one.settled,
+            )
+        )
+    return strips
+
+
+def _keep_finite(
+    seeds: Sequence[int], scores: Scores
+) -> tuple[list[int], Scores]:
+    places = np.flatnonzero(np.isfinite(scores))
+    return [seeds[place] for place in places.tolist()], scores[places]
+
+
+# --- where it lies -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From scores to places between 0 and 1.
+
+    Args:
+        low: The score, or its logarithm, at 0.
+        high: That at 1.
+        is_log: Whether places go by the logarithm.
+    """
+
+    low: float
+    high: float
+    is_log: bool = False
+
+    def place(self, scores: npt.ArrayLike) -> Scores:
+        """Where scores lie; those outside the scale lie at its ends."""
+        values = np.asarray(scores, np.float64)
+        if self.is_log:
+            values = np.log10(np.maximum(values, 10.0 ** (self.low - 1)))
+        # Halved, for otherwise the widest ranges would overflow.
+        size = self.high / 2 - self.low / 2
+        result: Scores = np.clip((values / 2 - self.low / 2) / size, 0, 1)
+        return result
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Round scores on the scale, with their names."""
+        if self.is_log:
+            first = max(math.ceil(self.low), -323)
+            last = min(math.floor(self.high), 308)
+            step = max(-(-(last - first) // 7), 1)
+            powers = range(first, last + 1, step)
+            return [(10.0**power, f"1e{power}") for power in powers]
+        size = self.high - self.low
+        if not math.isfinite(size):
+            return [
+                (self.low, f"{self.low:.1e}"),
+                (self.high, f"{self.high:.1e}"),
+            ]
+        power = math.floor(math.log10(size / 5))
+        unit = 10.0**power
+        width = next(n * unit for n in (1, 2, 5, 10) if size / (n * unit) <= 7)
+        numbers = range(
+            math.ceil(self.low / width), math.floor(self.high / width) + 1
+        )
+        return [
+            (one * width, _name_tick(one * width, power)) for one in numbers
+        ]
+
+
+def _name_tick(value: float, power: int) -> str:
+    if power < -5 or abs(value) >= 1e6:
+        return f"{value:.4g}"
+    return f"{value:.{max(-power, 0)}f}"
+
+
+def choose_scale(strips: Iterable[Strip], *, with_zero: bool = False) -> Scale:
+    """A scale on which all strips lie.
+
+    Args:
+        strips: The strips, at least one.
+        with_zero: Whether 0 must be on it, as for differences.
+
+    Returns:
+        A logarithmic scale for positive scores of which the largest is more
+        than 100 times the smallest; a linear one otherwise.
+    """
+    found = list(strips)
+    scores = np.concatenate([one.scores for one in found])
+    low, high = float(scores.min()), float(scores.max())
+    if low > 0 and high / low > _LARGEST_RATIO and not with_zero:
+        low, high = math.log10(low), math.log10(high)
+        margin = 0.05 * (high - low)
+        return Scale(low - margin, high + margin, is_log=True)
+    ends = [end for one in found for end in (one.low, one.high)]
+    ends = [*filter(math.isfinite, ends), *([0.0] if with_zero else [])]
+    low, high = min(low, *ends, high), max(high, *ends, low)
+    largest = max(abs(low), abs(high))
+    margin = 0.05 * (high - low) if high > low else 0.1 * largest or 0.5
+    # Scores that hardly differ would show nothing but rounding.
+    margin = max(margin, 1e-12 * largest, 1e-300)
+    most = sys.float_info.max
+    return Scale(max(low - margin, -most), min(high + margin, most))
+
+
+def thin_out(scores: Scores, most: int = MOST_DOTS) -> npt.NDArray[np.intp]:
+    """The positions of some scores, evenly by rank, in rising order.
+
+    Args:
+        scores: Finite scores.
+        most: How many to keep; the lowest and the highest are among them.
+
+    Example:
+        >>> thin_out(np.array([3.0, 1.0, 2.0]), 2)
+        array([1, 0])
+    """
+    order = np.argsort(scores, kind="stable")
+    if len(order) <= most:
+        return order
+    chosen = np.linspace(0, len(order) - 1, most)
+    result: npt.NDArray[np.intp] = order[np.round(chosen).astype(np.intp)]
+    return result
+
+
+def spread_dots(places: Scores, num_lanes: int = _NUM_LANES) -> Scores:
+    """How far beside the middle each dot lies, so that few cover others.
+
+    Args:
+        places: Where the dots lie along the strip, from 0 to 1, rising.
+        num_lanes: Into how many lanes the strip is cut; those of one lane lie
+            beside each other.
+
+    Returns:
+        Whole or half steps to either side, 0 for a dot alone.
+
+    Example:
+        >>> spread_dots(np.array([0.1, 0.5, 0.501, 0.502]))
+        array([ 0., -1.,  1.,  0.])
+    """
+    lanes = np.minimum((places * num_lanes).astype(np.intp), num_lanes - 1)
+    _, starts, counts = np.unique(lanes, return_index=True, return_counts=True)
+    first, size = np.repeat(starts, counts), np.repeat(counts, counts)
+    numbers = np.arange(len(lanes))
+    # Multiples of the golden ratio: neighbours lie far apart, without stripes.
+    shuffled = np.lexsort(((numbers - first) * _GOLDEN % 1.0, lanes))
+    ranks = np.empty(len(lanes), np.intp)
+    ranks[shuffled] = numbers - first
+    result: Scores = ranks - (size - 1) / 2
+    return result

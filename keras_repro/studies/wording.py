@@ -1,0 +1,331 @@
+"""What there is to say of trials, in words that text and pages share.
+
+Names, notes and errors come from files and are not trusted: `clean` makes any
+of them safe to print.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from keras_repro.common.text import clean, count_of
+
+if TYPE_CHECKING:
+    from keras_repro.studies.comparison import TrialComparison
+    from keras_repro.studies.results import Rank, TrialResults, TrialSummary
+    from keras_repro.studies.scores import Interval, Summary
+
+
+FAMILY_COLUMNS = ("", "mean", "difference", "interval", "level", "p")
+COLUMNS = ("mean", "interval", "std", "median", "iqm", "min", "max")
+
+_MOST_SPANS = 8
+_MOST_REMARKS = 5
+_LONGEST_NAME = 24
+_VARIED = {
+    "all": "",
+    "initial": ", only the initial weights vary",
+    "order": ", only the order of the data varies",
+    "random": ", only the random layers vary",
+}
+
+
+# --- numbers -------------------------------------------------------------
+
+
+def write_number(value: float, error: float | None = None) -> str:
+    """A number with as many digits as its error allows.
+
+    Args:
+        value: The number.
+        error: The half width of its interval, of which two digits are shown;
+            `None` or 0 if there is none.
+
+    Returns:
+        Its text; a number that is not 0 never shows as 0.
+
+    Example:
+        >>> write_number(19.01723, 0.186), write_number(0.001, 0.186)
+        ('19.02', '1.0e-03')
+        >>> write_number(1.23456e-9, 2.5e-11), write_number(2 / 3)
+        ('1.235e-09', '0.666667')
+    """
+    if not math.isfinite(value):
+        return "none" if math.isnan(value) else str(value)
+    if not error or not math.isfinite(error):
+        return f"{value:.6g}"
+    # Rounded first: 0.0996 shows as 0.10.
+    power = int(f"{error:.1e}".partition("e")[2]) - 1
+    largest = max(abs(value), error)
+    if power < -7 or largest >= 1e7:
+        digits = math.floor(math.log10(largest)) - power
+        return f"{value:.{min(max(digits, 1), 16)}e}"
+    text = f"{value:.{max(-power, 0)}f}"
+    if float(text) == 0:
+        return f"{value:.1e}" if value else text.lstrip("-")
+    return text
+
+
+def write_interval(low: float, high: float) -> str:
+    """An interval in brackets.
+
+    Example:
+        >>> write_interval(18.8371, 19.2082)
+        '[18.84, 19.21]'
+    """
+    error = (high - low) / 2
+    return f"[{write_number(low, error)}, {write_number(high, error)}]"
+
+
+def write_p(value: float) -> str:
+    """A p value.
+
+    Example:
+        >>> write_p(0.01234), write_p(1e-30)
+        ('0.012', '< 1e-16')
+    """
+    return "< 1e-16" if value < 1e-16 else f"{value:.2g}"
+
+
+def say_level(confidence_level: float) -> str:
+    """What an interval is called.
+
+    Example:
+        >>> say_level(0.95), say_level(1 - 0.05 / 3)
+        ('95% interval', '98.33% interval')
+    """
+    return f"{100 * confidence_level:.4g}% interval"
+
+
+def say_seeds(seeds: Iterable[int]) -> str:
+    """Seeds in few words.
+
+    Example:
+        >>> say_seeds([7]), say_seeds([0, 1, 2, 3, 7]), say_seeds([])
+        ('seed 7', 'seeds 0 to 3, 7', 'no seed')
+    """
+    found = sorted(seeds)
+    spans: list[list[int]] = []
+    for one in found:
+        if spans and one == spans[-1][-1] + 1:
+            spans[-1][1:] = [one]
+        else:
+            spans.append([one])
+    texts = [
+        f"{span[0]}{', ' if span[-1] == span[0] + 1 else ' to '}{span[-1]}"
+        if len(span) > 1
+        else f"{span[0]}"
+        for span in spans[:_MOST_SPANS]
+    ]
+    if len(spans) > _MOST_SPANS:
+        shown = sum(one[-1] - one[0] + 1 for one in spans[:_MOST_SPANS])
+        texts[-1] += f" and {len(found) - shown} more"
+    noun = "seed" if len(found) == 1 else "seeds"
+    return f"{noun} {', '.join(texts)}" if texts else "no seed"
+
+
+def say_name(name: str, longest: int = _LONGEST_NAME) -> str:
+    """The name of a study or a score."""
+    return clean(name, longest)
+
+
+# --- results -------------------------------------------------------------
+
+
+def say_headline(results: TrialResults) -> str:
+    """How many trials there are, and which."""
+    name = "" if results.name is None else f" ({say_name(results.name, 40)})"
+    if not results.num_trials:
+        return f"No trial finished{name}."
+    number = count_of(results.num_trials, "trial")
+    other = f", `vary` is {clean(results.vary)}"
+    varied = _VARIED.get(results.vary, other)
+    return f"{number}, {say_seeds(results.seeds)}{name}{varied}"
+
+
+def list_remarks(summary: TrialSummary) -> list[str]:
+    """Scores left out, failures, notes: a sentence for each."""
+    results = summary.results
+    remarks = [
+        f"{one.num_missing} of {count_of(results.num_trials, 'trial')} gave "
+        f"no finite `{say_name(name)}` and "
+        f"{'is' if one.num_missing == 1 else 'are'} left out."
+        for name, one in summary.metrics.items()
+        if one.num_missing
+    ]
+    if results.failures:
+        told = "; ".join(
+            f"seed {one.seed}, {clean(one.error)}"
+            for one in results.failures[:_MOST_REMARKS]
+        )
+        more = len(results.failures) - _MOST_REMARKS
+        number = count_of(len(results.failures), "trial")
+        rest = f"; and {more} more" if more > 0 else ""
+        remarks.append(f"{number} failed: {told}{rest}")
+    return [*remarks, *(clean(one, 300) for one in results.notes)]
+
+
+def list_cells(summary: Summary) -> list[str]:
+    """The numbers of a summary, as in `COLUMNS`."""
+    interval = summary.interval
+    error = None if interval is None else interval.half_width
+    return [
+        write_number(getattr(summary, name), error)
+        if name != "interval"
+        else _write_bounds(interval)
+        for name in COLUMNS
+    ]
+
+
+def _write_bounds(interval: Interval | None) -> str:
+    if interval is None:
+        return "none"
+    return write_interval(interval.low, interval.high)
+
+
+def say_rank(rank: Rank) -> str:
+    """Where a trial stands, in one sentence."""
+    score = f"{say_name(rank.metric)} {rank.score:.4g}"
+    if rank.num_scores == 1:
+        return f"Seed {rank.seed} is the only one with a score ({score})."
+    above = rank.num_scores + 1 - rank.rank
+    number, side = min((rank.rank, 0, "lowest"), (above, 1, "highest"))[::2]
+    place = f"the {_say_ordinal(number)}{side}"
+    if number != int(number):
+        place = f"between the {_say_ordinal(int(number)) or '1st '}"
+        place += f"and {_say_ordinal(int(number) + 1)}{side}"
+    where = "at the mean"
+    if math.isfinite(rank.z) and abs(rank.z) >= 0.05:
+        side = "below" if rank.z < 0 else "above"
+        where = f"{abs(rank.z):.1f} standard deviations {side} the mean"
+    return (
+        f"Seed {rank.seed} is {place} of {rank.num_scores} ({score}, {where})."
+    )
+
+
+def _say_ordinal(number: float) -> str:
+    """Such as `3rd `; nothing for 1."""
+    whole = int(number)
+    if whole == 1:
+        return ""
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    ending = endings.get(whole % 10, "th") if whole % 100 // 10 != 1 else "th"
+    return f"{whole}{ending} "
+
+
+# --- comparisons ---------------------------------------------------------
+
+
+def say_trials_verdict(comparison: TrialComparison) -> str:
+    """What can be said of two studies, in one sentence."""
+    found = comparison.statistics
+    if comparison.equal:
+        return f"Equal: all {found.num_pairs} pairs have the same score."
+    interval = found.interval
+    side, sign = ("lower", -1) if found.difference < 0 else ("higher", 1)
+    size = write_number(sign * found.difference, interval.half_width)
+    bounds = sorted((sign * interval.low, sign * interval.high))
+    claim = f"{say_name(comparison.name_b)} is {side} by {size} "
+    claim += write_interval(*bounds)
+    if comparison.settled:
+        return f"{claim}; a single pair of runs would have said so " + (
+            f"{say_times(found.sign_rate)}."
+        )
+    return f"Not settled: {claim}; {_say_need(comparison)}."
+
+
+def _say_need(comparison: TrialComparison) -> str:
+    if comparison.excludes_zero and comparison.waits_for is not None:
+        return f"it waits until {say_name(comparison.waits_for)} is settled"
+    more = comparison.num_more_trials
+    if more is None:
+        return "hardly any number of seeds would settle so small a difference"
+    seeds = count_of(_round_up(more), "more seed")
+    return f"about {seeds} would settle a difference of this size"
+
+
+def _round_up(number: int) -> int:
+    """A count with two digits that matter."""
+    step: int = 10 ** max(len(str(number)) - 2, 0)
+    return -(-number // step) * step
+
+
+def say_times(share: float) -> str:
+    """A probability as people say it; one below 1 is never 100 in 100.
+
+    Example:
+        >>> say_times(0.957), say_times(0.999), say_times(1.0)
+        ('96 times in 100', '99 times in 100', '100 times in 100')
+    """
+    times = round(100 * share)
+    if 0 < share < 1:
+        times = min(max(times, 1), 99)
+    return f"{times} time{'' if times == 1 else 's'} in 100"
+
+
+def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
+    """All numbers of a comparison, as labels and values."""
+    found, interval = comparison.statistics, comparison.statistics.interval
+    error = interval.half_width
+    a, b = say_name(comparison.name_a), say_name(comparison.name_b)
+    holm = "" if comparison.family_size == 1 else ", adjusted after Holm"
+    level = say_level(comparison.confidence_level)
+    facts = [
+        ("Score", say_name(comparison.metric, 60)),
+        ("Pairs", f"{found.num_pairs}, {say_seeds(comparison.seeds)}"),
+        (f"Mean of {a}", write_number(found.mean_a, error)),
+        (f"Mean of {b}", write_number(found.mean_b, error)),
+        (
+            "Difference",
+            f"{write_number(found.difference, error)} ({b} - {a}), "
+            f"{level} {write_interval(interval.low, interval.high)}",
+        ),
+        ("Paired t test", f"p {write_p(comparison.t_p)}{holm}"),
+        ("Wilcoxon test", f"p {write_p(comparison.wilcoxon_p)}{holm}"),
+        (
+            "Single runs",
+            f"one of {a} is lower than one of {b} with probability "
+            f"{found.probability_a_lower:.2f}",
+        ),
+        (
+            "Effect sizes",
+            f"d_av {found.effect_size:.2f} (in spreads of the runs), "
+            f"d_z {found.effect_size_paired:.2f} (in spreads of the pairs)",
+        ),
+    ]
+    if comparison.num_left_out:
+        text = f"{count_of(comparison.num_left_out, 'pair')} without two "
+        facts.append(("Left out", f"{text}finite scores"))
+    return facts
+
+
+def list_family(family: Sequence[TrialComparison]) -> list[list[str]]:
+    """A row for each condition, the baseline first, as `FAMILY_COLUMNS`."""
+    first = family[0].statistics
+    mean = write_number(first.mean_a, first.interval.half_width)
+    rows = [[say_name(family[0].name_a), mean, "", "", "", ""]]
+    for one in family:
+        found, interval = one.statistics, one.statistics.interval
+        rows.append(
+            [
+                say_name(one.name_b),
+                write_number(found.mean_b, interval.half_width),
+                write_number(found.difference, interval.half_width),
+                write_interval(interval.low, interval.high),
+                f"{100 * one.confidence_level:.4g}%",
+                write_p(one.t_p),
+            ]
+        )
+    return rows
+
+
+def say_family(family: Sequence[TrialComparison]) -> str:
+    """What is compared, and how many differences are settled."""
+    first, number = family[0], count_of(len(family), "difference")
+    settled = sum(one.settled for one in family)
+    return (
+        f"{settled} of {number} to {say_name(first.name_a)} settled "
+        f"({say_name(first.metric, 40)})."
+    )

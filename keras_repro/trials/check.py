@@ -1,0 +1,153 @@
+"""Do other workers give the same? Trials repeated, their checksums compared."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from keras_repro.common.text import clean, join_words
+from keras_repro.environment.differences import compare_environments
+from keras_repro.studies.outcomes import TrialOutcome, TrialTask
+from keras_repro.trials.executors import Engine
+
+_MAY_MATTER = 2
+_MOST_DIFFERENCES = 4
+
+Pair = tuple[TrialOutcome, TrialOutcome]
+
+
+def check_elsewhere(
+    engine: Engine,
+    outcomes: Sequence[TrialOutcome],
+    share: float,
+    vary: str,
+    environments: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
+    """Repeat a share of the trials, each on another worker than before.
+
+    Args:
+        engine: Runs them.
+        outcomes: Of the trials that went well.
+        share: Which part of them, from 0 to 1; at least one trial.
+        vary: What the seeds move.
+        environments: Of the workers that are known, by name.
+
+    Yields:
+        What there is to say: mismatches with the workers they are between,
+        and a worker that differs from all others.
+    """
+    first = {one.seed: one for one in choose_trials(outcomes, share)}
+    tasks = [
+        TrialTask(seed=seed, vary=vary, avoid=one.worker or None)
+        for seed, one in first.items()
+    ]
+    known = dict(environments)
+    pairs: list[Pair] = []
+    for again in engine.run(tasks):
+        if again.environment is not None:
+            known[again.worker] = again.environment
+        pairs.append((first[again.seed], again))
+    pairs.sort(key=lambda pair: pair[0].seed)
+    if pairs and all(one.worker == other.worker for one, other in pairs):
+        yield (
+            "The repeated trials ran where they had run before: the executor "
+            "has no other worker. They say nothing of other machines."
+        )
+    different = [pair for pair in pairs if not _agree(*pair)]
+    for pair in different:
+        yield _say_mismatch(*pair)
+    if not different:
+        return
+    yield from _name_worker(pairs, different)
+    one, other = different[0][0].worker, different[0][1].worker
+    if one in known and other in known:
+        yield from tell_differences(one, known[one], other, known[other])
+
+
+def choose_trials(
+    outcomes: Sequence[TrialOutcome], share: float
+) -> list[TrialOutcome]:
+    """Choose trials, spread evenly over the study.
+
+    Args:
+        outcomes: Of all trials.
+        share: Which part of them; at least one, if there is any.
+    """
+    number = min(math.ceil(share * len(outcomes) - 1e-9), len(outcomes))
+    return [
+        outcomes[(2 * place + 1) * len(outcomes) // (2 * number)]
+        for place in range(number)
+    ]
+
+
+def tell_differences(
+    one: str,
+    environment: Mapping[str, Any],
+    other: str,
+    other_environment: Mapping[str, Any],
+) -> Iterator[str]:
+    """In what two workers differ that is likely to change results.
+
+    Args:
+        one: Name of a worker.
+        environment: Its environment.
+        other: Name of another.
+        other_environment: Its environment.
+    """
+    found = [
+        difference
+        for difference in compare_environments(environment, other_environment)
+        if difference.weight >= _MAY_MATTER
+    ]
+    for difference in found[:_MOST_DIFFERENCES]:
+        yield (
+            f"Worker {other} differs from worker {one}: `{difference.key}` is "
+            f"{clean(difference.b, 60)} there, not {clean(difference.a, 60)}. "
+            f"{difference.sentence}"
+        )
+
+
+def _agree(one: TrialOutcome, other: TrialOutcome) -> bool:
+    return not other.status and one.checksum == other.checksum
+
+
+def _say_mismatch(one: TrialOutcome, other: TrialOutcome) -> str:
+    found = clean(other.error) if other.status else clean(other.checksum)
+    return (
+        f"Seed {one.seed} gave {clean(one.checksum)} on worker {one.worker} "
+        f"and {found} on worker {other.worker}: they compute differently, or "
+        "`train` depends on more than its seed. `keras-repro verify` and "
+        "`diagnose` find out why."
+    )
+
+
+def _name_worker(
+    pairs: Sequence[Pair], different: Sequence[Pair]
+) -> Iterator[str]:
+    """Name the worker that differs from several others which agree."""
+    partners: dict[str, set[str]] = defaultdict(set)
+    for one, other in different:
+        partners[one.worker].add(other.worker)
+        partners[other.worker].add(one.worker)
+    agreeing = {
+        outcome.worker
+        for pair in pairs
+        if pair not in different
+        for outcome in pair
+    }
+    for worker, others in sorted(partners.items()):
+        in_all = all(
+            worker in (one.worker, other.worker) for one, other in different
+        )
+        if (
+            in_all
+            and worker not in agreeing
+            and (len(others) > 1 or others <= agreeing)
+        ):
+            yield (
+                f"Worker {worker} computes differently from "
+                f"{join_words(sorted(others))}: it is in every mismatch "
+                f"({len(different)} of {len(pairs)} repeated trials)."
+            )

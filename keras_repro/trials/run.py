@@ -1,0 +1,531 @@
+"""`run_trials`: one training under many seeds, here or on many machines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import keras  # noqa: TID253
+import numpy as np
+
+from keras_repro.common.text import clean
+from keras_repro.environment.capture import capture_environment
+from keras_repro.model.transfer import find_own_parts
+from keras_repro.model.trial import check_vary
+from keras_repro.recording.header import describe_model
+from keras_repro.studies.files import StudyFolder, make_results
+from keras_repro.studies.identity import find_written, list_unread
+from keras_repro.studies.outcomes import (
+    MISUSE,
+    TrialOutcome,
+    TrialTask,
+    gather_scores,
+)
+from keras_repro.studies.results import TrialResults, check_seeds
+from keras_repro.studies.scores import t_interval
+from keras_repro.trials.check import check_elsewhere, tell_differences
+from keras_repro.trials.executors import (
+    Engine,
+    LocalEngine,
+    LokyPool,
+    OwnPool,
+    PoolEngine,
+)
+from keras_repro.trials.fingerprint import fingerprint
+from keras_repro.trials.worker import TrialRunner
+
+
+class TrialWarning(UserWarning):
+    """Something of a study that a person should know."""
+
+
+def run_trials(
+    model: Any,
+    train: Callable[[Any], Any],
+    seeds: int | Iterable[int] = 30,
+    *,
+    executor: Executor | None = None,
+    num_workers: int | None = None,
+    path: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    vary: str = "all",
+    until: Any = None,
+    check: float = 0.0,
+) -> TrialResults:
+    """Train one model under many seeds, each trial from that seed's start.
+
+    Before each trial the model is reset to what the seed draws, in place, so
+    that nothing is compiled again; `train` runs inside the trial's own random
+    streams. What a trial gives is a function of its seed alone: alone, in any
+    order, in any process.
+
+    Args:
+        model: A compiled `ReproducibleModel`, or a function without arguments
+            that builds one.
+        train: Fits the model that it is given, and returns a score or a dict
+            of scores by name. What it makes anew each time (callbacks,
+            pipelines) is each trial's own.
+        seeds: How many trials, of seeds 0, 1, 2, ..., or the seeds.
+        executor: Any `concurrent.futures.Executor` with fresh processes;
+            `None` runs the trials here, or in `num_workers` processes.
+        num_workers: How many processes to start on this machine, by loky.
+        path: A folder for the study. Each trial is on disk as soon as it has
+            finished; called again, the study goes on where it was.
+        progress: Whether to show a bar with the mean and its interval so far,
+            where standard error is a terminal or a notebook.
+        vary: What the seeds move: `"all"`, or `"initial"` weights, `"order"`
+            of the data or `"random"` draws alone, as for `reset`.
+        until: When to stop before the last seed, such as `HalfWidth(0.1)`.
+        check: Share of the trials that is repeated in another process, their
+            checksums compared; of 0.1 every tenth.
+
+    Returns:
+        The trials in the order of `seeds`: scores, checksums, the recorded
+        runs, and what went wrong.
+
+    Raises:
+        TypeError: If an argument, or what `train` returns, is of the wrong
+            type.
+        ValueError: If an argument has a wrong value, or if `path` holds
+            another study.
+        RuntimeError: If `train` raised under every seed, or if the workers
+            cannot run the trials.
+
+    Scope:
+        A `train` that raises under some seeds is reported in `.failures`, and
+        the others are kept; a study on disk tries them again. The model, if
+        one was given, stands afterwards at its start, with the seed that it
+        had. Equal bits on other machines need the same versions, kind of
+        processor and threads; `check` tells.
+
+    Example:
+        >>> import keras, keras_repro as kr, numpy as np
+        >>> x = np.linspace(0, 1, 16, dtype="float32").reshape(8, 2)
+        >>> model = kr.ReproducibleModel(
+        ...     [keras.Input((2,)), keras.layers.Dense(1)]
+        ... )
+        >>> model.compile("sgd", "mse")
+        >>> def train(model):
+        ...     history = model.fit(x, x[:, :1], epochs=2, verbose=0).history
+        ...     return {"loss": history["loss"][-1]}
+        >>> results = run_trials(model, train, seeds=3, progress=False)
+        >>> results.seeds, results.scores["loss"].shape
+        ((0, 1, 2), (3,))
+        >>> again = run_trials(model, train, seeds=[2], progress=False)
+        >>> bool(again.scores["loss"][0] == results.scores["loss"][2])
+        True
+    """
+    listed = read_seeds(seeds)
+    check_arguments(executor, num_workers, until, check)
+    folder_path = None if path is None else read_path(path)
+    vary = check_vary(vary)
+    runner = TrialRunner(model, train)
+    study = _Study(listed, until)
+    with ExitStack() as stack:
+        stack.enter_context(_kept_start(runner))
+        if folder_path is not None:
+            study.open(folder_path, lambda: _identify(runner, vary))
+            stack.callback(study.close)
+        study.warn()
+        engine = _make_engine(runner, executor, num_workers)
+        stack.callback(engine.close)
+        elsewhere = _find_other_engine(runner, engine, num_workers, check)
+        if elsewhere is not None:
+            stack.callback(elsewhere.close)
+        bar = TrialBar(len(listed), shown=progress)
+        stack.enter_context(bar)
+        study.run(engine, vary, bar)
+        if elsewhere is not None:
+            study.check(elsewhere, vary, check)
+        study.warn()
+    return study.make_results(vary)
+
+
+class _Study:
+    """The outcomes of a study as they come in."""
+
+    def __init__(self, seeds: Sequence[int], until: Any) -> None:
+        self._seeds, self._until = seeds, until
+        self._outcomes: dict[int, TrialOutcome] = {}
+        self._environments: dict[str, Mapping[str, Any]] = {}
+        self._folder: StudyFolder | None = None
+        self._identify: Callable[[], dict[str, Any]] | None = None
+        self._identity: dict[str, Any] = {}
+        self._notes: list[str] = []
+        self._num_told = 0
+        # How many of the seeds, from the first on, are done.
+        self._num_done = 0
+        self._stops_at: int | None = None
+
+    def open(self, path: Path, identify: Callable[[], dict[str, Any]]) -> None:
+        """Take up a study on disk, or begin one."""
+        self._identify, self._identity = identify, identify()
+        self._folder = StudyFolder(path, self._identity, capture_environment())
+        content = self._folder.content
+        wanted = set(self._seeds)
+        for seed, outcome in content.outcomes.items():
+            if seed in wanted and not outcome.status:
+                self._outcomes[seed] = outcome
+        self._notes += content.notes
+        self._num_told = len(self._notes)
+        for text in self._folder.warnings:
+            self._note(text)
+        for name in list_unread(self._identity):
+            self._note(
+                f"What `{name}` holds cannot be read: a change of it would go "
+                "unnoticed when the study goes on."
+            )
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._folder is not None:
+            self._folder.close()
+
+    def run(self, engine: Engine, vary: str, bar: TrialBar) -> None:
+        """Run the trials that are not done yet, until they are or may stop."""
+        self._advance(bar)
+        left = [seed for seed in self._seeds if seed not in self._outcomes]
+        tasks = [TrialTask(seed=seed, vary=vary) for seed in left]
+        # Closed, it withdraws what has not begun.
+        with closing(engine.run(tasks)) as outcomes:
+            while self._stops_at is None:
+                outcome = next(outcomes, None)
+                if outcome is None:
+                    break
+                self._take(outcome)
+                self._advance(bar)
+        self._take_notes(engine)
+
+    def _take(self, outcome: TrialOutcome) -> None:
+        if outcome.status == MISUSE:
+            raise TypeError(outcome.error)
+        if self._folder is not None:
+            self._folder.keep(outcome)
+            self._find_written(self._folder)
+            outcome = replace(outcome, lines=())  # They are on disk now.
+        self._outcomes[outcome.seed] = outcome
+        if outcome.environment is not None:
+            self._add_environment(outcome.worker, outcome.environment)
+
+    def _find_written(self, folder: StudyFolder) -> None:
+        """After the first trial: what it left changed is no input of it."""
+        if self._identify is not None:
+            after, self._identify = self._identify(), None
+            folder.note_written(find_written(self._identity, after))
+
+    def _add_environment(
+        self, worker: str, environment: Mapping[str, Any]
+    ) -> None:
+        """Say of a new worker how it differs from the first."""
+        if self._environments:
+            first, other = next(iter(self._environments.items()))
+            for text in tell_differences(first, other, worker, environment):
+                self._note(text)
+        self._environments[worker] = environment
+
+    def _advance(self, bar: TrialBar) -> None:
+        """Go on to the next seeds in order; ask of each whether to stop."""
+        bar.show(self._outcomes.values())
+        while self._num_done < len(self._seeds) and self._stops_at is None:
+            if self._seeds[self._num_done] not in self._outcomes:
+                return
+            self._num_done += 1
+            if self._until is not None and self._is_met():
+                self._stops_at = self._num_done
+
+    def _is_met(self) -> bool:
+        done = [self._outcomes[seed] for seed in self._seeds[: self._num_done]]
+        scores = gather_scores(one for one in done if not one.status)
+        return bool(scores) and bool(self._until.is_met(scores))
+
+    def check(self, engine: Engine, vary: str, share: float) -> None:
+        """Repeat a share of the trials in other processes."""
+        done = [one for one in self._list_outcomes() if not one.status]
+        for text in check_elsewhere(
+            engine, done, share, vary, self._environments
+        ):
+            self._note(text)
+        self._take_notes(engine)
+
+    def _take_notes(self, engine: Engine) -> None:
+        for text in engine.notes:
+            self._note(text)
+        engine.notes.clear()
+
+    def _note(self, text: str) -> None:
+        """Keep what there is to say, once, also on disk."""
+        if text in self._notes:
+            return
+        self._notes.append(text)
+        if self._folder is not None:
+            self._folder.note(text)
+
+    def warn(self) -> None:
+        """Tell what was noted since the last time."""
+        for text in self._notes[self._num_told :]:
+            warnings.warn(text, TrialWarning, stacklevel=3)
+        self._num_told = len(self._notes)
+
+    def _list_outcomes(self) -> list[TrialOutcome]:
+        """Those that count: up to where the study stopped, in order."""
+        seeds = self._seeds[: self._stops_at]
+        return [
+            self._outcomes[seed] for seed in seeds if seed in self._outcomes
+        ]
+
+    def make_results(self, vary: str) -> TrialResults:
+        """The results; there must be at least one score."""
+        outcomes = self._list_outcomes()
+        if outcomes and all(one.status for one in outcomes):
+            first = outcomes[0]
+            raise RuntimeError(
+                "`train` must return a score under at least one seed. "
+                f"Received: {len(outcomes)} trials that all failed, the first "
+                f"(seed {first.seed}) with {first.error}\n{first.traceback}"
+            )
+        path = None if self._folder is None else self._folder.path
+        return make_results(outcomes, notes=self._notes, vary=vary, path=path)
+
+
+# --- around the study --------------------------------------------------------
+
+
+@contextmanager
+def _kept_start(runner: TrialRunner) -> Iterator[None]:
+    """Leave the model at its start, with the seed that it had."""
+    model = runner.model
+    seed, vary = model.seed, model._repro.vary
+    try:
+        yield
+    finally:
+        runner.rewind_generators()
+        # Refused where `train` changed the layers, which has been told.
+        with suppress(ValueError):
+            model.reset(seed=seed, vary=vary)
+
+
+def _identify(runner: TrialRunner, vary: str) -> dict[str, Any]:
+    """What makes trials those of one study."""
+    ignored = (runner.model,)
+    build = runner.build
+    return {
+        "train": fingerprint(runner.train, ignore=ignored).to_json(),
+        "build": None if build is None else fingerprint(build).to_json(),
+        "parts": {
+            name: fingerprint(part, ignore=ignored).to_json()
+            for name, part in sorted(find_own_parts(runner.model).items())
+        },
+        "model": describe_model(runner.model),
+        "vary": vary,
+        "backend": keras.backend.backend(),
+    }
+
+
+def _make_engine(
+    runner: TrialRunner, executor: Executor | None, num_workers: int | None
+) -> Engine:
+    if executor is not None:
+        return PoolEngine(OwnPool(executor), runner.pack())
+    if num_workers is not None:
+        return PoolEngine(LokyPool(num_workers), runner.pack())
+    return LocalEngine(runner)
+
+
+def _find_other_engine(
+    runner: TrialRunner, engine: Engine, num_workers: int | None, check: float
+) -> Engine | None:
+    """Where to repeat trials: on other workers, or in a process for it."""
+    if not check:
+        return None
+    if isinstance(engine, PoolEngine) and num_workers != 1:
+        return engine
+    return PoolEngine(LokyPool(1), runner.pack())
+
+
+def read_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    """The seeds of a study.
+
+    Args:
+        seeds: How many, or which.
+
+    Raises:
+        TypeError: If they are no integers.
+        ValueError: If there is none, one is out of range or there twice.
+    """
+    if isinstance(seeds, bool):
+        raise TypeError(
+            "`seeds` must be a number of trials, or the seeds themselves. "
+            f"Received: {seeds!r}. Pass 30, or `range(30)`."
+        )
+    listed = check_seeds(
+        range(seeds) if isinstance(seeds, (int, np.integer)) else seeds
+    )
+    if not listed:
+        raise ValueError(
+            "`seeds` must name at least one trial. Received: "
+            f"{seeds!r}. Pass 30, or `range(30)`."
+        )
+    return listed
+
+
+def read_path(path: str | os.PathLike[str]) -> Path:
+    """The folder of a study.
+
+    Args:
+        path: Its name.
+
+    Raises:
+        TypeError: If it is no path.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            "`path` must be a str or an os.PathLike. Received: "
+            f"{path!r} (of type {type(path).__name__}). Pass the name of a "
+            'folder, such as "study".'
+        )
+    return Path(path)
+
+
+def check_arguments(
+    executor: Any, num_workers: Any, until: Any, check: Any
+) -> None:
+    """Check where, how long and how surely a study shall run.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If it has a wrong value, or if two exclude each other.
+    """
+    if executor is not None and not isinstance(executor, Executor):
+        raise TypeError(
+            "`executor` must be a `concurrent.futures.Executor`. Received: "
+            f"{executor!r} (of type {type(executor).__name__}). Of a Dask "
+            "client, pass `client.get_executor()`; else `num_workers=2`."
+        )
+    if executor is not None and num_workers is not None:
+        raise ValueError(
+            "`executor` and `num_workers` must not both be given: an executor "
+            f"has its own workers. Received: {executor!r} and {num_workers!r}. "
+            "Leave one out."
+        )
+    is_count = isinstance(num_workers, int) and not isinstance(
+        num_workers, bool
+    )
+    if num_workers is not None and not (is_count and num_workers >= 1):
+        raise ValueError(
+            "`num_workers` must be an integer of 1 or more. Received: "
+            f"{num_workers!r}. Pass 2, or leave it out to run the trials here."
+        )
+    if until is not None and not callable(getattr(until, "is_met", None)):
+        raise TypeError(
+            "`until` must be a rule such as `HalfWidth(0.1)`. Received: "
+            f"{until!r} (of type {type(until).__name__})."
+        )
+    if isinstance(check, bool) or not isinstance(check, (int, float)):
+        raise TypeError(
+            "`check` must be a number from 0 to 1. Received: "
+            f"{check!r} (of type {type(check).__name__}). Pass 0.1 to repeat "
+            "every tenth trial."
+        )
+    if not 0 <= check <= 1:
+        raise ValueError(
+            "`check` must be a share from 0 to 1. Received: "
+            f"{check!r}. Pass 0.1 to repeat every tenth trial."
+        )
+
+
+class TrialBar:
+    """Shows the number of trials done, their mean and its interval so far.
+
+    Args:
+        total: How many trials there may be.
+        shown: Whether to show anything. A bar is drawn where standard error
+            is a terminal, and in notebooks; logs stay free of it.
+    """
+
+    def __init__(self, total: int, *, shown: bool) -> None:
+        self._bar = _make_bar(total) if shown else None
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, outcomes: Iterable[TrialOutcome]) -> None:
+        """Show these outcomes.
+
+        Args:
+            outcomes: All that there are so far.
+        """
+        if self._bar is None or self._bar.disable:
+            return
+        listed = list(outcomes)
+        self._bar.set_postfix_str(say_so_far(listed), refresh=False)
+        self._bar.update(len(listed) - self._bar.n)
+
+
+def say_so_far(outcomes: list[TrialOutcome]) -> str:
+    """The first score's mean, with the t interval; how many trials failed.
+
+    Args:
+        outcomes: Of the trials so far.
+    """
+    done = [one for one in outcomes if not one.status]
+    words = []
+    if done:
+        name, scores = next(iter(gather_scores(done).items()))
+        scores = scores[np.isfinite(scores)]
+        words.append(f"{clean(name, 20)} {_say_mean(scores)}")
+    failed = len(outcomes) - len(done)
+    if failed:
+        words.append(f"{failed} failed")
+    return ", ".join(words)
+
+
+def _say_mean(scores: Any) -> str:
+    if not len(scores):
+        return "none finite"
+    mean = f"{float(np.mean(scores)):.4g}"
+    if len(scores) < 2:
+        return mean
+    interval = t_interval(scores)
+    return f"{mean} [{interval.low:.4g}, {interval.high:.4g}]"
+
+
+def _make_bar(total: int) -> Any:
+    with warnings.catch_warnings():
+        # Without its widgets tqdm falls back to text, and says so.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+
+        return tqdm(
+            total=total,
+            desc="trials",
+            unit="trial",
+            # `None` leaves it out where standard error is no terminal.
+            disable=False if _is_notebook() else None,
+            dynamic_ncols=True,
+        )
+
+
+def _is_notebook() -> bool:
+    """Whether a Jupyter kernel runs us; it may be loaded for other reasons."""
+    find_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = None if find_shell is None else find_shell()
+    return getattr(shell, "kernel", None) is not None

@@ -1,0 +1,331 @@
+"""A process that runs trials, and keeps the model compiled between them."""
+
+from __future__ import annotations
+
+import pickle
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import keras  # noqa: TID253
+import numpy as np
+
+from keras_repro.arrays.checksums import compute_checksum
+from keras_repro.backends import random_streams
+from keras_repro.backends.generators import (
+    copy_generator_state,
+    put_generator_state,
+)
+from keras_repro.environment.capture import capture_environment
+from keras_repro.model import around_fit, transfer
+from keras_repro.model.model import ReproducibleModel
+from keras_repro.model.transfer import PicklingError, pack
+from keras_repro.model.trial import FIXED_SEED, capture_if_built
+from keras_repro.recording.callback import ChecksumCallback
+from keras_repro.runs.lines import encode_entry
+from keras_repro.runs.run import Run, RunHeader
+from keras_repro.studies.outcomes import (
+    MISUSE,
+    RAISED,
+    TrialOutcome,
+    TrialTask,
+    name_worker,
+)
+from keras_repro.trials.fingerprint import find_generators
+
+Train = Callable[[Any], Any]
+DEFAULT_SCORE = "score"
+_MOST_HELD = 2  # Studies of which a worker keeps the model.
+
+
+class TrialRunner:
+    """Runs the trials of one study in this process, on one model.
+
+    Args:
+        model: A compiled `ReproducibleModel`, or a function that makes one.
+        train: Trains the model that it is given; returns its scores.
+    """
+
+    def __init__(self, model: Any, train: Train) -> None:
+        if not callable(train):
+            msg = (
+                "`train` must be a function of the model. Received: "
+                f"{train!r} (of type {type(train).__name__}). Pass a function "
+                "that fits the model and returns a score."
+            )
+            raise TypeError(msg)
+        self.build = None if isinstance(model, keras.Model) else model
+        self.train = train
+        # Of the program's own, so that each trial finds them where the study
+        # began, as it would alone in a fresh process.
+        self._generators = _find_own_generators(train, model)
+        self.model = model if self.build is None else _make(self.build)
+        _check_model(self.model)
+        if not capture_if_built(self.model):
+            around_fit.rehearse(self.model, train)
+        self._is_known = False
+
+    def run(self, task: TrialTask) -> TrialOutcome:
+        """Run one trial.
+
+        Args:
+            task: Which.
+
+        Returns:
+            What it gave; also where `train` raised.
+        """
+        worker, scores, problem = name_worker(), {}, {}
+        recorder = _TrialRecorder()
+        started = time.perf_counter()
+        try:
+            self.rewind_generators()
+            scores = self._train(task, recorder)
+        except _ScoreError as error:
+            problem = {"status": MISUSE, "error": str(error)}
+        except Exception as error:  # noqa: BLE001 - the person's code
+            problem = _describe(error)
+        seconds = time.perf_counter() - started
+        # Of a model that a failed step left without values there is none.
+        checksum = "" if problem else compute_checksum(self.model)
+        return TrialOutcome(
+            seed=task.seed,
+            worker=worker,
+            scores=scores,
+            checksum=checksum,
+            seconds=seconds,
+            lines=tuple(recorder.lines),
+            run_ids=tuple(recorder.run_ids),
+            environment=self._take_environment(),
+            **problem,
+        )
+
+    def _train(
+        self, task: TrialTask, recorder: _TrialRecorder
+    ) -> dict[str, float]:
+        model = self.model
+        with model.trial(seed=task.seed, vary=task.vary):
+            model._repro.observer = recorder
+            try:
+                value = self.train(model)
+            finally:
+                model._repro.observer = None
+        return read_scores(value)
+
+    def rewind_generators(self) -> None:
+        """Put the program's own generators where the study began."""
+        for generator, state in self._generators:
+            put_generator_state(generator, state)
+
+    def _take_environment(self) -> Mapping[str, Any] | None:
+        """Of this process, once: that is enough to compare workers."""
+        if self._is_known:
+            return None
+        self._is_known = True
+        return capture_environment()
+
+    def pack(self) -> bytes:
+        """The study as bytes, for a process that is to run its trials.
+
+        Raises:
+            PicklingError: If it cannot be sent; the message says what to do.
+        """
+        settings = transfer.read_settings()
+        model = self.model if self.build is None else self.build
+        try:
+            return pack((settings, pack((model, self.train), by_value=True)))
+        except PicklingError as error:
+            msg = (
+                "The model and `train` must be such that they can be sent to "
+                f"another process. Received: {self.train!r}; {error}. Make "
+                "what cannot travel (a pipeline, an open file, a lock) inside "
+                "`train`, or pass a function that builds the model."
+            )
+            raise PicklingError(msg) from error
+
+
+def read_scores(value: Any) -> dict[str, float]:
+    """What `train` returned, as numbers by name.
+
+    Args:
+        value: A number, or a mapping of names to numbers.
+
+    Raises:
+        _ScoreError: If it is neither.
+    """
+    if isinstance(value, Mapping):
+        if not value:
+            raise _ScoreError(_say_score(value))
+        return {_read_name(key): _read_number(value[key]) for key in value}
+    return {DEFAULT_SCORE: _read_number(value)}
+
+
+class _ScoreError(TypeError):
+    """What `train` returned is no score."""
+
+
+def _read_name(name: object) -> str:
+    if isinstance(name, str) and name:
+        return name
+    raise _ScoreError(
+        "The names of the scores that `train` returns must be strings. "
+        f"Received: {name!r}."
+    )
+
+
+def _read_number(value: Any) -> float:
+    if value is None or isinstance(value, (str, bytes)):
+        raise _ScoreError(_say_score(value))
+    try:
+        return float(value)
+    except Exception:  # noqa: BLE001 - converters raise what they like
+        pass
+    try:
+        array = np.asarray(keras.ops.convert_to_numpy(value), np.float64)
+        return float(array.reshape(()))
+    except Exception as error:
+        raise _ScoreError(_say_score(value)) from error
+
+
+def _say_score(value: Any) -> str:
+    return (
+        "`train` must return a score, or a dict of scores by name. Received: "
+        f"{value!r:.200} (of type {type(value).__name__}). Return a number, "
+        'for example `model.evaluate(x, y)` or `{"rmse": rmse}`.'
+    )
+
+
+class _TrialRecorder(ChecksumCallback):
+    """Records each `fit` of a trial, and compares it with nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(on_drift="ignore")
+        self.lines: list[str] = []
+        self.run_ids: list[str] = []
+
+    def _find_reference(self, header: RunHeader) -> Run | None:
+        del header
+        return None
+
+    def _keep(self, run: Run) -> None:
+        end = () if run.end is None else (run.end,)
+        entries = (run.header, *run.records, *end)
+        self.lines.extend(map(encode_entry, entries))
+        self.run_ids.append(run.run_id)
+
+
+def _make(build: Callable[[], Any]) -> Any:
+    """Build a model, the same in each process, whatever was drawn before."""
+    with random_streams.isolate_rng(FIXED_SEED):
+        return build()
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, ReproducibleModel):
+        msg = (
+            "`model` must be a `ReproducibleModel`, or a function that builds "
+            f"one. Received: {model!r:.200} (of type {type(model).__name__}). "
+            "Use `ReproducibleModel` in the place of `keras.Sequential`, or "
+            "`make_reproducible(model)`."
+        )
+        raise TypeError(msg)
+    if model._repro.in_block:
+        msg = (
+            "`run_trials` must be called between the trials of a model. "
+            f"Received: {model.name!r}, in the middle of one. Call it outside "
+            "of `train` and of `with model.trial()`, or on a clone."
+        )
+        raise RuntimeError(msg)
+    if not model.compiled:
+        msg = (
+            "`model` must be compiled before its trials. Received: "
+            f"{model.name!r}, which is not. Call `model.compile(...)`."
+        )
+        raise ValueError(msg)
+
+
+def _find_own_generators(train: Train, model: Any) -> list[tuple[Any, Any]]:
+    states = []
+    for _, generator in find_generators(train, ignore=(model,)):
+        state = copy_generator_state(generator)
+        if state is not None:
+            states.append((generator, state))
+    return states
+
+
+def _describe(error: Exception) -> dict[str, str]:
+    """An exception as text: it may be of a class that cannot travel."""
+    lines = traceback.format_exception(error)
+    return {
+        "status": RAISED,
+        "error": f"{type(error).__name__}: {error}",
+        "traceback": "".join(lines),
+    }
+
+
+# --- a worker of an executor -------------------------------------------------
+
+
+class _Held(NamedTuple):
+    """A study that was sent here: its runner, or why there is none."""
+
+    settings: dict[str, Any]
+    runner: TrialRunner | None
+    reason: str = ""
+
+
+_held: OrderedDict[str, _Held] = OrderedDict()
+
+
+def has(key: str) -> bool:
+    """Whether this process has been sent a study."""
+    return key in _held
+
+
+def receive(key: str, payload: bytes) -> None:
+    """Take in a study, unless it is here already.
+
+    Args:
+        key: Names it.
+        payload: What `TrialRunner.pack` wrote.
+    """
+    if key not in _held:
+        _held[key] = _unpack(payload)
+    while len(_held) > _MOST_HELD:
+        _held.popitem(last=False)
+
+
+def _unpack(payload: bytes) -> _Held:
+    # Of the program that runs the study, which may run anything here.
+    settings, content = pickle.loads(payload)
+    try:
+        transfer.apply_settings(settings)
+        model, train = pickle.loads(content)
+        return _Held(settings, TrialRunner(model, train))
+    except Exception as error:  # noqa: BLE001 - of many kinds
+        reason = (
+            "the model and `train` cannot be loaded there: "
+            f"{type(error).__name__}: {error}. Have the same packages and "
+            "modules on all workers, or pass a function that builds the model."
+        )
+        return _Held(settings, None, reason)
+
+
+def run(key: str, task: TrialTask) -> TrialOutcome | str:
+    """Run a trial of a study that was sent here.
+
+    Args:
+        key: Names the study.
+        task: The trial.
+
+    Returns:
+        Its outcome, or why there is none.
+    """
+    _held.move_to_end(key)
+    held = _held[key]
+    if held.runner is None:
+        return held.reason
+    # Another study may have run here since.
+    transfer.apply_settings(held.settings)
+    return held.runner.run(task)

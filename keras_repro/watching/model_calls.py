@@ -1,0 +1,596 @@
+"""What a script asked of its models, call by call: written as it goes."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from keras_repro.common.whose_code import find_site
+from keras_repro.watching.observations import Audit
+from keras_repro.watching.patches import Patches
+from keras_repro.watching.traps import LOADED_RATE, NAN_FEATURES
+
+CALLS, RUNS = "calls.jsonl", "runs.jsonl"
+FIT, LOAD, END = "fit", "load_weights", "end"
+# The role of what layers keep where Keras does not track it.
+HIDDEN = "hidden"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a method of a model, or a model as the script left it.
+
+    Args:
+        index: Its position among the calls of the process, counted from 0.
+        method: `"fit"`, `"evaluate"` and so on; `"end"` for the end.
+        model: The model's name.
+        place: The line that called, such as `/home/me/train.py:12`.
+        run_id: The run that a `fit` was recorded as.
+        state: Checksums of the model's variables before the call, by role
+            and place; `None` where they were not read.
+        data: Checksum of the arrays it was given, or `None`.
+        results: What came out, by name, as text that tells bits apart.
+        error: The type of the exception that ended it, or `None`.
+        traps: What is wrong with it though it may be repeatable.
+    """
+
+    index: int
+    method: str
+    model: str
+    place: str
+    run_id: str | None = None
+    state: Mapping[str, Mapping[str, str]] | None = None
+    data: str | None = None
+    results: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+    traps: tuple[Mapping[str, str], ...] = ()
+
+
+class CallFile:
+    """The file of a process's calls, written as they end.
+
+    Args:
+        folder: Where it lies.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        flags |= getattr(os, "O_CLOEXEC", 0)
+        self._descriptor = os.open(Path(folder) / CALLS, flags, 0o600)
+
+    def write(self, call: Call) -> None:
+        """Append a call."""
+        line = json.dumps(asdict(call)) + "\n"
+        with suppress(OSError):  # A full disk is no matter of the program's.
+            os.write(self._descriptor, line.encode())
+
+
+def load_calls(folder: str | os.PathLike[str]) -> tuple[Call, ...]:
+    """Read the calls of a process, in the order in which they began.
+
+    Args:
+        folder: Where it wrote them.
+
+    Returns:
+        None if it wrote none. A last, torn line is left out.
+    """
+    calls = _read_calls(Path(folder) / CALLS)
+    return tuple(sorted(calls, key=lambda one: one.index))
+
+
+def _read_calls(path: Path) -> Iterator[Call]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return
+    for line in lines[:-1]:
+        values: dict[str, Any] = json.loads(line)
+        yield Call(**{**values, "traps": tuple(values["traps"])})
+
+
+_METHODS = (
+    *("evaluate", "predict", "train_on_batch"),
+    *("test_on_batch", "predict_on_batch"),
+)
+# Bytes: larger inputs of `predict` and its like are not read.
+_MOST_DATA = 1 << 26
+_get_process = os.getpid  # Before it is watched.
+
+
+class CallSink(Protocol):
+    """Where calls go."""
+
+    def write(self, call: Call) -> None:
+        """Take a call that has ended."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call that a program makes of a model.
+
+    Args:
+        method: Its name.
+        original: The method as Keras has it.
+        model: The model.
+        args: What it is given by position.
+        kwargs: What it is given by name.
+    """
+
+    method: str
+    original: Callable[..., Any]
+    model: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def run(self) -> Any:
+        """Make it."""
+        return self.original(self.model, *self.args, **self.kwargs)
+
+
+class CallRecorder:
+    """Records what a program asks of its models.
+
+    Args:
+        sink: Where the calls go.
+        folder: Where the runs of `fit` are written.
+        audit: Is told to note nothing of what we do.
+        shuffle: `False` has `fit` not shuffle arrays.
+    """
+
+    def __init__(
+        self,
+        sink: CallSink,
+        folder: str | os.PathLike[str],
+        audit: Audit,
+        *,
+        shuffle: bool | None = None,
+    ) -> None:
+        self._sink, self._audit, self._shuffle = sink, audit, shuffle
+        log = str(Path(folder) / RUNS)
+        self._fits = Recorder(Options(seed=0, log=log, quiet=True))
+        self._numbers = itertools.count()
+        self._repeats: dict[tuple[str, str], Iterator[int]] = {}
+        self._process = _get_process()
+        self._keras: Any = None
+        self._originals: dict[str, Callable[..., Any]] = {}
+
+    def wrap(self, keras: Any, patches: Patches) -> None:
+        """Have the calls of every model recorded."""
+        self._keras = keras
+        model_class = keras.Model
+        self._fits.wrap(model_class)
+        patches.also_undo(self._fits.unwrap)
+        for method in (FIT, LOAD, *_METHODS):
+            original = getattr(model_class, method)
+            self._originals[method] = original
+            patches.replace(model_class, method, self._make(method, original))
+
+    def _make(
+        self, method: str, original: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        record = self._find_way(method)
+
+        @functools.wraps(original)
+        def call(model: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._is_asked(sys._getframe(1)):
+                return original(model, *args, **kwargs)
+            return record(Asked(method, original, model, args, kwargs))
+
+        return call
+
+    def _find_way(self, method: str) -> Callable[..., Any]:
+        """How a call of this method is recorded."""
+        ways = {FIT: self._record_fit, LOAD: self._record_loading}
+        return ways.get(method, self._record)
+
+    def _is_asked(self, frame: FrameType | None) -> bool:
+        """Whether the program calls, and not Keras within another call."""
+        if _get_process() != self._process:
+            return False
+        while frame is not None:
+            module = str(frame.f_globals.get("__name__", ""))
+            if module.partition(".")[0] != "keras_repro":
+                return module.partition(".")[0] != "keras"
+            frame = frame.f_back
+        return True
+
+    # --- one call ------------------------------------------------------------
+
+    def _begin(self, asked: Asked) -> Callable[..., Call]:
+        """What is known of a call before it runs; it is given the rest."""
+        return functools.partial(
+            Call,
+            index=next(self._numbers),
+            method=asked.method,
+            model=asked.model.name,
+            place=find_place(),
+        )
+
+    def _record_fit(self, asked: Asked) -> Any:
+        begun = self._begin(asked)
+        if self._shuffle is not None:
+            given = {**asked.kwargs, "shuffle": self._shuffle}
+            asked = replace(asked, kwargs=given)
+        self._fits.last_run_id = None
+        with self._audit.muted():
+            inputs = asked.args[0] if asked.args else asked.kwargs.get("x")
+            traps = [_make_trap(NAN_FEATURES, t) for t in _find_nan(inputs)]
+        error = None
+        try:
+            return asked.run()
+        except BaseException as raised:
+            error = type(raised).__name__
+            raise
+        finally:
+            self._write(
+                begun(
+                    run_id=self._fits.last_run_id,
+                    error=error,
+                    traps=tuple(traps),
+                )
+            )
+
+    def _record(self, asked: Asked) -> Any:
+        begun = self._begin(asked)
+        with self._audit.muted():
+            number = self._count(asked.method, asked.model)
+            state = read_state(asked.model) if _is_read(number) else None
+            data = checksum_inputs(asked.args, asked.kwargs)
+        results: Mapping[str, str] = {}
+        error = None
+        try:
+            value = asked.run()
+            with self._audit.muted():
+                results = describe_results(value)
+        except BaseException as raised:
+            error = type(raised).__name__
+            raise
+        finally:
+            self._write(
+                begun(state=state, data=data, results=results, error=error)
+            )
+        return value
+
+    def _record_loading(self, asked: Asked) -> Any:
+        """Weights loaded with their optimizer bring its rate back."""
+        from keras_repro.watching.traps import read_rate
+
+        begun = self._begin(asked)
+        with self._audit.muted():
+            before = read_rate(asked.model)
+        result = asked.run()
+        with self._audit.muted():
+            after = read_rate(asked.model)
+        traps = []
+        if before is not None and after is not None and before != after:
+            # Rates are single precision, and shown as they were typed.
+            told = f"the learning rate was {before:.6g}, and is {after:.6g} now"
+            traps.append(_make_trap(LOADED_RATE, told))
+        self._write(begun(traps=tuple(traps)))
+        return result
+
+    def _count(self, method: str, model: Any) -> int:
+        key = method, model.name
+        return next(self._repeats.setdefault(key, itertools.count()))
+
+    def _write(self, call: Call) -> None:
+        with self._audit.muted():
+            self._sink.write(call)
+
+    # --- the end -------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Record what every model holds that the program still has."""
+        if self._keras is None or _get_process() != self._process:
+            return
+        with self._audit.muted():
+            for model in _find_models(self._keras.Model):
+                with suppress(Exception):  # A step that failed lost values.
+                    self._sink.write(
+                        Call(
+                            index=next(self._numbers),
+                            method=END,
+                            model=model.name,
+                            place="",
+                            state=read_state(model),
+                        )
+                    )
+
+
+def _make_trap(kind: str, text: str) -> dict[str, str]:
+    return {"kind": kind, "text": text}
+
+
+def _find_nan(inputs: Any) -> list[str]:
+    from keras_repro.watching.traps import find_nan_features
+
+    with suppress(Exception):  # Whatever a program gives to `fit`.
+        return list(find_nan_features(inputs))
+    return []
+
+
+def find_place() -> str:
+    """The line of the program that calls, or nothing."""
+    site = find_site()
+    return "" if site is None else site.place
+
+
+def _is_read(number: int) -> bool:
+    """Whether the variables are read before this call of its kind.
+
+    Reading them before every one of many thousand steps would take longer
+    than the steps: the first 16, then ever fewer.
+    """
+    return number < 16 or number % (1 << (number.bit_length() - 4)) == 0
+
+
+def read_state(model: Any) -> dict[str, dict[str, str]] | None:
+    """Checksums of a model's variables, by role and place."""
+    from keras_repro.recording.recorder import ModelReader, read_looks
+
+    if not model.built:
+        return None
+    (readings,) = read_looks([ModelReader(model).look()])
+    state: dict[str, dict[str, str]] = {}
+    for one in readings:
+        # Metrics hold at a call's start what came before it.
+        if one.role != "metrics":
+            state.setdefault(one.role, {})[one.place] = one.checksum
+    return state
+
+
+def checksum_inputs(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str | None:
+    """Checksum of the arrays that a call is given, if it is given arrays."""
+    from keras_repro.arrays.checksums import compute_checksum
+    from keras_repro.backends.data_adapters import are_arrays
+
+    arrays = (args[0] if args else kwargs.get("x"), kwargs.get("y"))
+    if arrays[0] is None or not are_arrays((*arrays, None)):
+        return None
+    size = sum(getattr(leaf, "nbytes", 0) for leaf in _flatten(arrays))
+    if size > _MOST_DATA:
+        return None
+    with suppress(TypeError, ValueError):  # Such as Python objects.
+        return compute_checksum(arrays)
+    return None
+
+
+def describe_results(value: Any) -> dict[str, str]:
+    """What came out: numbers as their bits, arrays as their checksums."""
+    if isinstance(value, Mapping):
+        named = {str(name): one for name, one in value.items()}
+    elif isinstance(value, (list, tuple)):
+        named = {f"[{i}]": one for i, one in enumerate(value)}
+    else:
+        named = {"value": value}
+    return {name: _describe_result(one) for name, one in named.items()}
+
+
+def _describe_result(value: Any) -> str:
+    from keras_repro.arrays.checksums import compute_checksum
+
+    if isinstance(value, float):
+        return value.hex()
+    try:
+        return compute_checksum(value)
+    except (TypeError, ValueError):
+        return repr(type(value))
+
+
+def _flatten(nested: Any) -> list[Any]:
+    import keras
+
+    return [leaf for leaf in keras.tree.flatten(nested) if leaf is not None]
+
+
+def _find_models(model_class: type) -> list[Any]:
+    """The models that the program still holds, in the order of their names.
+
+    Names are unique in a process, and the same in the next one.
+    """
+    import gc
+
+    from keras_repro.backends.keras_internals import flatten_layers
+
+    every = gc.get_objects()
+    # By their classes, since there are many objects of few.
+    kinds = {one for one in set(map(type, every)) if model_class in one.__mro__}
+    found = [one for one in every if type(one) in kinds]
+    inner = {
+        id(layer) for model in found for layer in flatten_layers(model)[1:]
+    }
+    return sorted(
+        (one for one in found if id(one) not in inner and one.built),
+        key=lambda one: str(one.name),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What `keras-repro run` was asked for.
+
+    Args:
+        seed: Seeds every generator.
+        log: The file to append the runs to; an absolute path, because the
+            script may change its directory.
+        every: As in `ChecksumCallback`.
+        name: Name of the first `fit`; the second is called `name/2`.
+        on_drift: As in `ChecksumCallback`.
+        snapshots: As in `ChecksumCallback`.
+        module: Whether the script is named as a module, as `python -m` does.
+        quiet: Whether to say nothing at the end.
+        json: Whether to say it as a JSON object.
+    """
+
+    seed: int
+    log: str
+    every: str | int = "epoch"
+    name: str | None = None
+    on_drift: str = "ignore"
+    snapshots: str | None = None
+    module: bool = False
+    quiet: bool = False
+    json: bool = False
+
+    def to_text(self) -> str:
+        """One line, to hand over to another interpreter."""
+        return json.dumps(asdict(self))
+
+
+class Recorder:
+    """Gives each `fit` of this process a `ChecksumCallback`.
+
+    Args:
+        options: What to record, and where.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.run_ids: list[str] = []
+        self._numbers = itertools.count(1)
+        self._process = os.getpid()
+        self._model_class: Any = None
+        self._local = threading.local()
+
+    @property
+    def last_run_id(self) -> str | None:
+        """Id of the run that ended last in this thread."""
+        return getattr(self._local, "run_id", None)
+
+    @last_run_id.setter
+    def last_run_id(self, run_id: str | None) -> None:
+        self._local.run_id = run_id
+
+    def wrap(self, model_class: Any) -> None:
+        """Have every `fit` of a class, and of those below it, recorded."""
+        original = model_class.fit
+
+        @functools.wraps(original)
+        def fit(model: Any, *args: Any, **kwargs: Any) -> Any:
+            return self._fit(original, model, args, kwargs)
+
+        self._model_class = model_class
+        # It is inherited there, so that deleting ours puts it back.
+        self._own = vars(model_class).get("fit")
+        model_class.fit = fit
+
+    def unwrap(self) -> None:
+        """Put `fit` back."""
+        if self._model_class is None:
+            return
+        if self._own is None:
+            del self._model_class.fit
+        else:
+            self._model_class.fit = self._own
+        self._model_class = None
+
+    def report(self) -> None:
+        """Say on stderr how many runs were recorded, and where."""
+        if self.options.quiet or os.getpid() != self._process:
+            return
+        # The script may have closed it, or whoever read it may be gone.
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(self._summarize() + "\n")
+
+    def _summarize(self) -> str:
+        log, number = self.options.log, len(self.run_ids)
+        if self.options.json:
+            return json.dumps({"log": log, "run_ids": self.run_ids})
+        if not number:
+            return "keras-repro: no run recorded; no `keras.Model.fit` began"
+        shown = os.path.relpath(log) if _is_below(log, Path.cwd()) else log
+        noun = "run" if number == 1 else "runs"
+        return f"keras-repro: {number} {noun} recorded in {shown}"
+
+    def _fit(
+        self,
+        original: Callable[..., Any],
+        model: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        from keras_repro.model.around_fit import bind
+
+        call = bind(original, model, args, kwargs)
+        # A forked child has the hook too, and is not the script's process.
+        if call is None or os.getpid() != self._process:
+            return original(model, *args, **kwargs)
+        given = _list_callbacks(call.get("callbacks"))
+        if any(_writes_to(one, self.options.log) for one in given):
+            return original(model, *args, **kwargs)
+        callback = self._make_callback()
+        if not hasattr(model, "_repro"):
+            # A `ReproducibleModel` knows its data, and has ordered them.
+            callback.note_data(call)
+        call["callbacks"] = _add_callback(call.get("callbacks"), callback)
+        try:
+            return original(model, **call)
+        except BaseException as error:
+            callback.on_train_abort(error)
+            raise
+        finally:
+            if callback.run_id is not None:
+                self.run_ids.append(callback.run_id)
+            self.last_run_id = callback.run_id
+
+    def _make_callback(self) -> Any:
+        from keras_repro.recording.callback import ChecksumCallback
+
+        name, number = self.options.name, next(self._numbers)
+        if name is not None and number > 1:
+            name = f"{name}/{number}"
+        return ChecksumCallback(
+            self.options.log,
+            every=self.options.every,
+            name=name,
+            on_drift=self.options.on_drift,
+            snapshots=self.options.snapshots,
+            on_error="warn",
+        )
+
+
+def _list_callbacks(callbacks: Any) -> list[Any]:
+    import keras
+
+    if callbacks is None:
+        return []
+    return list(keras.tree.flatten(getattr(callbacks, "callbacks", callbacks)))
+
+
+def _add_callback(callbacks: Any, callback: Any) -> Any:
+    """A new list with ours at its end; the script's own stays as it is."""
+    import keras
+
+    together = [*_list_callbacks(callbacks), callback]
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        return together
+    # Made anew, so that it knows whether batches may overtake a callback.
+    return keras.callbacks.CallbackList(
+        together, model=callbacks.model, **(callbacks.params or {})
+    )
+
+
+def _writes_to(callback: Any, log: str) -> bool:
+    """Whether it is a `ChecksumCallback` of the script's on the same file."""
+    from keras_repro.recording.callback import ChecksumCallback
+
+    if not isinstance(callback, ChecksumCallback):
+        return False
+    path = callback.path
+    return path is not None and path.resolve() == Path(log).resolve()
+
+
+def _is_below(path: str, folder: Path) -> bool:
+    return Path(path).is_relative_to(folder)

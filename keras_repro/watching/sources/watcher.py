@@ -1,0 +1,59 @@
+"""What the sources share: where to note, what to hold, what to put back."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from keras_repro.common.whose_code import Site, find_site
+from keras_repro.watching.holds import Entropy, Plan
+from keras_repro.watching.observations import Audit
+from keras_repro.watching.patches import Patches
+
+_NUM_SEED_BYTES = 32
+
+
+class FileNotes(Protocol):
+    """Notes the files that a library opens without telling Python."""
+
+    def note(self, path: object, *, writes: bool) -> None:
+        """Note a file."""
+
+
+class Watcher:
+    """What every source needs.
+
+    Args:
+        audit: Where things are noted.
+        plan: What is to be held still.
+        files: Notes files; `None` where files are not watched.
+    """
+
+    def __init__(
+        self, audit: Audit, plan: Plan, files: FileNotes | None = None
+    ) -> None:
+        self.audit, self.plan, self.files = audit, plan, files
+        self.entropy = Entropy(plan.keys)
+        self.patches = Patches()
+
+    def draw(self, name: str, num_bytes: int) -> bytes:
+        """Fresh bytes for a function, noted."""
+        site = find_site()
+        if not self.audit.is_muted:
+            self.audit.note_entropy(name, site)
+        return self.entropy.draw(name, _place_of(site), num_bytes)
+
+    def is_freed(self, generator: str) -> bool:
+        """Whether the place that draws now is let draw anew."""
+        freed = self.plan.freed
+        if not freed or self.audit.is_muted or self.audit.is_seeded(generator):
+            return False
+        site = find_site()
+        return site is not None and f"{generator} {site.place}" in freed
+
+    def draw_number(self, name: str) -> int:
+        """A fresh seed for a function, noted."""
+        return int.from_bytes(self.draw(name, _NUM_SEED_BYTES), "little")
+
+
+def _place_of(site: Site | None) -> str:
+    return "" if site is None else f"{site.place}|{site.at}"

@@ -1,0 +1,157 @@
+"""Pools of workers, how many threads compute, and what may race in them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from keras_repro.common.whose_code import caller_is_user, find_maker, find_site
+from keras_repro.watching.observations import OP, PARALLEL, THREADS
+from keras_repro.watching.sources.watcher import Watcher
+
+# What they run in parallel for themselves is no doing of the program.
+FRAMEWORKS = frozenset({"keras", "tensorflow", "torch", "jax"})
+
+
+def watch_threads(watcher: Watcher, module: Any) -> None:
+    """Watch `concurrent.futures.ThreadPoolExecutor`."""
+    watch_workers(watcher, module.ThreadPoolExecutor, "max_workers")
+
+
+def watch_processes(watcher: Watcher, module: Any) -> None:
+    """Watch `concurrent.futures.ProcessPoolExecutor`."""
+    watch_workers(watcher, module.ProcessPoolExecutor, "max_workers")
+
+
+def watch_pools(watcher: Watcher, module: Any) -> None:
+    """Watch `multiprocessing.Pool` and its pool of threads."""
+    watch_workers(watcher, module.Pool, "processes")
+
+
+def watch_completion(watcher: Watcher, module: Any) -> None:
+    """Watch `concurrent.futures.as_completed`, which gives any order."""
+    as_completed = module.as_completed
+
+    @functools.wraps(as_completed)
+    def in_order(fs: Iterable[Any], timeout: Any = None) -> Iterator[Any]:
+        watcher.audit.note(PARALLEL, "concurrent.futures.as_completed")
+        if watcher.plan.num_workers is None:
+            found: Iterator[Any] = as_completed(fs, timeout)
+            return found
+        return _wait_in_order(list(fs), timeout)
+
+    watcher.patches.replace(module, "as_completed", in_order)
+
+
+def _wait_in_order(futures: list[Any], timeout: Any) -> Iterator[Any]:
+    for future in futures:
+        future.exception(timeout)
+        yield future
+
+
+def watch_workers(
+    watcher: Watcher,
+    owner: Any,
+    argument: str,
+    *,
+    one: int = 1,
+    dropped: tuple[str, ...] = (),
+) -> None:
+    """Watch a class of workers, as many as an argument says.
+
+    Args:
+        watcher: What every source needs.
+        owner: The class.
+        argument: The name of the argument.
+        one: The number that means: one after the other.
+        dropped: Arguments that say nothing then.
+    """
+    make = owner.__init__
+    signature = inspect.signature(make)
+
+    @functools.wraps(make)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            bound = signature.bind(self, *args, **kwargs)
+        except TypeError:
+            make(self, *args, **kwargs)
+            return
+        number = bound.arguments.get(argument)
+        default = signature.parameters[argument].default
+        number = default if number is None else number
+        if number is None or number > 1 or (one == 0 and number > 0):
+            _note_workers(watcher, self, owner.__name__)
+            if watcher.plan.num_workers is not None:
+                bound.arguments[argument] = one
+                for each in dropped:
+                    bound.arguments.pop(each, None)
+        make(*bound.args, **bound.kwargs)
+
+    watcher.patches.replace(owner, "__init__", init)
+
+
+def _note_workers(watcher: Watcher, made: Any, name: str) -> None:
+    site = find_maker(made)
+    if site is not None and site.library not in FRAMEWORKS:
+        watcher.audit.note(PARALLEL, name, site=site)
+
+
+def watch_count(
+    watcher: Watcher, owner: Any, attribute: str, name: str
+) -> None:
+    """Watch a function that sets a number of threads, and hold it.
+
+    Args:
+        watcher: What every source needs.
+        owner: The module that has it.
+        attribute: Its name there.
+        name: How to call it.
+    """
+    setter, held = getattr(owner, attribute), watcher.plan.num_threads
+    if held is not None:
+        # Some refuse a number once they have begun to compute.
+        with suppress(RuntimeError):
+            setter(held)
+
+    @functools.wraps(setter)
+    def set_count(number: int) -> Any:
+        site = find_site()
+        if site is not None and not watcher.audit.is_muted:
+            place = f"{site.place} {name}"
+            number = watcher.audit.give("thread_counts", place, number)
+            watcher.audit.note(THREADS, name, site=site, value=number)
+        return setter(number if held is None else held)
+
+    watcher.patches.replace(owner, attribute, set_count)
+
+
+def watch_ops(
+    watcher: Watcher, owner: Any, names: Iterable[str], prefix: str
+) -> None:
+    """Note where a program itself calls ops whose kernels may race.
+
+    Args:
+        watcher: What every source needs.
+        owner: A module or a class.
+        names: Those of the ops.
+        prefix: How to call the owner.
+    """
+    audit = watcher.audit
+
+    def watch(name: str, original: Any) -> None:
+        @functools.wraps(original)
+        def op(*args: Any, **kwargs: Any) -> Any:
+            # Frameworks call them often, and know what they do.
+            if caller_is_user(2):
+                audit.note(OP, f"{prefix}.{name}")
+            return original(*args, **kwargs)
+
+        watcher.patches.replace(owner, name, op)
+
+    for name in names:
+        original = getattr(owner, name, None)
+        if original is not None:
+            watch(name, original)

@@ -1,0 +1,90 @@
+"""What is wrong with a training though it may be repeatable.
+
+Loads Keras only where the program has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_MOST_BYTES = 1 << 28
+
+
+def find_nan_features(x: Any) -> Iterator[str]:
+    """Find features that are NaN in every sample.
+
+    Args:
+        x: The inputs, as `fit` takes them; only arrays are looked at.
+
+    Yields:
+        A sentence for each input that has some.
+    """
+    import keras
+
+    for name, leaf in _name_leaves(keras.tree.flatten(x), x):
+        columns = _find_nan_columns(leaf)
+        if columns is None or not len(columns):
+            continue
+        total = int(np.prod(leaf.shape[1:], dtype=int))
+        shown = ", ".join(map(str, columns[:8]))
+        more = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
+        yield (
+            f"{len(columns)} of {total} features{name} are NaN in every "
+            f"sample: {shown}{more}"
+        )
+
+
+def _name_leaves(leaves: list[Any], x: Any) -> Iterator[tuple[str, Any]]:
+    names: list[str] = [""] * len(leaves)
+    if isinstance(x, Mapping) and len(x) == len(leaves):
+        names = [f" of {name!r}" for name in sorted(x)]
+    elif len(leaves) > 1:
+        names = [f" of input {i}" for i in range(len(leaves))]
+    return zip(names, leaves, strict=True)
+
+
+def _find_nan_columns(leaf: Any) -> npt.NDArray[np.intp] | None:
+    if hasattr(leaf, "columns") and hasattr(leaf, "to_numpy"):
+        leaf = leaf.to_numpy()
+    if not isinstance(leaf, np.ndarray) or leaf.dtype.kind != "f":
+        return None
+    if leaf.ndim < 1 or not leaf.size or leaf.nbytes > _MOST_BYTES:
+        return None
+    # Most are settled by their first sample.
+    flat = leaf.reshape(len(leaf), -1)
+    suspected = np.flatnonzero(np.isnan(flat[0]))
+    missing = np.isnan(flat[:, suspected]).all(axis=0)
+    return suspected[missing]
+
+
+def read_rate(model: Any) -> float | None:
+    """The learning rate as it is now; `None` without an optimizer.
+
+    Loading weights with their optimizer silently brings its rate back too.
+
+    Args:
+        model: Any `keras.Model`.
+    """
+    import keras
+
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return None
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+# Repeatable, and wrong nevertheless.
+SAME_ORDER = "same_order"
+VALIDATION_STEERS = "validation_steers"
+SHARED_START = "shared_start"
+SEED_IGNORED = "seed_ignored"
+LOADED_RATE = "loaded_rate"
+NAN_FEATURES = "nan_features"
+TRAPS = (
+    *(SAME_ORDER, VALIDATION_STEERS, SHARED_START, SEED_IGNORED),
+    *(LOADED_RATE, NAN_FEATURES),
+)
