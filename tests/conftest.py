@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -31,53 +32,6 @@ def _find_backend():
 
 
 HAS_BACKEND = _find_backend()
-# The modules that need Keras, and the tests of what does. They are not even
-# collected where there is none.
-NEEDS_KERAS = {
-    "_backends",
-    "attributes",
-    "callbacks",
-    "bridges",
-    "cases",
-    "climbing",
-    "conformance",
-    "data",
-    "diagnosis",
-    "drawing",
-    "drop_in",
-    "environment",
-    "examples",
-    "fresh_calls",
-    "fresh_process",
-    "function_runs",
-    "headers",
-    "models",
-    "pickling",
-    "planted_drift",
-    "process_settings",
-    "reading",
-    "recording",
-    "same_elsewhere",
-    "scripts",
-    "seeding",
-    "state",
-    "training",
-    "trial",
-    "trial_checks",
-    "trial_engines",
-    "trial_workers",
-    "trials",
-    "trials_killed",
-    "trials_spread",
-    "variables",
-    "verify",
-    "watched_scripts",
-}
-
-
-def _needs_keras(path):
-    """Whether a module, or a test of it, cannot be imported without Keras."""
-    return path.stem.removeprefix("test_") in NEEDS_KERAS
 
 
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -86,17 +40,28 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_configure(config):
-    """Leave out what needs Keras if there is none; give Matplotlib a folder."""
-    if not HAS_BACKEND:
-        config.option.ignore = [
-            *(config.option.ignore or []),
-            *map(str, filter(_needs_keras, ROOT.glob("keras_repro/*.py"))),
-            *map(str, filter(_needs_keras, ROOT.glob("tests/**/*.py"))),
-        ]
+    """Give Matplotlib a folder of its own."""
     if "MPLCONFIGDIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="matplotlib-")
         os.environ["MPLCONFIGDIR"] = folder
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Leave out, and say so, the modules that cannot be imported here."""
+    report = yield
+    missing = f"No module named '({'|'.join(('keras', BACKEND))})"
+    if (
+        not HAS_BACKEND
+        and report.failed
+        and isinstance(collector, pytest.Module)
+        and re.search(missing, str(report.longrepr))
+    ):
+        reason = f"Skipped: needs Keras and {BACKEND}"
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), None, reason)
+    return report
 
 
 def pytest_runtest_setup(item):
