@@ -1,4 +1,4 @@
-"""Small things that layer 0 shares: plain JSON, places, lines of text."""
+"""Values that strict JSON can hold."""
 
 from __future__ import annotations
 
@@ -37,14 +37,3 @@ def to_plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
     return str(value)
-
-
-def find_layer(place: str) -> str:
-    """The layer that a variable stands in; `"model"` for the model's own.
-
-    Example:
-        >>> find_layer("layers.1.layers.0.kernel")
-        'layers.1.layers.0'
-    """
-    head, found, rest = place.rpartition("layers.")
-    return f"{head}{found}{rest.partition('.')[0]}" if found else "model"

@@ -1,8 +1,4 @@
-"""What there is to say of a comparison, in words that all reports share.
-
-Names and values come from files and are not trusted: `clean` makes any of
-them safe to print. Nothing here knows of terminals or of HTML.
-"""
+"""Text that is safe to print, whatever stands in a file; lines of it."""
 
 from __future__ import annotations
 

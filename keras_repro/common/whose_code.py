@@ -1,4 +1,4 @@
-"""Where in a program something was done: the person's line, the library's."""
+"""Whose code it is: the person's own, a library's or ours."""
 
 from __future__ import annotations
 

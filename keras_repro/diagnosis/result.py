@@ -1,4 +1,4 @@
-"""What a diagnosis found: rung by rung, and why."""
+"""What a verification or a diagnosis found: whether runs agree, and why not."""
 
 from __future__ import annotations
 

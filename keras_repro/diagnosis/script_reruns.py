@@ -1,4 +1,4 @@
-"""A script, run again and again, with some of it held still."""
+"""A script, or a function sent to fresh processes, run again and again."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def hold(plan: Plan, first: Plan, holds: Holds) -> Plan:
     Args:
         plan: A plan with fresh keys.
         first: The plan of the earlier process.
-        holds: What to hold, by the names of `candidates.py`.
+        holds: What to hold, by the names of `suspects.py`.
     """
     keys = dict(plan.keys)
     replayed, freed = [], []

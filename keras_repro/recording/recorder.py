@@ -29,11 +29,17 @@ from keras_repro.arrays.norms import (
 from keras_repro.backends.active import get_backend
 from keras_repro.backends.random_streams import RngState, checksum_rng
 from keras_repro.backends.variables import VariablePlace, iterate_variables
-from keras_repro.common.json import find_layer
 from keras_repro.environment.capture import count_usable_cores
 from keras_repro.model.data_order import FedSamples
 from keras_repro.runs.file import RunWriter, load_run
-from keras_repro.runs.run import Run, RunData, RunEnd, RunHeader, RunRecord
+from keras_repro.runs.run import (
+    Run,
+    RunData,
+    RunEnd,
+    RunHeader,
+    RunRecord,
+    find_layer,
+)
 from keras_repro.runs.snapshots import snapshot_folder, write_snapshot
 
 MODEL_ROLES = ("weights", "random")

@@ -1,4 +1,4 @@
-"""Pictures of runs and comparisons, by Matplotlib (extra `plot`)."""
+"""What all figures by Matplotlib share (extra `plot`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTML whose every text is escaped unless this module made it."""
+"""HTML whose every text is escaped unless this module made it; whole pages."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_repro.arrays.norms import compare_arrays, is_close
-from keras_repro.common.json import find_layer
 from keras_repro.runs.mismatch import (
     DIFFERENT,
     EQUAL,
@@ -18,7 +17,7 @@ from keras_repro.runs.mismatch import (
     VariableDifference,
     pair_places,
 )
-from keras_repro.runs.run import ROLES, Run, RunRecord
+from keras_repro.runs.run import ROLES, Run, RunRecord, find_layer
 from keras_repro.runs.snapshots import find_snapshot, open_snapshot
 
 

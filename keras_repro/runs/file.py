@@ -1,7 +1,7 @@
 """The file of runs: JSON Lines, appended to and never rewritten.
 
 A header, a record per epoch or batch, an end. docs/run-format.md describes
-every field; `run_lines.py` reads and writes one line.
+every field; `lines.py` reads and writes one line.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_repro.common.json import find_layer
 from keras_repro.reports.figures import make_safe, new_figure
 from keras_repro.runs.distances import (
     Axis,
@@ -15,6 +14,7 @@ from keras_repro.runs.distances import (
     count_epochs,
     find_axis,
 )
+from keras_repro.runs.run import find_layer
 from keras_repro.runs.wording import say_verdict
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The `Run` record: what one trial was, and what it held at each moment.
 
-Plain immutable values. `run_files.py` reads and writes them, `comparison.py`
+Plain immutable values. `file.py` reads and writes them, `comparison.py`
 compares them.
 """
 
@@ -226,3 +226,14 @@ class Run:
             f"run {self.run_id[:8]}, seed {self.header.seed}, "
             f"{len(self.records)} records, {status}"
         )
+
+
+def find_layer(place: str) -> str:
+    """The layer that a variable stands in; `"model"` for the model's own.
+
+    Example:
+        >>> find_layer("layers.1.layers.0.kernel")
+        'layers.1.layers.0'
+    """
+    head, found, rest = place.rpartition("layers.")
+    return f"{head}{found}{rest.partition('.')[0]}" if found else "model"

@@ -1,4 +1,4 @@
-"""Studies against each other, seed by seed, and what can be said of it."""
+"""Studies against each other, seed by seed: numbers and a verdict."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a study gave: a score per seed and metric, and how the trials went.
 
-Plain values that know how to sum themselves up. `trials.py` makes them,
-`trial_comparisons.py` compares two of them.
+Plain values that know how to sum themselves up. `trials/run.py` makes
+them, `comparison.py` compares two of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What many scores of one training say: their mean, and how far it may move.
-
-Pure functions of plain numbers. SciPy is imported where it is used, so that
-what only compares two files stays quick.
-"""
+"""What scores say: of one training, and of two that share their seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one process of a script is to hold still."""
+"""What one process keeps fixed, and entropy that can be drawn again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a script asked of its models, call by call: written as it goes."""
+"""Each call that a script makes of its models: recorded, read again."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Audit:
         """Note that something was done.
 
         Args:
-            kind: One of the kinds of `notes.py`.
+            kind: One of the kinds that stand in this file.
             name: The generator, function or file.
             site: Where; found from the stack if it is not given. What this
                 package does itself is not noted.
