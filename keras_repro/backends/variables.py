@@ -16,19 +16,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro.arrays.checksums import compute_checksum
 from keras_repro.backends.keras_internals import (
     flatten_layers,
     optimized_variables,
 )
-
-__all__ = [
-    "VariablePlace",
-    "compute_checksum",
-    "find_optimizers",
-    "iterate_variables",
-    "read_variable",
-]
 
 _SEED_STATE = "seed_generator_state"
 _HAS_DIGIT = re.compile(r"\d")

@@ -387,12 +387,12 @@ def _explain(error: OSError) -> str:
 
 def _write_page(result: Any, path: Path) -> None:
     from keras_repro.runs.comparison import Comparison
-    from keras_repro.runs.text import write_groups_page, write_page
+    from keras_repro.runs.page import write_comparison_page, write_groups_page
 
-    is_pair = isinstance(result, Comparison)
-    write_whole(
-        path, write_page(result) if is_pair else write_groups_page(result)
-    )
+    if isinstance(result, Comparison):
+        write_whole(path, write_comparison_page(result))
+    else:
+        write_whole(path, write_groups_page(result))
 
 
 def _never_fail_to_encode() -> None:

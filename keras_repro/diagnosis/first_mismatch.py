@@ -79,11 +79,6 @@ class FirstMismatch:
     places: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
 
-    @property
-    def is_after(self) -> tuple[int, str]:
-        """A key: later mismatches are larger."""
-        return self.call, self.moment
-
 
 def compare_processes(a: Process, b: Process) -> FirstMismatch | None:
     """Compare two processes of one script, call by call.

@@ -16,7 +16,6 @@ from keras_repro.watching.observations import (
     DRAW,
     ENTROPY,
     LISTING,
-    NETWORK,
     OP,
     PARALLEL,
     PROCESS,
@@ -142,11 +141,6 @@ def last_resorts(notes: Sequence[Note]) -> list[Candidate]:
             (NO_SHUFFLE, causes.UNSEEDED, ()),
         )
     ]
-
-
-def find_connections(notes: Sequence[Note]) -> list[Note]:
-    """Where the network was asked, which nothing here can hold still."""
-    return [one for one in notes if one.kind == NETWORK]
 
 
 def _find_draws(notes: Sequence[Note]) -> Iterator[Candidate]:

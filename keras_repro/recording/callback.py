@@ -209,11 +209,6 @@ class ChecksumCallback(keras.callbacks.Callback):
         """The first mismatch of the present or last run, if there was one."""
         return None if self._baseline is None else self._baseline.mismatch
 
-    @property
-    def compared_with(self) -> Run | None:
-        """The run that the present or last one is compared with."""
-        return None if self._baseline is None else self._baseline.run
-
     def note_data(self, call: Mapping[str, Any]) -> None:
         """Tell what the next `fit` of a plain `keras.Model` is given.
 
@@ -551,9 +546,6 @@ class _Memory:
 
     def find(self, header: RunHeader) -> Run | None:
         return self._runs.get(_memory_keys(header)[-1])
-
-    def clear(self) -> None:
-        self._runs.clear()
 
 
 _MEMORY = _Memory()

@@ -31,12 +31,7 @@ from keras_repro.runs.mismatch import (
     is_within,
 )
 from keras_repro.runs.run import Run, RunRecord
-from keras_repro.runs.text import (
-    write_fragment,
-    write_groups_fragment,
-    write_groups_text,
-    write_text,
-)
+from keras_repro.runs.text import write_groups_text, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +118,9 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return write_fragment(self)
+        from keras_repro.runs.page import write_comparison_fragment
+
+        return write_comparison_fragment(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +159,8 @@ class RunGroups:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
+        from keras_repro.runs.page import write_groups_fragment
+
         return write_groups_fragment(self)
 
 

@@ -60,7 +60,19 @@ _DOTS = {3: "●●●", 2: "●●○", 1: "●○○", 0: "○○○"}
 
 
 def write_comparison_page(comparison: Comparison) -> str:
-    """A comparison as a page of its own."""
+    """A comparison as a page of its own.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        A page that needs no network and runs no script. Every name and value
+        of the runs is escaped.
+
+    Scope:
+        Of long runs 100 epochs are shown at most, of large models 240 parts,
+        and the page says so; the first mismatch is always among them.
+    """
     verdict = say_verdict(comparison)
     names = [_name(one) for one in (comparison.a, comparison.b)]
     grid = choose_grid(comparison, MOST_EPOCHS, MOST_PARTS)
@@ -78,7 +90,14 @@ def write_comparison_page(comparison: Comparison) -> str:
 
 
 def write_comparison_fragment(comparison: Comparison) -> str:
-    """A comparison as a part of another page."""
+    """A comparison as a part of another page, such as a notebook.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        One element, with a style sheet that reaches nothing outside it.
+    """
     grid = choose_grid(comparison, _FEW_EPOCHS, _FEW_PARTS)
     runs = f"a: {outline_run(comparison.a)}"
     other = f"b: {outline_run(comparison.b)}"

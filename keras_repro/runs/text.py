@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from keras_repro.common.text import clean, count_of, shorten, wrap
-from keras_repro.runs import page
 from keras_repro.runs.wording import (
     WEIGHTS,
     list_facts,
@@ -52,35 +51,6 @@ def write_text(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def write_fragment(comparison: Comparison) -> str:
-    """A comparison for a notebook: HTML without a page around it.
-
-    Args:
-        comparison: The comparison.
-
-    Returns:
-        One element, with a style sheet that reaches nothing outside it.
-    """
-    return page.write_comparison_fragment(comparison)
-
-
-def write_page(comparison: Comparison) -> str:
-    """A comparison as one self-contained HTML page.
-
-    Args:
-        comparison: The comparison.
-
-    Returns:
-        A page that needs no network and runs no script. Every name and value
-        of the runs is escaped.
-
-    Scope:
-        Of long runs 100 epochs are shown at most, of large models 240 parts,
-        and the page says so; the first mismatch is always among them.
-    """
-    return page.write_comparison_page(comparison)
-
-
 def write_groups_text(groups: RunGroups) -> str:
     """Groups of runs for a terminal.
 
@@ -107,30 +77,6 @@ def write_groups_text(groups: RunGroups) -> str:
             lines += wrap(f"- {text}", 2, 2)
     lines += _more(len(groups.comparisons) - _MOST_GROUPS, 0)
     return "\n".join(lines)
-
-
-def write_groups_fragment(groups: RunGroups) -> str:
-    """Groups of runs for a notebook.
-
-    Args:
-        groups: The groups.
-
-    Returns:
-        One element, as that of `write_fragment`.
-    """
-    return page.write_groups_fragment(groups)
-
-
-def write_groups_page(groups: RunGroups) -> str:
-    """Groups of runs as one self-contained HTML page.
-
-    Args:
-        groups: The groups.
-
-    Returns:
-        A page, as that of `write_page`.
-    """
-    return page.write_groups_page(groups)
 
 
 def _body(comparison: Comparison) -> Iterator[str]:

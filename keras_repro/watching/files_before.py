@@ -51,11 +51,6 @@ class KeptFiles:
         return name
 
 
-def list_written(folder: Path) -> list[str]:
-    """The paths that a process wrote, in the order of their first writing."""
-    return [path for _, path in _read_index(folder)]
-
-
 @contextmanager
 def as_before(folders: Sequence[Path], stash: Path) -> Iterator[None]:
     """Have files as they were before some processes, for a block.

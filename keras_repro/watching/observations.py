@@ -258,7 +258,6 @@ SEED = "seed"  # A generator was seeded.
 CLOCK = "clock"  # The person's own code read a clock.
 PROCESS = "process"  # The person's own code asked for the process id.
 READ, WRITE, LISTING = "read", "write", "listing"  # A file, a folder.
-NETWORK = "network"  # A connection was made.
 PARALLEL = "parallel"  # Data are loaded by several workers.
 THREADS = "threads"  # The number of computing threads was set.
 OP = "op"  # An op was called whose kernels may race.

@@ -18,15 +18,14 @@ import numpy as np
 import pytest
 
 from keras_repro.arrays.checksums import compute_checksum
-from keras_repro.backends import keras_internals
 from keras_repro.backends.random_streams import capture_rng, checksum_rng
 from keras_repro.model.data_order import outline_data
+from keras_repro.recording import callback, header, recorder
 from keras_repro.recording.callback import (
     ChecksumCallback,
     DriftError,
     DriftWarning,
 )
-from keras_repro.recording.recorder import callback, recorder
 from keras_repro.runs.comparison import compare_runs
 from keras_repro.runs.file import load_run, load_runs
 
@@ -39,11 +38,14 @@ EAGER = {"run_eagerly": True, "jit_compile": False}
 
 
 @pytest.fixture(autouse=True)
-def fresh_memory():
+def fresh_memory(monkeypatch):
     """Each test begins as a process does, and leaves no seed behind."""
-    callback._MEMORY.clear()
-    yield
-    callback._MEMORY.clear()
+    monkeypatch.setattr(callback, "_MEMORY", callback._Memory())
+
+
+def compared_with(checks):
+    """The run that the last one was compared with, or `None`."""
+    return checks._baseline.run
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ def test_equal_runs_and_drift_across_processes(path):
     first = fit(make_model(), ChecksumCallback(path), epochs=2)
     checks = ChecksumCallback(path, on_drift="raise")
     fit(make_model(), checks, epochs=2)
-    assert checks.compared_with == first
+    assert compared_with(checks) == first
     assert checks.mismatch is None
     checks = ChecksumCallback(path)
     with pytest.warns(DriftWarning, match=r"at: epoch 1\n"):
@@ -211,7 +213,7 @@ def test_a_change_made_on_purpose_is_no_alarm(path, change):
     fit(make_model(), ChecksumCallback(path))
     checks = ChecksumCallback(path, on_drift="raise")
     fit(make_model(**change), checks)
-    assert checks.compared_with is None
+    assert compared_with(checks) is None
     named = ChecksumCallback(path, name="n", on_drift="ignore")
     fit(make_model(), named)
     fit(make_model(**change), named)
@@ -230,7 +232,7 @@ def test_named_runs_must_be_equal(path):
     assert "other data" in str(checks.mismatch)
     other = ChecksumCallback(path, name="alpha=0.2", on_drift="raise")
     fit(give_trial(make_model(seed=2), seed=2), other)
-    assert other.compared_with is None
+    assert compared_with(other) is None
 
 
 def test_what_a_trial_tells(path):
@@ -248,7 +250,7 @@ def test_what_a_trial_tells(path):
     assert "cannot be rewound: a generator" in str(checks.mismatch)
     other = ChecksumCallback(path, on_drift="raise")
     fit(give_trial(make_model(), seed=5, data=OTHER_DATA), other)
-    assert other.compared_with is None
+    assert compared_with(other) is None
 
 
 def test_data_without_a_checksum():
@@ -269,7 +271,7 @@ def test_training_that_goes_on_is_not_a_first_fit():
         assert first.header.identity["continues"] is None
         second = fit(model, checks)
         assert second.header.identity["continues"]["iterations"] == [3]
-    assert checks.compared_with.header.identity == second.header.identity
+    assert compared_with(checks).header.identity == second.header.identity
     assert not compare_runs(first, second).equal
     fit(give_trial(make_model(), epochs_trained=2), checks)
     assert checks.run.header.identity["continues"]["epochs"] == 2
@@ -277,11 +279,11 @@ def test_training_that_goes_on_is_not_a_first_fit():
 
 def test_a_run_that_nobody_seeded(monkeypatch):
     """Without a seed nothing must be equal, unless a name says so."""
-    monkeypatch.setattr(keras_internals, "get_global_seed", lambda: None)
+    monkeypatch.setattr(header, "get_global_seed", lambda: None)
     checks = ChecksumCallback(on_drift="raise")
     fit(make_model(1), checks)
     fit(make_model(2), checks)
-    assert checks.compared_with is None
+    assert compared_with(checks) is None
     named = ChecksumCallback(name="n", on_drift="ignore")
     fit(make_model(1), named)
     fit(make_model(2), named)
@@ -348,14 +350,14 @@ def test_a_reference_overrides(path, tmp_path):
     for given in (reference, path, str(path)):
         checks = ChecksumCallback(reference=given, on_drift="ignore")
         fit(make_model(seed=2), checks)
-        assert checks.compared_with == reference
+        assert compared_with(checks) == reference
         assert checks.mismatch is None
         fit(make_model(seed=1), checks)
         assert checks.mismatch.places[0] == "seed"
     same = fit(make_model(seed=1), ChecksumCallback(path))
     checks = ChecksumCallback(reference=path, on_drift="raise")
     fit(make_model(seed=1), checks)
-    assert checks.compared_with == same
+    assert compared_with(checks) == same
 
 
 def test_interrupted_runs_are_ended(path):
@@ -374,7 +376,7 @@ def test_interrupted_runs_are_ended(path):
     assert [run.finished for run in load_runs(path)] == [False, False, True]
     assert load_run(path, index=0).end.status == "interrupted"
     assert load_run(path, index=0).end.num_records == 2
-    assert checks.compared_with is None
+    assert compared_with(checks) is None
     checks.on_train_abort(ValueError("too late"))
     assert load_run(path).finished
     checks.close()
@@ -401,7 +403,7 @@ def test_validation_added_later_is_no_alarm():
     fit(make_model(), checks)
     fit(make_model(), checks, validation_data=(X, Y))
     assert "val_loss" in checks.run.records[-1].metrics
-    assert checks.compared_with is not None
+    assert compared_with(checks) is not None
 
 
 class Subclass(keras.Model):
@@ -424,7 +426,7 @@ def test_models_without_a_configuration():
         model(X[:1])
         model.compile("sgd", lambda t, p: keras.ops.abs(t - p), **EAGER)
         fit(model, checks)
-        assert (checks.compared_with is not None) == known
+        assert (compared_with(checks) is not None) == known
 
 
 def test_a_model_that_is_built_late():
@@ -435,7 +437,7 @@ def test_a_model_that_is_built_late():
         model = keras.Sequential([keras.layers.Dense(1)])
         model.compile("adam", "mse", **EAGER)
         fit(model, checks)
-    assert checks.compared_with is not None
+    assert compared_with(checks) is not None
     assert checks.run.records[-1].variables["weights"]
 
 

@@ -10,11 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from keras_repro.runs.mismatch import DIFFERENT, EQUAL, WITHIN
-from keras_repro.runs.text import (
-    write_fragment,
-    write_groups_page,
-    write_page,
-)
+from keras_repro.runs.page import write_comparison_fragment as write_fragment
+from keras_repro.runs.page import write_comparison_page as write_page
+from keras_repro.runs.page import write_groups_page
 
 _PATH = Path(__file__).resolve().parents[1] / "data" / "reports" / "examples.py"
 examples = SimpleNamespace(**runpy.run_path(str(_PATH)))

@@ -20,14 +20,10 @@ from keras_repro.runs.mismatch import (
     Mismatch,
     VariableDifference,
 )
-from keras_repro.runs.text import (
-    write_fragment,
-    write_groups_fragment,
-    write_groups_page,
-    write_groups_text,
-    write_page,
-    write_text,
-)
+from keras_repro.runs.page import write_comparison_fragment as write_fragment
+from keras_repro.runs.page import write_comparison_page as write_page
+from keras_repro.runs.page import write_groups_fragment, write_groups_page
+from keras_repro.runs.text import write_groups_text, write_text
 
 _PATH = Path(__file__).resolve().parents[1] / "data" / "reports" / "examples.py"
 examples = SimpleNamespace(**runpy.run_path(str(_PATH)))

@@ -2,11 +2,8 @@
 
 import pytest
 
-from keras_repro.watching.files_before import (
-    KeptFiles,
-    as_before,
-    list_written,
-)
+from keras_repro.watching import files_before
+from keras_repro.watching.files_before import KeptFiles, as_before
 
 
 @pytest.fixture
@@ -15,6 +12,11 @@ def place(tmp_path):
     for name in ("program", "process", "stash"):
         (tmp_path / name).mkdir()
     return tmp_path
+
+
+def list_written(folder):
+    """The paths that a process wrote, in the order of their first writing."""
+    return [path for _, path in files_before._read_index(folder)]
 
 
 def write(keeper, path, text):

@@ -1,4 +1,4 @@
-"""The files that a process reads and writes, and its connections."""
+"""The files that a process reads and writes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_repro.common.whose_code import is_installed
-from keras_repro.watching.observations import (
-    LISTING,
-    NETWORK,
-    READ,
-    WRITE,
-    Audit,
-)
+from keras_repro.watching.observations import LISTING, READ, WRITE, Audit
 from keras_repro.watching.sources.watcher import Watcher
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -35,9 +29,7 @@ _CHANGES = {
     "os.link": ((1, 3),),
     "os.symlink": ((1, 2),),
 }
-_SEEN_EVENTS = frozenset(
-    {"open", "sqlite3.connect", "socket.connect", *_LISTINGS, *_CHANGES}
-)
+_SEEN_EVENTS = frozenset({"open", "sqlite3.connect", *_LISTINGS, *_CHANGES})
 
 
 class FileWatcher:
@@ -88,11 +80,9 @@ class FileWatcher:
         elif event in _LISTINGS:
             # Without an argument it is the current folder.
             self._note_path(LISTING, (args and args[0]) or ".")
-        elif event == "sqlite3.connect":
+        else:  # "sqlite3.connect"
             self._note_path(READ, args[0])
             self._note_path(WRITE, args[0])
-        elif isinstance(args[1], tuple):
-            self._note_connection(args[1])
 
     def _note_open(self, path: str, flags: int) -> None:
         if not flags & _WRITING:
@@ -123,11 +113,6 @@ class FileWatcher:
         if name.startswith((*_SYSTEM, self._folder)) or is_installed(name):
             return None
         return name
-
-    def _note_connection(self, address: tuple[Any, ...]) -> None:
-        host = str(address[0])
-        if not host.startswith(("127.", "::1", "localhost")):
-            self._audit.note(NETWORK, f"{host}:{address[1]}")
 
     def note(self, path: object, *, writes: bool) -> None:
         """Note a file that a library opens without telling Python."""
