@@ -111,43 +111,11 @@ def combine_checksums(checksums: Iterable[str]) -> str:
     return _combine("combined", checksums)
 
 
-def checksum_arrays(nested: Any) -> str:
-    """Compute the checksum of nested dicts, lists and tuples of arrays.
+def compute_checksum(obj: Any) -> str:
+    """Compute the checksum of an array, a model, an optimizer, or a nest.
 
     The order of a dict's entries does not matter, and a list equals a tuple.
     The names of a DataFrame's columns do not count, their order does.
-
-    Args:
-        nested: Arrays, tensors, pandas objects, numbers or `None`, nested in
-            any way.
-
-    Returns:
-        A checksum.
-
-    Raises:
-        TypeError: As `checksum_array`.
-    """
-    if nested is None:
-        return _combine("none", ())
-    if isinstance(nested, Mapping):
-        keys = sorted(nested, key=lambda key: (type(key).__name__, str(key)))
-        parts = (f"{key!r}={checksum_arrays(nested[key])}" for key in keys)
-        return _combine("mapping", parts)
-    if isinstance(nested, (list, tuple)):
-        if nested and all(isinstance(item, _NUMBERS) for item in nested):
-            return checksum_array(nested)
-        return _combine("sequence", map(checksum_arrays, nested))
-    if _is_keras_object(nested):
-        return _checksum_keras(nested)
-    if hasattr(nested, "iloc") and hasattr(nested, "columns"):
-        count = len(nested.columns)
-        columns = (nested.iloc[:, index] for index in range(count))
-        return _combine("table", map(checksum_arrays, columns))
-    return checksum_array(view_array(nested))
-
-
-def compute_checksum(obj: Any) -> str:
-    """Compute the checksum of an array, a model, an optimizer, or a nest.
 
     Args:
         obj: An array or tensor; nested dicts, lists and tuples of these; a
@@ -172,7 +140,23 @@ def compute_checksum(obj: Any) -> str:
         >>> compute_checksum({"x": np.ones(3)})[:4]
         'kr1:'
     """
-    return checksum_arrays(obj)
+    if obj is None:
+        return _combine("none", ())
+    if isinstance(obj, Mapping):
+        keys = sorted(obj, key=lambda key: (type(key).__name__, str(key)))
+        parts = (f"{key!r}={compute_checksum(obj[key])}" for key in keys)
+        return _combine("mapping", parts)
+    if isinstance(obj, (list, tuple)):
+        if obj and all(isinstance(item, _NUMBERS) for item in obj):
+            return checksum_array(obj)
+        return _combine("sequence", map(compute_checksum, obj))
+    if _is_keras_object(obj):
+        return _checksum_keras(obj)
+    if hasattr(obj, "iloc") and hasattr(obj, "columns"):
+        count = len(obj.columns)
+        columns = (obj.iloc[:, index] for index in range(count))
+        return _combine("table", map(compute_checksum, columns))
+    return checksum_array(view_array(obj))
 
 
 def _checksum_keras(obj: Any) -> str:

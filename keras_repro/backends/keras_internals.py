@@ -91,12 +91,12 @@ def functional_from_config(cls: type, config: Any, custom_objects: Any) -> Any:
     )
 
 
-def flatten_layers(layer: Any, *, recursive: bool = True) -> list[Any]:
+def flatten_layers(layer: Any) -> list[Any]:
     """A layer and the layers in it (private in Keras 3.12 to 3.15).
 
     `Model.layers` alone would miss the layers inside a wrapper or a cell.
     """
-    return list(layer._flatten_layers(recursive=recursive, include_self=True))
+    return list(layer._flatten_layers(recursive=True, include_self=True))
 
 
 def has_unbuilt_compile_parts(model: Any) -> bool:

@@ -65,7 +65,7 @@ def describe(found: Findings) -> str:
         }
         for one in found.switches
     ]
-    lines = format_table(rows) if rows else []
+    lines = format_table(rows)
     for one in found.switches:
         if one.status in _OPEN:
             why = f"{one.name} ({one.status}): {one.why}"

@@ -198,9 +198,9 @@ def package_of(filename: str) -> str:
     return Path(shown).parts[0].removesuffix(".py")
 
 
-def caller_is_user(depth: int = 1) -> bool:
-    """Whether the person's own code called, with nothing in between."""
-    frame = sys._getframe(depth)
+def caller_is_user() -> bool:
+    """Whether the person's own code called the function that asks."""
+    frame = sys._getframe(2)
     return classify(frame.f_code.co_filename) == _USER
 
 

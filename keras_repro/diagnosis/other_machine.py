@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,25 +51,15 @@ _LIKELY = 2  # A weight of an environment's difference.
 _WEIGHTS = {3: LIKELY, 2: LIKELY, 1: POSSIBLE, 0: UNLIKELY}
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What another process recorded, perhaps on another machine.
-
-    Args:
-        path: The file.
-        runs: Its fits, in order.
-    """
-
-    path: Path
-    runs: tuple[Run, ...]
-
-
-def load_recorded(path: Path, num_fits: int) -> Recorded:
+def load_recorded(path: Path, num_fits: int) -> tuple[Run, ...]:
     """Load the last runs of a file, as many as a script makes.
 
     Args:
         path: A run's file.
         num_fits: How many times the script calls `fit`.
+
+    Returns:
+        The runs, in order.
 
     Raises:
         OSError: If it cannot be read.
@@ -84,23 +73,23 @@ def load_recorded(path: Path, num_fits: int) -> Recorded:
             f"script with {num_fits}. Record them with `keras-repro verify "
             "--log FILE` there."
         )
-    return Recorded(path, tuple(runs[-num_fits:]))
+    return tuple(runs[-num_fits:])
 
 
 def compare_with_recorded(
-    recorded: Recorded, process: Process
+    recorded: Sequence[Run], process: Process
 ) -> FirstMismatch | None:
     """Compare what was recorded with what a process did here.
 
     Args:
-        recorded: What was recorded.
+        recorded: The runs of a file, in order.
         process: What a process did.
 
     Returns:
         The first mismatch of a `fit`, or `None`.
     """
     fits = [call for call in process.calls if call.method == FIT]
-    for run, call in zip(recorded.runs, fits, strict=False):
+    for run, call in zip(recorded, fits, strict=False):
         other = process.runs.get(call.run_id or "")
         found = None if other is None else compare_fits(call, run, other)
         if found is not None:
@@ -113,15 +102,15 @@ class ElsewhereLaboratory:
 
     Args:
         laboratory: Runs the script here.
-        recorded: What was recorded elsewhere.
+        recorded: The runs that were recorded elsewhere.
     """
 
     def __init__(
-        self, laboratory: ScriptLaboratory, recorded: Recorded
+        self, laboratory: ScriptLaboratory, recorded: Sequence[Run]
     ) -> None:
         self._laboratory, self._recorded = laboratory, recorded
         here = _environment_of(laboratory.records[0].process)
-        there = recorded.runs[0].header.environment
+        there = recorded[0].header.environment
         self.differences = list(_distinct(compare_environments(there, here)))
 
     def find_candidates(self) -> list[Candidate]:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean, count_of, join_words, wrap
@@ -16,10 +16,6 @@ from keras_repro.diagnosis.first_mismatch import FirstMismatch
 from keras_repro.reports.figures import new_figure
 from keras_repro.reports.html import Html, element
 from keras_repro.runs.wording import name_role
-
-if TYPE_CHECKING:
-    pass
-
 
 EQUAL, DIFFERENT, SKIPPED, NOT_REACHED = "equal", "different", "-", ""
 _MARKS = {EQUAL: "=", DIFFERENT: "≠", SKIPPED: "·", NOT_REACHED: " "}
@@ -112,9 +108,7 @@ def _write_diagnosis(diagnosis: Diagnosis) -> Iterator[str]:
     for one in diagnosis.rungs:
         told = f"  {one.told}" if one.told else ""
         line = f"  {_MARKS[one.status]} {one.name:<16}{told}"
-        yield from textwrap.wrap(
-            line, _WIDTH, subsequent_indent=" " * 22, drop_whitespace=True
-        ) or [line]
+        yield from textwrap.wrap(line, _WIDTH, subsequent_indent=" " * 22)
     if diagnosis.first_mismatch is not None:
         yield ""
         yield from write_mismatch(diagnosis.first_mismatch)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_repro.common.text import clean
-
-if TYPE_CHECKING:
-    pass
 
 
 def new_figure(width: float, height: float, layout: Any = None) -> Any:

@@ -6,13 +6,8 @@ import functools
 import html
 from collections.abc import Iterable, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from keras_repro.common.text import clean
-
-if TYPE_CHECKING:
-    pass
-
 
 _VOID = ("meta", "br")
 _LONGEST = 1000

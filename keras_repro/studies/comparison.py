@@ -25,8 +25,6 @@ from keras_repro.studies.text import (
 )
 from keras_repro.studies.wording import say_seeds, say_trials_verdict
 
-__all__ = ["TrialComparison", "TrialComparisons", "compare_trials"]
-
 
 @overload
 def compare_trials(

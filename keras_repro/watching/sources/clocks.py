@@ -30,7 +30,7 @@ def watch_clock(watcher: Watcher) -> None:
 
         def clock() -> Any:
             value = original()
-            return read(f"time.{name}", value) if caller_is_user(2) else value
+            return read(f"time.{name}", value) if caller_is_user() else value
 
         return clock
 
@@ -57,7 +57,7 @@ def _make_calendar(
     def calendar(*args: Any) -> Any:
         value = original(*args)
         is_told = len(args) >= num_told and args[num_told - 1] is not None
-        if is_told or not caller_is_user(2):
+        if is_told or not caller_is_user():
             return value
         return read(f"time.{name}", value)
 
@@ -71,7 +71,7 @@ def _make_moment(
 
     def moment(cls: type, *args: Any, **kwargs: Any) -> Any:
         value = original.__get__(None, cls)(*args, **kwargs)
-        if not caller_is_user(2):
+        if not caller_is_user():
             return value
         return read(f"{owner.__name__}.{name}", value)
 
@@ -87,7 +87,7 @@ def watch_process(watcher: Watcher) -> None:
 
         def get() -> int:
             value = original()
-            if not caller_is_user(2):
+            if not caller_is_user():
                 return value
             result: int = _give(audit, PROCESS, "process", f"os.{name}", value)
             return result

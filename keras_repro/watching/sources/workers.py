@@ -145,7 +145,7 @@ def watch_ops(
         @functools.wraps(original)
         def op(*args: Any, **kwargs: Any) -> Any:
             # Frameworks call them often, and know what they do.
-            if caller_is_user(2):
+            if caller_is_user():
                 audit.note(OP, f"{prefix}.{name}")
             return original(*args, **kwargs)
 
