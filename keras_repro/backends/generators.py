@@ -17,8 +17,16 @@ def copy_generator_state(generator: Any) -> tuple[str, Any] | None:
     """State of a generator object that somebody keeps, or `None`.
 
     Knows `random.Random`, NumPy's `Generator` and `RandomState`,
-    `torch.Generator` and Keras' `SeedGenerator`.
+    `torch.Generator` and Keras' `SeedGenerator`, and a variable that is the
+    state of one.
     """
+    if isinstance(generator, keras.Variable):
+        backend = get_backend()
+        if not backend.is_readable(generator):
+            return None
+        return "variable", np.array(backend.view(generator))
+    if isinstance(generator, random.SystemRandom):
+        return None
     if isinstance(generator, random.Random):
         return "python", generator.getstate()
     if isinstance(generator, np.random.Generator):
@@ -42,5 +50,28 @@ def put_generator_state(generator: Any, state: tuple[str, Any]) -> None:
         generator.bit_generator.state = copy.deepcopy(value)
     elif kind == "keras":
         get_backend().assign(generator.state, value)
+    elif kind == "variable":
+        get_backend().assign(generator, value)
     else:
         generator.set_state(value)
+
+
+def start_generator(generator: Any, seed: int) -> None:
+    """Begin anew, from a seed, a generator that `copy_generator_state` knows.
+
+    Args:
+        generator: The generator.
+        seed: From 0 to `2**31 - 1`, which each dtype of a state can hold.
+    """
+    if isinstance(generator, keras.random.SeedGenerator):
+        generator = generator.state
+    if isinstance(generator, keras.Variable):
+        dtype = np.array(get_backend().view(generator)).dtype
+        get_backend().assign(generator, np.array([seed, 0], dtype))
+    elif isinstance(generator, np.random.Generator):
+        kind = type(generator.bit_generator)
+        generator.bit_generator.state = kind(seed).state
+    elif isinstance(generator, (random.Random, np.random.RandomState)):
+        generator.seed(seed)
+    else:
+        generator.manual_seed(seed)

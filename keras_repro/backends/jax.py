@@ -102,6 +102,21 @@ class JaxBackend(Backend):
             return view_all
         return super().make_viewer(model, variables)
 
+    def is_tracing(self, values: Any) -> bool:
+        import jax
+
+        leaves = jax.tree_util.tree_leaves(values)
+        return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+    def trace_step(
+        self,
+        model: Any,  # noqa: ARG002
+        function: Any,  # noqa: ARG002
+        args: tuple[Any, ...],  # noqa: ARG002
+    ) -> Callable[[], tuple[Any, ...]] | None:
+        # A pure step makes no variables: Keras has built all before it.
+        return None
+
     def clear_pending(self, model: Any) -> None:
         # Keras 3.12 to 3.15. Left in place after an error, the next read
         # through a callback would write deleted buffers over the variables.

@@ -99,28 +99,6 @@ def flatten_layers(layer: Any) -> list[Any]:
     return list(layer._flatten_layers(recursive=True, include_self=True))
 
 
-def has_unbuilt_compile_parts(model: Any) -> bool:
-    """Whether loss or metrics have no variables yet (Keras 3.12 to 3.15).
-
-    Without it, metrics would be built by the first step.
-    """
-    parts = (
-        getattr(model, "_compile_metrics", None),
-        getattr(model, "_compile_loss", None),
-    )
-    return any(part is not None and not part.built for part in parts)
-
-
-def symbolic_build(model: Any, batch: Any) -> None:
-    """Build layers, metrics and loss from the shapes of one batch.
-
-    `Trainer._symbolic_build` is what `fit` itself calls on JAX and PyTorch
-    (Keras 3.12 to 3.15). Without it TensorFlow would build inside the first
-    step, where the start can no longer be read.
-    """
-    model._symbolic_build(data_batch=batch)
-
-
 def optimized_variables(optimizer: Any) -> list[Any]:
     """The variables that an optimizer updates (Keras 3.12 to 3.15).
 

@@ -83,6 +83,29 @@ class Backend:
     # Whether a step traced for batches of any size serves those of one too.
     shares_traces = False
 
+    def is_tracing(self, values: Any) -> bool:  # noqa: ARG002
+        """Whether a step that is given these values is being traced."""
+        return False
+
+    def trace_step(
+        self,
+        model: Any,  # noqa: ARG002 - TensorFlow asks it
+        function: Any,  # noqa: ARG002 - TensorFlow traces it
+        args: tuple[Any, ...],
+    ) -> Callable[[], tuple[Any, ...]] | None:
+        """Trace a step that Keras has made, without running it.
+
+        Args:
+            model: The model.
+            function: What Keras made.
+            args: What the step will be called with.
+
+        Returns:
+            `None` if all that the step builds is there now; else what gives
+            the same arguments each time, to run it more than once.
+        """
+        return lambda: args
+
     def read_threads(self) -> dict[str, int]:
         """How many threads this process was told to use, where it was told."""
         return {}

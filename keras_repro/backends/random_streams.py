@@ -8,7 +8,7 @@ import random
 import sys
 import warnings
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -254,24 +254,42 @@ def _say_once(message: str) -> None:
 class Streams:
     """The random streams of one trial, apart from the program's.
 
-    Swapped in for the length of a training call and out again; a stream of
-    its own serves evaluation. Each owns its Keras global seed generator,
-    because a traced function keeps the object that it was traced with.
+    Swapped in for the length of a training call and out again; each kind of
+    evaluation has a stream of its own, and so has each kind of trace. Each
+    owns its Keras global seed generator, because a traced function keeps the
+    object that it was traced with.
     """
 
-    def __init__(self, start: RngState, evaluation_seed: int) -> None:
+    def __init__(self, start: RngState, seed: int) -> None:
         self.start = start
-        self.evaluation_seed = evaluation_seed
+        self.seed = seed
         self.generator = keras.random.SeedGenerator(0)
         self.is_stateful = False
         self._position = start
-        self._evaluation: RngState | None = None
+        self._evaluations: dict[str, RngState] = {}
         self._active: RngState | None = None
 
     def rewind(self) -> None:
         """Go back to the start of the trial."""
         self._position = self.start
-        self._evaluation = None
+        self._evaluations.clear()
+
+    def begin_at(self, start: RngState, seed: int) -> bool:
+        """Begin a trial that another start was assumed of.
+
+        Returns:
+            Whether it begins there: not if something has drawn already.
+        """
+        is_untouched = self._active is None or _is_same(
+            capture_rng(), self._active
+        )
+        self.seed = seed
+        if is_untouched:
+            self.start = self._position = start
+            if self._active is not None:
+                self._active = start
+                restore_rng(start)
+        return is_untouched
 
     @property
     def position(self) -> RngState:
@@ -281,6 +299,8 @@ class Streams:
     @position.setter
     def position(self, state: RngState) -> None:
         self._position = state
+        if self._active is not None:
+            restore_rng(state)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -333,27 +353,102 @@ class Streams:
         return self.is_stateful or (program[0] == start[0] and program != start)
 
     @contextmanager
-    def evaluation(self) -> Iterator[None]:
-        """Swap the evaluation stream in, also from inside training."""
-        if self._evaluation is None:
-            self._evaluation = start_position(self.evaluation_seed)
-        with self._swapped(self._evaluation):
+    def evaluation(self, kind: str) -> Iterator[None]:
+        """Swap in the stream of a kind of evaluation, also inside training."""
+        if kind not in self._evaluations:
+            seed = derive_seed(self.seed, f"evaluation/{kind}")
+            self._evaluations[kind] = start_position(seed)
+        with self._swapped(self._evaluations[kind]):
             try:
                 yield
             finally:
-                self._evaluation = capture_rng()
+                self._evaluations[kind] = capture_rng()
+
+    @contextmanager
+    def tracing(self, kind: str, drew: Callable[[], None]) -> Iterator[None]:
+        """Let a trace draw from a stream of its own, begun anew each time.
+
+        Keras' global generator is left: a trace writes its draws into the
+        graph, where they are made at each step.
+
+        Args:
+            kind: What is traced.
+            drew: Called if the trace drew something that is now a constant.
+        """
+        outer = _capture_python()
+        try:
+            seed_rng(derive_seed(self.seed, f"trace/{kind}"))
+            begun = _capture_python()
+            yield
+            if not _is_same(begun, _capture_python()):
+                drew()
+        finally:
+            restore_rng(outer)
 
     @contextmanager
     def _swapped(self, state: RngState) -> Iterator[None]:
         outer = capture_rng()
         outer_generator = get_global_generator()
         set_global_generator(self.generator)
+        _programs.append(_without_keras(outer))
         try:
             restore_rng(state)
             yield
         finally:
+            _programs.pop()
             set_global_generator(outer_generator)
             restore_rng(outer)
+
+
+# Where the generators of the program stand while streams are swapped in; the
+# outermost first.
+_programs: list[RngState | None] = []
+
+
+@contextmanager
+def in_the_program() -> Iterator[None]:
+    """Draw from the program's generators though a trial's are swapped in."""
+    if not _programs or _programs[0] is None:
+        yield  # There are no others, or they are in place already.
+        return
+    inner, program, _programs[0] = _capture_python(), _programs[0], None
+    restore_rng(program)
+    try:
+        yield
+    finally:
+        # What is built next goes on from here.
+        _programs[0] = _capture_python()
+        restore_rng(inner)
+
+
+def _capture_python() -> RngState:
+    """The positions without that of Keras, which a trace cannot read."""
+    return RngState(
+        python=random.getstate(),
+        numpy=np.random.get_state(),
+        keras=None,
+        backends={
+            source.name: source.capture() for source in active_generators()
+        },
+    )
+
+
+def _without_keras(state: RngState) -> RngState:
+    return dataclasses.replace(state, keras=None)
+
+
+def _is_same(a: RngState, b: RngState) -> bool:
+    return all(
+        _to_bytes(x) == _to_bytes(y)
+        for x, y in zip(_parts(a), _parts(b), strict=True)
+    )
+
+
+def _parts(state: RngState) -> tuple[Any, ...]:
+    backends = [state.backends[name] for name in sorted(state.backends)]
+    # Of its dtype nothing is said: a start is kept wider than a variable.
+    own = None if state.keras is None else state.keras.tolist()
+    return state.python, state.numpy, own, backends
 
 
 def _op_seeds(state: RngState) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import random
 import sys
@@ -277,6 +278,45 @@ class TensorFlowBackend(Backend):
 
         tf.config.experimental.enable_op_determinism()
         return None
+
+    def is_tracing(self, values: Any) -> bool:  # noqa: ARG002
+        import tensorflow as tf
+
+        return not tf.executing_eagerly()
+
+    def trace_step(
+        self, model: Any, function: Any, args: tuple[Any, ...]
+    ) -> Callable[[], tuple[Any, ...]] | None:
+        import tensorflow as tf
+
+        (data,) = args
+        if getattr(function, "get_concrete_function", None) is not None:
+            function.get_concrete_function(data)
+            return None
+        # What Keras 3.12 to 3.15 compiles lies within the function that it
+        # makes. Where it does not, the step runs and is looked at.
+        inner = inspect.getclosurevars(function).nonlocals
+        by_iterator = inner.get("multi_step_on_iterator")
+        by_batch = inner.get("one_step_on_data")
+        is_iterator = isinstance(
+            data, (tf.data.Iterator, tf.distribute.DistributedIterator)
+        )
+        if is_iterator and hasattr(by_iterator, "get_concrete_function"):
+            by_iterator.get_concrete_function(data)
+            return None
+        if isinstance(data, tf.distribute.DistributedIterator) or (
+            "predict" in getattr(function, "__qualname__", "")
+        ):
+            return lambda: args
+        batches = list(
+            itertools.islice(data, getattr(model, "steps_per_execution", 1))
+        )
+        if not batches:
+            raise StopIteration
+        compiled = inspect.unwrap(by_batch) if by_batch is not None else None
+        if hasattr(compiled, "get_concrete_function"):
+            compiled.get_concrete_function(batches[0])
+        return lambda: (iter(batches),)
 
     def read_threads(self) -> dict[str, int]:
         import tensorflow as tf

@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from keras_repro.backends.generators import (
     copy_generator_state,
@@ -36,9 +37,16 @@ class _Kept:
     def put_back(self) -> None:
         if self.is_generator:
             put_generator_state(self.owner, self.value)
-        elif isinstance(self.value, np.ndarray):
-            np.copyto(getattr(self.owner, self.name), self.value)
-        elif getattr(self.owner, self.name, self) != self.value:
+            return
+        now = getattr(self.owner, self.name, self)
+        if isinstance(self.value, np.ndarray):
+            # In place, since others may hold the same array; where it became
+            # another one, or no array at all, a new one takes its place.
+            if _is_alike(now, self.value):
+                np.copyto(now, self.value)
+            else:
+                setattr(self.owner, self.name, self.value.copy())
+        elif type(now) is not type(self.value) or now != self.value:
             setattr(self.owner, self.name, self.value)
 
 
@@ -60,6 +68,12 @@ class AttributeState:
         for owner in owners:
             self._kept.extend(_scan(owner, seen))
 
+    def generators(self) -> Iterator[tuple[Any, tuple[str, Any]]]:
+        """The generators that were found, each with its state."""
+        for kept in self._kept:
+            if kept.is_generator:
+                yield kept.owner, kept.value
+
     def describe(self) -> dict[str, str]:
         """What was found, by the name of the attribute, as text."""
         found: dict[str, str] = {}
@@ -74,6 +88,14 @@ class AttributeState:
         """Put everything that was found back in place."""
         for kept in self._kept:
             kept.put_back()
+
+
+def _is_alike(now: Any, value: npt.NDArray[Any]) -> bool:
+    return (
+        isinstance(now, np.ndarray)
+        and (now.shape, now.dtype) == (value.shape, value.dtype)
+        and now.flags.writeable
+    )
 
 
 def _scan(owner: Any, seen: set[int]) -> Iterator[_Kept]:

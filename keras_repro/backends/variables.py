@@ -6,9 +6,11 @@ stands: `layers.2.kernel`, `optimizer.momentum.layers.2.kernel`.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy.typing as npt
 
 from keras_repro.backends.keras_internals import (
     flatten_layers,
+    is_eager,
     optimized_variables,
 )
 
@@ -106,6 +109,31 @@ def read_variable(variable: Any) -> npt.NDArray[Any]:
         its like keep their dtype.
     """
     return np.array(keras.ops.convert_to_numpy(variable.value), copy=True)
+
+
+@contextmanager
+def new_variables_noted() -> Iterator[dict[int, npt.NDArray[Any]]]:
+    """Note every variable that a block makes, with its first value.
+
+    Yields:
+        Values by the variable's `id`.
+    """
+    created: dict[int, npt.NDArray[Any]] = {}
+    kept: list[Any] = []
+    make = keras.Variable.__init__
+
+    @functools.wraps(make)
+    def noted(self: Any, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        if self._value is not None and is_eager():
+            kept.append(self)  # So that no other gets its `id`.
+            created[id(self)] = read_variable(self)
+
+    keras.Variable.__init__ = noted
+    try:
+        yield created
+    finally:
+        keras.Variable.__init__ = make
 
 
 def _name_slots(

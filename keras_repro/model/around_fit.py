@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial, wraps
 from typing import Any
 
 import keras
@@ -19,24 +19,23 @@ from keras_repro.backends.data_adapters import (
     make_ordered_adapter,
     train_validation_split,
 )
-from keras_repro.backends.keras_internals import (
-    has_unbuilt_compile_parts,
-    symbolic_build,
-)
-from keras_repro.backends.variables import iterate_variables, read_variable
+from keras_repro.backends.doors import steps_through
 from keras_repro.model import data_order
+from keras_repro.model.evaluations import PREDICT, TEST, VALIDATION
+from keras_repro.model.first_step import (
+    BuiltError,
+    StepDoor,
+    end_rehearsal,
+)
 from keras_repro.model.initial_state import InitialState
 from keras_repro.model.trial import (
     FIXED_SEED,
     Trial,
     build_optimizer,
     capture_if_built,
-    is_complete,
     note_compile,
     start_unbuilt,
 )
-
-_log = logging.getLogger(__name__)
 
 
 def bind(
@@ -53,13 +52,6 @@ def bind(
     call = dict(bound.arguments)
     call.pop("self")
     return call
-
-
-class BuiltError(BaseException):
-    """A model that was to be built, and no more, is built.
-
-    No `Exception`, so that a program's own handlers let it pass.
-    """
 
 
 def rehearse(model: Any, train: Callable[[Any], Any]) -> None:
@@ -88,20 +80,6 @@ def rehearse(model: Any, train: Callable[[Any], Any]) -> None:
     raise ValueError(msg)
 
 
-def _end_rehearsal(model: Any) -> None:
-    """Leave a training that only had to build the model."""
-    if not model._repro.is_rehearsed:
-        return
-    if capture_if_built(model):
-        raise BuiltError
-    msg = (
-        "Many trials need a model that is built before the first step. "
-        f"Received: {model.name!r}, which the shapes of a batch cannot build. "
-        "Call it on a batch, or `model.build(...)`, before."
-    )
-    raise ValueError(msg)
-
-
 @contextmanager
 def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
     """Everything around a `fit`: start, streams, data order, bookkeeping."""
@@ -110,15 +88,14 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(_kept_apart(trial))
         _split_validation(call)
-        _prepare(model, call)
-        _restart_pipeline(model, call)
+        _take_start(model)
         if trial.observer is not None:
             call["callbacks"] = _with_observer(callbacks, trial.observer)
-        streams = trial.own_streams
-        stack.enter_context(streams.training())
+        stack.enter_context(trial.own_streams.training())
+        stack.enter_context(_first_step(model))
+        _enter_data(model, call)
         _forget_other_batches(model, "train", call)
         _order_arrays(model, call)
-        trial.at_start = False
         earlier = getattr(model, "history", None)
         try:
             yield
@@ -132,6 +109,63 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
                 trial.epochs_trained += len(getattr(history, "epoch", ()))
             # The arrays are the caller's; nothing here keeps them alive.
             trial.data, trial.fed = data_order.DataOutline(), None
+            trial.positions.leave()
+
+
+@contextmanager
+def _first_step(model: Any) -> Iterator[None]:
+    """Begin the trial when a step does; a first step that fails is none."""
+    trial: Trial = model._repro
+    trial.has_stepped = False
+    begins, had_trained = trial.at_start, trial.has_trained
+    with steps_through(model, partial(_through_trace, trial)):
+        try:
+            yield
+        except BaseException:
+            if begins and not trial.has_stepped and not trial.is_rehearsed:
+                trial.has_trained = had_trained
+                if trial.state is not None:
+                    trial.captured.follow(model)
+                    trial.captured.restore(model)
+                trial.at_start = True
+                trial.own_streams.position = trial.own_streams.start
+            raise
+    if not trial.has_stepped and not isinstance(
+        getattr(model, "train_function", None), StepDoor
+    ):
+        # The model makes its step in a way of its own.
+        capture_if_built(model, has_stepped=True)
+        trial.has_trained, trial.at_start = True, False
+    if trial.has_trained and trial.state is None:
+        _say_incomplete(model)
+
+
+def _through_trace(
+    trial: Trial, kind: str, step: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A step method whose draws, while it is traced, come from elsewhere."""
+    backend = get_backend()
+
+    @wraps(step)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        if trial.streams is None or not backend.is_tracing(args):
+            return step(*args, **kwargs)
+        drew = partial(trial.drawn_in_traces.add, kind)
+        with trial.streams.tracing(kind, drew):
+            return step(*args, **kwargs)
+
+    return traced
+
+
+def _say_incomplete(model: Any) -> None:
+    warnings.warn(
+        f"The initial state of {model.name!r} could not be captured: after a "
+        "training it has no variables that Keras knows of. `reset()` will "
+        "refuse. Make its layers attributes of the model, and train it by "
+        "`fit` or `train_on_batch`.",
+        UserWarning,
+        stacklevel=5,
+    )
 
 
 def _forget_other_batches(model: Any, kind: str, call: dict[str, Any]) -> None:
@@ -209,82 +243,36 @@ def _split_validation(call: dict[str, Any]) -> None:
     call["validation_split"] = 0.0
 
 
-def _prepare(model: Any, call: dict[str, Any]) -> None:
-    """Build what is unbuilt, and have the start captured before step one."""
+def _take_start(model: Any) -> None:
+    """Capture what is there before Keras is asked for anything."""
     trial: Trial = model._repro
-    x, y = call.get("x"), call.get("y")
-    weights = call.get("sample_weight")
+    if not capture_if_built(model):
+        start_unbuilt(trial)
+        return
+    build_optimizer(model)
+    end_rehearsal(model)
+    note_compile(model)
+    if trial.has_trained:
+        trial.captured.follow(model)
+    else:
+        # Set-up is not training: what was assigned since belongs to the start.
+        model.reset_metrics()
+        trial.state = InitialState.capture(model, earlier=trial.state)
+
+
+def _enter_data(model: Any, call: dict[str, Any]) -> None:
+    """Have the data stand where the trial stands."""
+    trial: Trial = model._repro
+    x = call.get("x")
     trial.data = data_order.outline_data(call)
     trial.fed = None
     trial.data_notes = data_order.describe_order(x)
     trial.positions.enter(x, at_start=trial.at_start and trial.has_trained)
-    if _needs_building(model):
-        with random_streams.keep_rng():
-            batch, call["x"] = trial.positions.first_batch(
-                x, y, weights, call.get("batch_size")
-            )
-        if batch is not None:
-            _symbolic_build(model, batch)
-    _capture_for_training(model)
-
-
-def _restart_pipeline(model: Any, call: dict[str, Any]) -> None:
-    trial: Trial = model._repro
-    x = call.get("x")
-    if not is_tf_dataset(x) or not hasattr(x, "element_spec"):
-        return
-    call["x"], notes = trial.positions.restart(
-        x, trial.order_seed, at_start=trial.at_start
-    )
-    trial.data_notes.extend(notes)
-
-
-def _needs_building(model: Any) -> bool:
-    return not is_complete(model) or has_unbuilt_compile_parts(model)
-
-
-def _symbolic_build(model: Any, batch: Any) -> None:
-    """Build as `fit` would; what cannot be built so, Keras builds itself."""
-    if not model.compiled:
-        return
-    if isinstance(batch, list):
-        batch = tuple(batch)
-    elif not isinstance(batch, tuple):
-        batch = (batch,)
-    with random_streams.keep_rng():
-        before = _random_state(model)
-        try:
-            symbolic_build(model, batch)
-        except Exception:  # noqa: BLE001 - `fit` itself tells what is wrong
-            _log.debug("no symbolic build of %s", model.name, exc_info=True)
-        for variable, value in before:
-            get_backend().assign(variable, value)
-
-
-def _capture_for_training(model: Any) -> None:
-    """Capture again if set-up changed something; follow a new optimizer."""
-    trial: Trial = model._repro
-    if is_complete(model):
-        build_optimizer(model)
-    _end_rehearsal(model)
-    if not capture_if_built(model):
-        start_unbuilt(trial)
-        warnings.warn(
-            "The initial state must be captured before the first step, and "
-            f"{model.name!r} cannot be built from the shapes of a batch. "
-            "`reset()` will go back to what it holds after this training. "
-            "Call the model on a batch, or `model.build(...)`, before `fit`.",
-            UserWarning,
-            stacklevel=5,
+    if is_tf_dataset(x) and hasattr(x, "element_spec"):
+        call["x"], notes = trial.positions.restart(
+            x, trial.order_seed, at_start=trial.at_start
         )
-        return
-    if trial.has_trained:
-        trial.captured.follow(model)
-        note_compile(model)
-    else:
-        note_compile(model)
-        model.reset_metrics()
-        trial.state = InitialState.capture(model, earlier=trial.state)
+        trial.data_notes.extend(notes)
 
 
 def _order_arrays(model: Any, call: dict[str, Any]) -> None:
@@ -310,20 +298,15 @@ def _order_arrays(model: Any, call: dict[str, Any]) -> None:
 
 
 @contextmanager
-def training_on_batch(model: Any, call: dict[str, Any]) -> Iterator[None]:
+def training_on_batch(model: Any) -> Iterator[None]:
     """Everything around a `train_on_batch`; there is no order to give."""
     trial: Trial = model._repro
     with ExitStack() as stack:
         stack.enter_context(_kept_apart(trial))
-        if trial.at_start or not is_complete(model):
-            if _needs_building(model):
-                batch = tuple(
-                    call.get(name) for name in ("x", "y", "sample_weight")
-                )
-                _symbolic_build(model, batch)
-            _capture_for_training(model)
+        if trial.at_start or trial.state is None:
+            _take_start(model)
         stack.enter_context(trial.own_streams.training())
-        trial.at_start = False
+        stack.enter_context(_first_step(model))
         yield
 
 
@@ -334,59 +317,22 @@ def evaluating(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Iterator[None]:
-    """Draw from the evaluation stream, and leave the training's alone."""
+    """Draw from the streams of an evaluation; leave the training's alone."""
     trial: Trial = model._repro
+    if trial.is_evaluating:  # A call within a call swaps once.
+        yield
+        return
     call = bind(method, model, args, kwargs) or {}
-    kind = "predict" if "predict" in method.__name__ else "test"
-    with _marked(trial, "is_evaluating"):
+    step = PREDICT if "predict" in method.__name__ else TEST
+    kind = VALIDATION if kwargs.get("_use_cached_eval_dataset") else step
+    with ExitStack() as stack:
+        stack.enter_context(_marked(trial, "is_evaluating"))
         if not capture_if_built(model):
-            _build_to_evaluate(model, call)
-        _forget_other_batches(model, kind, call)
-        kept = _random_state(model)
-        try:
-            with trial.own_streams.evaluation():
-                yield
-        finally:
-            for variable, value in kept:
-                get_backend().assign(variable, value)
-
-
-def _random_state(model: Any) -> list[tuple[Any, Any]]:
-    """The generator states of the layers, if there are layers yet."""
-    if not is_complete(model):
-        return []
-    return [
-        (place.variable, read_variable(place.variable))
-        for place in iterate_variables(model)
-        if place.role == "random"
-    ]
-
-
-def _build_to_evaluate(model: Any, call: dict[str, Any]) -> None:
-    """Have the start captured before the first evaluation."""
-    trial: Trial = model._repro
-    with random_streams.keep_rng():
-        x, y, weights = call.get("x"), call.get("y"), call.get("sample_weight")
-        if are_arrays((x, y, weights)):
-            batch, _ = trial.positions.first_batch(
-                x, y, weights, call.get("batch_size")
-            )
-            _build_for(model, batch)
-    _end_rehearsal(model)
-    if not capture_if_built(model):
-        start_unbuilt(trial)
-
-
-def _build_for(model: Any, batch: Any) -> None:
-    """Build the layers alone, from the inputs of a batch."""
-    inputs = keras.tree.map_structure(
-        lambda v: (
-            None
-            if v is None
-            else keras.KerasTensor(
-                v.shape, keras.backend.standardize_dtype(v.dtype)
-            )
-        ),
-        batch[0],
-    )
-    model.compute_output_spec(inputs)
+            start_unbuilt(trial)
+        _forget_other_batches(model, step, call)
+        stack.enter_context(trial.own_streams.evaluation(kind))
+        stack.enter_context(trial.evaluations.evaluating(trial, kind))
+        stack.enter_context(
+            steps_through(model, partial(_through_trace, trial))
+        )
+        yield

@@ -7,6 +7,7 @@ import logging
 import types
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -108,6 +109,11 @@ class OrderedPasses:
         self._given.pop(epoch - self._first - 3, None)
         return order
 
+    def begin_again(self) -> None:
+        """Count anew: what was given so far was only looked at."""
+        self._next = self._first
+        self._given.clear()
+
     def _make_order(
         self, epoch: int, num_samples: int, batch_size: int
     ) -> npt.NDArray[np.int64]:
@@ -157,6 +163,10 @@ class FedSamples:
         self._passes = passes
         self._steps = steps
         self._rows: list[npt.NDArray[Any]] | None = None
+
+    def begin_again(self) -> None:
+        """Count the passes from here on."""
+        self._passes.begin_again()
 
     def select(
         self, epochs: int, first: int, last: int
@@ -333,19 +343,22 @@ def _name_dtype(leaf: Any) -> str | None:
     return None if dtype is None else str(getattr(dtype, "name", dtype))
 
 
-def _put_back(head: Any, rest: Any) -> Iterator[Any]:
-    yield head
-    yield from rest
+def first_rows(arrays: Any, batch_size: int | None) -> Any:
+    """The first batch of arrays, without any shuffling.
 
+    Args:
+        arrays: Inputs, targets and weights, nested in any way.
+        batch_size: Samples a batch; Keras' rule where `None`.
+    """
+    size = batch_size or _USUAL_BATCH
 
-def _head(arrays: Any, batch_size: int) -> Any:
     def rows(leaf: Any) -> Any:
         if leaf is None:
             return None
         if hasattr(leaf, "iloc"):
-            part = leaf.iloc[:batch_size].to_numpy()
+            part = leaf.iloc[:size].to_numpy()
             return part if part.ndim > 1 else part[:, None]
-        return leaf[:batch_size]
+        return leaf[:size]
 
     return keras.tree.map_structure(rows, arrays)
 
@@ -379,6 +392,7 @@ class DataPositions:
         self._restarted: weakref.WeakKeyDictionary[Any, Any] = (
             weakref.WeakKeyDictionary()
         )
+        self._entered: Any = None
 
     def restart(
         self, dataset: Any, seed: int, *, at_start: bool
@@ -419,37 +433,28 @@ class DataPositions:
             is_torch_loader(x)
         ):
             return
+        self._entered = x
         known = self._states.get(x)
         if known is None:
             self._states[x] = _generators_of(x)
         elif at_start:
             known.restore()
 
-    def first_batch(
-        self, x: Any, y: Any, sample_weight: Any, batch_size: int | None
-    ) -> tuple[Any, Any]:
-        """Look at one batch, for its shapes.
+    def leave(self) -> None:
+        """Forget what the last training was fed."""
+        self._entered = None
 
-        Returns:
-            The batch, or `None` where there is none to look at, and the data
-            to feed instead of `x` (a generator that was looked into).
-        """
-        if are_arrays((x, y, sample_weight)):
-            return _head((x, y, sample_weight), batch_size or _USUAL_BATCH), x
-        if is_tf_dataset(x):
-            return x.element_spec, x
-        if isinstance(x, types.GeneratorType):
-            head = next(x, None)
-            return (None, x) if head is None else (head, _put_back(head, x))
-        before = _generators_of(x)
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Look at the data in a block; it stands afterwards where it stood."""
+        if self._entered is None:
+            yield
+            return
+        before = _generators_of(self._entered)
         try:
-            if isinstance(x, keras.utils.PyDataset):
-                return x[0], x
-            if is_torch_loader(x):
-                return next(iter(x), None), x
+            yield
         finally:
             before.restore()
-        return None, x
 
 
 def _generators_of(x: Any) -> AttributeState:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ class InitialState:
             )
             if entry.role == "random" or entry.source in sources
         }
+
+    def generators(self) -> Iterator[tuple[Any, tuple[str, Any]]]:
+        """Generators of the layers, each with the state that it began with."""
+        for index, variable in enumerate(self._variables):
+            if self.entries[index].role == "random":
+                yield variable, ("variable", self.value_of(index).tolist())
+        if self._attributes is not None:
+            yield from self._attributes.generators()
 
     def ids_of_the_model(self) -> set[int]:
         """`id`s of the captured weights and generator states."""

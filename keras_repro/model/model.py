@@ -6,7 +6,7 @@ import inspect
 import os
 import pickle
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,12 +14,20 @@ import keras
 
 from keras_repro.backends import random_streams
 from keras_repro.backends.active import get_backend
+from keras_repro.backends.doors import KerasDoors
 from keras_repro.backends.keras_internals import (
     UNTRACKED,
     functional_class,
     functional_from_config,
+    is_eager,
 )
 from keras_repro.model import around_fit, redraw
+from keras_repro.model.first_step import (
+    StepDoor,
+    building,
+    end_rehearsal,
+    random_values,
+)
 from keras_repro.model.initial_state import InitialState, check_path
 from keras_repro.model.transfer import pack
 from keras_repro.model.trial import (
@@ -30,6 +38,7 @@ from keras_repro.model.trial import (
     build_optimizer,
     capture_if_built,
     check_vary,
+    is_built,
     move_to_seed,
     note_compile,
     require_built,
@@ -42,7 +51,7 @@ _Functional = functional_class()
 _ASSET = "initial_state.h5"
 
 
-class ReproducibleModel(keras.Model):
+class ReproducibleModel(KerasDoors, keras.Model):
     """A Keras model that can go back to its start, bit for bit.
 
     Give it a list of layers (or nothing, and then `add`) and it is a
@@ -193,8 +202,8 @@ class ReproducibleModel(keras.Model):
             )
             raise RuntimeError(msg)
         if not capture_if_built(self):
-            if vary != ALL:
-                require_built(self, "reset(vary=...)")
+            if vary != ALL or trial.has_trained:
+                require_built(self, "reset()")
             if seed is not None:
                 trial.requested_seed = seed
             return
@@ -330,13 +339,27 @@ class ReproducibleModel(keras.Model):
         call = around_fit.bind(keras.Model.train_on_batch, self, args, kwargs)
         if call is None or not self.compiled:
             return super().train_on_batch(*args, **kwargs)
-        with around_fit.training_on_batch(self, call):
+        with around_fit.training_on_batch(self):
             return super().train_on_batch(**call)
 
-    def make_train_function(self, *args: Any, **kwargs: Any) -> Any:
-        """Make the training step; from here on the model has trained."""
-        self._repro.has_trained = True
-        return super().make_train_function(*args, **kwargs)
+    def at_build(self) -> AbstractContextManager[None]:
+        """Build with the program's generators; see `KerasDoors`."""
+        return building(self)
+
+    def wants_early_build(self) -> bool:
+        """Have callbacks find a built model, as on the other backends."""
+        return self.compiled and not is_built(self)
+
+    def after_build(self) -> None:
+        """What is built is the start, before anything is computed."""
+        capture_if_built(self)
+
+    def around_step(self, kind: str, function: Any) -> Any:
+        """Have the trial begin with the first step."""
+        if isinstance(function, StepDoor):
+            return function
+        end_rehearsal(self)
+        return StepDoor(self, kind, function)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate; nothing of it steers a training."""
@@ -364,9 +387,16 @@ class ReproducibleModel(keras.Model):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model; a first call may build it, which is its start."""
+        if self._repro.state is not None:
+            return super().__call__(*args, **kwargs)
+        kept = random_values(self)
         outputs = super().__call__(*args, **kwargs)
-        if self._repro.state is None:
-            self._repro.notice_build(self)
+        if self._repro.state is None and is_built(self) and is_eager():
+            # Its own call built it, with weights that may be replaced now.
+            for variable, value in kept:
+                get_backend().assign(variable, value)
+            if capture_if_built(self):
+                outputs = super().__call__(*args, **kwargs)
         return outputs
 
     def load_weights(self, *args: Any, **kwargs: Any) -> Any:
@@ -433,7 +463,7 @@ class ReproducibleSequential(ReproducibleModel, keras.Sequential):
         """Build, as `keras.Sequential.build`, and capture the start."""
         super().build(input_shape)
         if self._is_ready:
-            self._repro.notice_build(self)
+            capture_if_built(self)
 
     _is_ready = False
 

@@ -22,6 +22,7 @@ from keras_repro.backends.keras_internals import (
 )
 from keras_repro.backends.variables import iterate_variables, read_variable
 from keras_repro.model import data_order
+from keras_repro.model.evaluations import Evaluations
 from keras_repro.model.initial_state import InitialState, same_bits
 from keras_repro.model.redraw import Draw, classify, draw_start
 
@@ -53,6 +54,15 @@ class Trial:
         self.is_running = False
         self.in_block = False
         self.is_evaluating = False
+        # Whether the present training has begun its first step.
+        self.has_stepped = False
+        # The streams begin at a function of the seed alone, since the data
+        # drew from them before the model was built.
+        self.starts_apart = False
+        # Kinds of steps with draws that their trace made constants.
+        self.drawn_in_traces: set[str] = set()
+        self.has_told_of_traces = False
+        self.evaluations = Evaluations()
         self.is_rehearsed = False
         self.observer: Any = None
         # What kinds of steps ran since the reset, and on which batches first.
@@ -67,12 +77,6 @@ class Trial:
         self.compile_config: Any = None
         self.seed: int | None = None
         self.vary = ALL
-
-    def notice_build(self, model: Any) -> None:
-        """Capture the start of a model that a person has just built."""
-        busy = self.is_running or self.is_evaluating
-        if not busy and is_eager():
-            capture_if_built(model)
 
     @property
     def captured(self) -> InitialState:
@@ -124,38 +128,53 @@ def require_built(model: Any, what: str) -> None:
         raise ValueError(msg)
 
 
-def is_complete(model: Any) -> bool:
-    """Whether every layer has its variables."""
+def is_built(model: Any) -> bool:
+    """Whether there is a start: a layer that is never called has no part."""
     # A model with a `train_step` of its own may never be called itself.
-    return bool(model.built or model.variables) and all(
-        layer.built for layer in flatten_layers(model)[1:]
+    return bool(model.built) or (
+        bool(model.variables)
+        and all(layer.built for layer in flatten_layers(model)[1:])
     )
 
 
-def capture_if_built(model: Any) -> bool:
+def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:
     """Capture the initial state as soon as there is one.
 
+    What appears until the first step, a layer or a part of one, belongs to it.
+
+    Args:
+        model: The model.
+        has_stepped: Whether a step was traced, so that what it is made of is
+            there, whatever Keras says of it.
+
     Returns:
-        Whether the model is built.
+        Whether there is one.
     """
     trial: Trial = model._repro
-    if not is_complete(model):
-        return False
+    is_there = is_built(model) or (has_stepped and bool(model.variables))
+    backend = get_backend()
+    if (
+        not is_there
+        or not is_eager()
+        # While JAX trains, Keras keeps the values elsewhere.
+        or not all(map(backend.is_readable, model.variables))
+    ):
+        return trial.state is not None
     if trial.loaded is not None:
         read, extra, source = trial.loaded
         trial.loaded = None
         adopt(model, read, extra, source)
-        return True
-    if trial.state is not None and not _has_changed(model, trial):
-        return True
-    trial.state = InitialState.capture(model)
-    settle_seed(model)
+    elif trial.state is None or _has_changed(model, trial):
+        trial.state = InitialState.capture(model, earlier=trial.state)
+        settle_seed(model)
+        if trial.is_evaluating:
+            trial.evaluations.take_up(trial)
     return True
 
 
 def _has_changed(model: Any, trial: Trial) -> bool:
     """Whether layers came or went before any training: still set-up."""
-    if trial.has_trained or trial.is_running:
+    if trial.has_trained:
         return False
     places = iterate_variables(model)
     own = {id(p.variable) for p in places if p.role in {"weights", "random"}}
@@ -207,9 +226,11 @@ def name_trial(
 ) -> None:
     """Give a trial its seed, and the streams that begin at `start`."""
     trial.seed, trial.vary = seed, vary
-    trial.streams = random_streams.Streams(
-        start, random_streams.derive_seed(trial.seed_of(RANDOM), "evaluation")
-    )
+    random = trial.seed_of(RANDOM)
+    if trial.streams is None:
+        trial.streams = random_streams.Streams(start, random)
+    elif not trial.streams.begin_at(start, random):
+        trial.starts_apart = True
 
 
 def check_vary(vary: object) -> str:
@@ -228,6 +249,7 @@ def begin_trial(trial: Trial) -> None:
     """Stand at the start of a trial."""
     trial.at_start = True
     trial.epochs_trained = 0
+    trial.evaluations.rewind()
     trial.fed_kinds.clear()
     if trial.streams is not None:
         trial.own_streams.rewind()
@@ -263,11 +285,34 @@ def move_to_seed(model: Any, seed: int, vary: str = ALL) -> None:
         }
         trial.state = state.replace(wanted)
     trial.seed, trial.vary = seed, vary
+    _drop_traces(model)
+    random = trial.seed_of(RANDOM)
     streams = draw if vary in (ALL, RANDOM) else fixed
-    trial.own_streams.start = streams.streams
-    trial.own_streams.evaluation_seed = random_streams.derive_seed(
-        trial.seed_of(RANDOM), "evaluation"
-    )
+    start = streams.streams
+    if trial.starts_apart:
+        start = random_streams.start_position(random)
+    trial.own_streams.begin_at(start, random)
+
+
+def _drop_traces(model: Any) -> None:
+    """Have steps traced anew whose trace drew under another seed."""
+    trial: Trial = model._repro
+    if not trial.drawn_in_traces:
+        return
+    for kind in trial.drawn_in_traces:
+        setattr(model, f"{kind}_function", None)
+    if not trial.has_told_of_traces:
+        trial.has_told_of_traces = True
+        warnings.warn(
+            f"A step of {model.name!r} drew random numbers while it was "
+            "traced, so that they are constants of the compiled function: "
+            f"{', '.join(sorted(trial.drawn_in_traces))}. It is traced anew "
+            "for each seed, which takes as long as the first time. Draw with "
+            "a `keras.random.SeedGenerator` to avoid it.",
+            UserWarning,
+            stacklevel=4,
+        )
+    trial.drawn_in_traces.clear()
 
 
 def _draw(model: Any, seed: int) -> Draw:
@@ -318,7 +363,12 @@ def note_compile(model: Any) -> None:
 def build_optimizer(model: Any) -> None:
     """Have the slots of the optimizer made, which changes nothing else."""
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and not optimizer.built:
+    if (
+        optimizer is not None
+        and not optimizer.built
+        # It can be built once, for all that will be trained.
+        and all(layer.built for layer in flatten_layers(model)[1:])
+    ):
         optimizer.build(model.trainable_variables)
 
 
@@ -351,6 +401,7 @@ def write_state(model: Any, path: Path) -> None:
         "epochs_trained": trial.epochs_trained,
         "at_start": trial.at_start,
         "has_trained": trial.has_trained,
+        "starts_apart": trial.starts_apart,
         "random": present,
     }
     state.write(path, extra)
@@ -375,6 +426,7 @@ def adopt(
         position = random_streams.rng_from_json(extra["position"])
         epochs, at_start = int(extra["epochs_trained"]), bool(extra["at_start"])
         has_trained = bool(extra["has_trained"])
+        starts_apart = bool(extra.get("starts_apart", False))
         present = [
             np.asarray(value, place.variable.dtype)
             for place, value in zip(places, extra["random"], strict=True)
@@ -390,6 +442,6 @@ def adopt(
     name_trial(trial, seed, start, vary)
     trial.own_streams.position = position
     trial.epochs_trained, trial.at_start = epochs, at_start
-    trial.has_trained = has_trained
+    trial.has_trained, trial.starts_apart = has_trained, starts_apart
     for place, value in zip(places, present, strict=True):
         get_backend().assign(place.variable, value)

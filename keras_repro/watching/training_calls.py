@@ -122,9 +122,7 @@ class StartRecorder(WholeRecorder):
         if outline.arrays is not None:
             x, y, weights = outline.arrays
             size = call.get("batch_size")
-            batch, _ = data_order.DataPositions().first_batch(
-                x, y, weights, size
-            )
+            batch = data_order.first_rows((x, y, weights), size)
         else:
             batch, results = _read_pass(call.get("x"))
         if batch is None or not model.compiled:

@@ -1,0 +1,178 @@
+"""What happens where Keras builds a model, and where its first step begins."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from keras_repro.backends.active import get_backend
+from keras_repro.backends.keras_internals import flatten_layers, is_eager
+from keras_repro.backends.random_streams import (
+    RngState,
+    capture_rng,
+    in_the_program,
+    restore_rng,
+)
+from keras_repro.backends.tensorflow import (
+    have_stateful_random_ops,
+    traced_functions,
+)
+from keras_repro.backends.untracked_state import AttributeState
+from keras_repro.backends.variables import (
+    iterate_variables,
+    new_variables_noted,
+    read_variable,
+)
+from keras_repro.model.trial import Trial, capture_if_built
+
+
+@contextmanager
+def building(model: Any) -> Iterator[None]:
+    """Build as the program would; nothing of the trial is used for it."""
+    trial: Trial = model._repro
+    with in_the_program(), trial.positions.kept():
+        yield
+    if trial.fed is not None:
+        trial.fed.begin_again()
+
+
+class BuiltError(BaseException):
+    """A model that was to be built, and no more, is built.
+
+    No `Exception`, so that a program's own handlers let it pass.
+    """
+
+
+def end_rehearsal(model: Any) -> None:
+    """Leave a training that only had to build the model."""
+    if model._repro.is_rehearsed and capture_if_built(model):
+        raise BuiltError
+
+
+class StepDoor:
+    """A step that Keras has made; the trial begins where it is first called.
+
+    Args:
+        model: The model.
+        kind: `"train"`, `"test"` or `"predict"`.
+        function: What Keras made.
+    """
+
+    def __init__(
+        self, model: Any, kind: str, function: Callable[..., Any]
+    ) -> None:
+        self._model, self._kind, self._function = model, kind, function
+        self._is_new = True
+
+    def __call__(self, *args: Any) -> Any:
+        """Take the step."""
+        trial: Trial = self._model._repro
+        if not self._is_new and trial.has_stepped:
+            return self._function(*args)
+        result = self._first(args)
+        self._is_new = False
+        if self._kind == "train":
+            trial.has_stepped = trial.has_trained = True
+            trial.at_start = False
+        return result
+
+    def _first(self, args: tuple[Any, ...]) -> Any:
+        backend, model = get_backend(), self._model
+        if not self._is_new:
+            return self._function(*args)
+        known = traced_functions()
+        again = backend.trace_step(model, self._function, args)
+        if have_stateful_random_ops(traced_functions() - known):
+            # Their seeds are constants of the graph.
+            model._repro.drawn_in_traces.add(self._kind)
+        if again is None:  # Traced, and not run: all of it is there now.
+            self._take_start()
+            return self._function(*args)
+        return self._run_and_look(again)
+
+    def _take_start(self) -> None:
+        capture_if_built(self._model, has_stepped=True)
+        if self._kind == "train":
+            end_rehearsal(self._model)
+
+    def _run_and_look(self, again: Callable[[], tuple[Any, ...]]) -> Any:
+        """Run a step that nobody could trace; once more if it built a part."""
+        model = self._model
+        trial: Trial = model._repro
+        before = _Moment(model) if _may_grow(model) else None
+        with new_variables_noted() as created:
+            result = self._function(*again())
+        grown = [
+            place.variable
+            for place in iterate_variables(model)
+            if id(place.variable) in created
+            and place.role in ("weights", "random")
+        ]
+        if not grown or not is_eager():
+            return result
+        if before is None or trial.has_trained:
+            _say_grown(model, grown)
+            return result
+        before.put_back()
+        for place in iterate_variables(model):
+            if id(place.variable) in created:
+                value = created[id(place.variable)]
+                get_backend().assign(place.variable, value)
+        self._take_start()
+        return self._function(*again())
+
+
+def random_values(model: Any) -> list[tuple[Any, Any]]:
+    """The generators of the layers that are there, each with its state."""
+    if not is_eager():
+        return []
+    backend = get_backend()
+    return [
+        (place.variable, read_variable(place.variable))
+        for place in iterate_variables(model)
+        if place.role == "random" and backend.is_readable(place.variable)
+    ]
+
+
+class _Moment:
+    """A model and the live generators, as they stand before a step."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        places = iterate_variables(model)
+        self._values = [
+            (place.variable, read_variable(place.variable)) for place in places
+        ]
+        tracked = {id(place.variable) for place in places}
+        self._attributes = AttributeState(flatten_layers(model), tracked)
+        self._rng: RngState = capture_rng()
+
+    def put_back(self) -> None:
+        """Undo what a step did, but for what it built."""
+        backend = get_backend()
+        backend.clear_pending(self._model)
+        for variable, value in self._values:
+            backend.assign(variable, value)
+        self._attributes.restore()
+        restore_rng(self._rng)
+
+
+def _may_grow(model: Any) -> bool:
+    """Whether a step may build a part, so that a copy is worth its memory."""
+    return model._repro.state is None or not all(
+        layer.built for layer in flatten_layers(model)[1:]
+    )
+
+
+def _say_grown(model: Any, grown: list[Any]) -> None:
+    names = ", ".join(variable.path for variable in grown)
+    warnings.warn(
+        f"A step of {model.name!r} made variables that were not there before: "
+        f"{names}. They are not part of the initial state, so `reset()` will "
+        "refuse. Call `capture_initial_state()` to start from what the model "
+        "holds then.",
+        UserWarning,
+        stacklevel=4,
+    )
