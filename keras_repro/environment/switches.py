@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from keras_repro.common.checks import MAX_SEED, read_seed
 from keras_repro.environment.capture import count_usable_cores
 from keras_repro.environment.determinism import XLA_FLAGS, read_xla_flags
 
 Status = Literal["set", "missing", "advised", "not needed"]
 
 _YES = ("1", "true")
-_LARGEST_HASH_SEED = 2**32 - 1
 _NVIDIA_DRIVER = "/proc/driver/nvidia/version"
 
 
@@ -116,8 +116,8 @@ def switches_for(
     """
     variables = os.environ if environment is None else environment
     result = {}
-    if not _is_hash_seed(variables.get("PYTHONHASHSEED", "")):
-        result["PYTHONHASHSEED"] = str((seed or 0) % (_LARGEST_HASH_SEED + 1))
+    if read_seed(variables.get("PYTHONHASHSEED", "")) is None:
+        result["PYTHONHASHSEED"] = str((seed or 0) % (MAX_SEED + 1))
     if backend == "tensorflow" and not _is_boolean(
         variables.get("TF_DETERMINISTIC_OPS", "")
     ):
@@ -211,11 +211,6 @@ def _judge(
     return rule.status, why, f"export {rule.name}={target}"
 
 
-def _is_hash_seed(value: str) -> bool:
-    is_number = value.isascii() and value.isdigit() and len(value) < 20
-    return is_number and int(value) <= _LARGEST_HASH_SEED
-
-
 def _is_boolean(value: str) -> bool:
     """Whether TensorFlow reads a switch from it, on or off."""
     return value.lower() in (*_YES, "0", "false")
@@ -242,10 +237,10 @@ _RULES = (
         backends=(),
         needs_gpu=False,
         status="missing",
-        is_useful=_is_hash_seed,
+        is_useful=lambda value: read_seed(value) is not None,
         target="0",
         why="Python orders sets of strings by it, and reads it at its start.",
-        useless="Its value must be a number from 0 to 4294967295: `random` "
+        useless=f"Its value must be a number from 0 to {MAX_SEED}: `random` "
         "draws another in each process, and Python refuses the rest.",
     ),
     _Rule(

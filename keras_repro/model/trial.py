@@ -21,6 +21,7 @@ from keras_repro.backends.keras_internals import (
     is_eager,
 )
 from keras_repro.backends.variables import iterate_variables, read_variable
+from keras_repro.common.checks import check_seed
 from keras_repro.model import data_order
 from keras_repro.model.initial_state import InitialState, same_bits
 from keras_repro.model.redraw import Draw, classify, draw_start
@@ -369,7 +370,7 @@ def adopt(
     bound = read.bind(model, source)
     places = [p for p in iterate_variables(model) if p.role == "random"]
     try:
-        seed = random_streams.check_seed(extra["seed"])
+        seed = check_seed(extra["seed"])
         vary = check_vary(extra.get("vary", ALL))
         start = random_streams.rng_from_json(extra["start"])
         position = random_streams.rng_from_json(extra["position"])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from keras_repro.common.checks import check_path
 from keras_repro.common.files import (
     append_line,
     check_writable,
@@ -169,13 +170,7 @@ class RunWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(
-                "`path` must be a str or an os.PathLike. Received: "
-                f"{path!r} (of type {type(path).__name__}). Pass a file name "
-                'such as "runs.jsonl".'
-            )
-        self.path = Path(path)
+        self.path = check_path(path, 'a file name such as "runs.jsonl"')
         self._last: tuple[int, bytes] | None = None
         check_writable(self.path)
         if self.path.exists():

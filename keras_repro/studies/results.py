@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_repro.common.checks import MAX_SEED
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean
 from keras_repro.studies.scores import Summary, rank_of, summarize
@@ -346,7 +347,7 @@ def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
             f"`seeds` must hold integers. Received: {clean(repr(seeds))}. "
             f"{advice}"
         ) from error
-    wrong = [one for one in found if not 0 <= one < 2**32]
+    wrong = [one for one in found if not 0 <= one <= MAX_SEED]
     if wrong:
         raise ValueError(
             "`seeds` must lie between 0 and 2**32 - 1. "
