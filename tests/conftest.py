@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 import tempfile
-from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -20,8 +19,8 @@ from hypothesis import settings
 
 # Fixtures, for all tests.
 from .browsing import browse, measure  # noqa: F401
+from .checkout import run_command
 
-ROOT = Path(__file__).resolve().parents[1]
 BACKEND = os.environ["KERAS_BACKEND"]
 
 
@@ -76,23 +75,8 @@ def pytest_runtest_setup(item):
 @pytest.fixture
 def run_python(tmp_path):
     """Run Python in a process of its own, on this checkout; it must succeed."""
-    import subprocess
 
     def run(*args, cwd=tmp_path, **environment):
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        result = subprocess.run(
-            [sys.executable, *map(str, args)],
-            cwd=cwd,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result
+        return run_command(sys.executable, *args, cwd=cwd, **environment)
 
     return run
