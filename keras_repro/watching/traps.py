@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_repro.common.text import shorten
+
 _MOST_BYTES = 1 << 28
 
 
@@ -30,11 +32,10 @@ def find_nan_features(x: Any) -> Iterator[str]:
         if columns is None or not len(columns):
             continue
         total = int(np.prod(leaf.shape[1:], dtype=int))
-        shown = ", ".join(map(str, columns[:8]))
-        more = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
+        shown = shorten(map(str, columns), 8)
         yield (
             f"{len(columns)} of {total} features{name} are NaN in every "
-            f"sample: {shown}{more}"
+            f"sample: {shown}"
         )
 
 
