@@ -14,9 +14,12 @@ import pytest
 
 from keras_repro.cli import main as cli
 from keras_repro.cli.arguments import make_parser
-from keras_repro.cli.tables import clean, format_table
+from keras_repro.cli.tables import format_table
+from keras_repro.common.text import escape
 from tests.builders import make_record, make_run, save_run
 from tests.checkout import ROOT, run_command
+
+pytestmark = pytest.mark.no_backend
 
 PAGE = ROOT / "docs" / "cli.md"
 COMMANDS = (
@@ -333,9 +336,9 @@ def test_show_nan(tmp_path, command):
     assert " nan " in command("show", path)[1]
 
 
-def test_clean_and_cut():
+def test_escape_and_cut():
     """What a terminal would obey is escaped; what is too long is cut."""
-    assert clean("a\tb\x1b") == "a\\tb\\x1b"
+    assert escape("a\tb\x1b") == "a\\tb\\x1b"
     rows = [{"name": "x" * 100, "b": "y"}]
     assert all(len(one) <= 80 for one in format_table(rows, {"name": 3}))
 

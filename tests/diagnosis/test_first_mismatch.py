@@ -19,6 +19,8 @@ from keras_repro.watching.model_calls import (
 )
 from tests.builders import make_record, make_run
 
+pytestmark = pytest.mark.no_backend
+
 STEP = Call(
     index=0,
     method="train_on_batch",

@@ -8,6 +8,8 @@ from keras_repro.diagnosis.leaks import find_leaks, find_shared_starts
 from keras_repro.watching.model_calls import FIT, Call
 from tests import builders
 
+pytestmark = pytest.mark.no_backend
+
 SOME = Norms(l2=2.0, mean=0.1, largest=1.0)
 NOTHING = Norms(l2=0.0, mean=0.0, largest=0.0)
 

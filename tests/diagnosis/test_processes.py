@@ -17,6 +17,8 @@ from keras_repro.diagnosis.processes import (
 from keras_repro.watching.holds import KEYED, Plan
 from tests.checkout import is_running
 
+pytestmark = pytest.mark.no_backend
+
 KEYS = dict.fromkeys(KEYED, "11" * 32)
 
 

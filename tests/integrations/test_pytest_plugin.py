@@ -6,6 +6,8 @@ import pytest
 
 from tests.checkout import ROOT, run_command
 
+pytestmark = pytest.mark.no_backend
+
 IN_CI = ("CI", "BUILD_NUMBER")
 TESTS = """
 import keras
