@@ -68,6 +68,18 @@ def test_run_makes_an_unseeded_script_repeatable(start, tmp_path):
     assert "seed" in different.identity.places
 
 
+@pytest.mark.parametrize("module", ["script", "watch"])
+def test_no_library_is_loaded_before_the_script(start, module):
+    """What is seeded and watched right after its import is not there yet."""
+    code = (
+        "import sys, {}; print('numpy' in sys.modules, 'keras' in sys.modules)"
+    )
+    ours = code.format(f"keras_repro.watching.{module}")
+    assert start(sys.executable, "-c", ours).stdout == "False False\n"
+    both = code.format("numpy, keras")
+    assert start(sys.executable, "-c", both).stdout == "True True\n"
+
+
 def test_every_kind_of_fit(start, tmp_path):
     """Each fit is one run, however it was called; nothing else is."""
     result = start(
