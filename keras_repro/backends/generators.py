@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import random
-import sys
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_repro.backends.active import get_backend
+from keras_repro.common.generators import name_generator
 
 
 def copy_generator_state(generator: Any) -> tuple[str, Any] | None:
@@ -19,17 +17,17 @@ def copy_generator_state(generator: Any) -> tuple[str, Any] | None:
     Knows `random.Random`, NumPy's `Generator` and `RandomState`,
     `torch.Generator` and Keras' `SeedGenerator`.
     """
-    if isinstance(generator, random.Random):
-        return "python", generator.getstate()
-    if isinstance(generator, np.random.Generator):
-        return "numpy", copy.deepcopy(generator.bit_generator.state)
-    if isinstance(generator, np.random.RandomState):
-        return "numpy_legacy", generator.get_state()
-    if isinstance(generator, keras.random.SeedGenerator):
-        return "keras", np.array(generator.state)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(generator, torch.Generator):
-        return "torch", generator.get_state().clone()
+    kind = name_generator(generator)
+    if kind == "python":
+        return kind, generator.getstate()
+    if kind == "numpy":
+        return kind, copy.deepcopy(generator.bit_generator.state)
+    if kind == "numpy_legacy":
+        return kind, generator.get_state()
+    if kind == "keras":
+        return kind, np.array(generator.state)
+    if kind == "torch":
+        return kind, generator.get_state().clone()
     return None
 
 
