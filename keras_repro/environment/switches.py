@@ -12,7 +12,12 @@ from typing import Literal, NamedTuple
 
 from keras_repro.common.checks import MAX_SEED, read_seed
 from keras_repro.environment.capture import count_usable_cores
-from keras_repro.environment.determinism import XLA_FLAGS, read_xla_flags
+from keras_repro.environment.determinism import (
+    WORKSPACE,
+    XLA_FLAG,
+    is_workspace,
+    read_xla_flags,
+)
 
 Status = Literal["set", "missing", "advised", "not needed"]
 
@@ -127,11 +132,11 @@ def switches_for(
         and read_xla_flags(variables.get("XLA_FLAGS", "")) is None
     ):
         flags = variables.get("XLA_FLAGS", "").strip()
-        result["XLA_FLAGS"] = f"{flags} {XLA_FLAGS[0]}=true".strip()
-    if backend == "torch" and not _is_workspace(
+        result["XLA_FLAGS"] = f"{flags} {XLA_FLAG}".strip()
+    if backend == "torch" and not is_workspace(
         variables.get("CUBLAS_WORKSPACE_CONFIG", "")
     ):
-        result["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        result["CUBLAS_WORKSPACE_CONFIG"] = WORKSPACE
     return result
 
 
@@ -220,10 +225,6 @@ def _is_yes(value: str) -> bool:
     return value.lower() in _YES
 
 
-def _is_workspace(value: str) -> bool:
-    return value in (":4096:8", ":16:8")
-
-
 def _is_count(value: str) -> bool:
     first = value.partition(",")[0].strip()  # OMP_NUM_THREADS=4,2
     return first.isascii() and first.isdigit() and first.strip("0") != ""
@@ -260,7 +261,7 @@ _RULES = (
         needs_gpu=True,
         status="missing",
         is_useful=lambda flags: read_xla_flags(flags) is True,
-        target=f"{XLA_FLAGS[0]}=true",
+        target=XLA_FLAG,
         why="XLA takes deterministic kernels on a GPU, if this stands in it "
         "when JAX starts.",
         useless="Its flags do not turn that on.",
@@ -270,8 +271,8 @@ _RULES = (
         backends=("torch",),
         needs_gpu=True,
         status="missing",
-        is_useful=_is_workspace,
-        target=":4096:8",
+        is_useful=is_workspace,
+        target=WORKSPACE,
         why="cuBLAS repeats its sums only with a fixed workspace, and reads "
         "this when CUDA starts.",
         useless="Its value must be :4096:8 or :16:8.",
