@@ -25,6 +25,7 @@ from keras_repro.runs.run import (
     FINISHED,
     FORMAT,
     INTERRUPTED,
+    RUN_ID,
     RunData,
     RunEnd,
     RunHeader,
@@ -38,7 +39,6 @@ CLASSES: dict[str, type[Entry]] = {
     "record": RunRecord,
     "end": RunEnd,
 }
-RUN_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 
 _STATUSES = (FINISHED, INTERRUPTED, FAILED, DRIFTED)
 _NON_FINITE = {name: float(name) for name in ("nan", "inf", "-inf")}

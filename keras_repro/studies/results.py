@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from keras_repro.common.checks import MAX_SEED
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean
-from keras_repro.studies.scores import Summary, rank_of, summarize
+from keras_repro.studies.scores import Scores, Summary, rank_of, summarize
 from keras_repro.studies.text import write_summary_text
 from keras_repro.studies.wording import say_rank, say_seeds
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 
 FORMAT = "keras_repro.trial_results/1"
-
-Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -478,7 +475,7 @@ class TrialSummary:
 
 
 def summarize_scores(
-    scores: npt.NDArray[np.float64],
+    scores: Scores,
     *,
     confidence_level: float = 0.95,
     num_resamples: int | None = None,
