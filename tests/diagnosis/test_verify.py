@@ -115,7 +115,7 @@ def test_loops_of_ones_own(verify):
 def test_script_that_fails(verify, tmp_path):
     """Its own traceback, then one line of ours, and exit code 2."""
     text = "print('out')\ndef f():\n    raise ValueError('mine')\nf()\n"
-    alone = run_command(sys.executable, "script.py", cwd=tmp_path, code=1)
+    alone = run_command(sys.executable, "script.py", cwd=tmp_path, code=2)
     assert "script.py" in alone.stderr
     result = verify(text, code=2)
     alone = run_command(sys.executable, "script.py", cwd=tmp_path, code=1)
