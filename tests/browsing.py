@@ -1,8 +1,9 @@
-"""Opens a page in a real browser, without a display."""
+"""Reads pages: as text, and in a real browser without a display."""
 
 import re
 import shutil
 import subprocess
+from html.parser import HTMLParser
 
 import pytest
 
@@ -45,6 +46,38 @@ document.getElementById("frame").addEventListener("load", (event) => {
   ].join("|");
 });
 </script>"""
+
+
+class _Reader(HTMLParser):
+    """Collects what it reads; fails where tags do not match or act."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.texts, self.names = [], [], [], set()
+        self.classes = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        self.names.update(name for name, _ in attrs)
+        self.classes += (dict(attrs).get("class") or "").split()
+        if tag not in {"meta", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def read_html(document):
+    """The tags, texts, attributes and classes of a page that is well formed."""
+    reader = _Reader()
+    reader.feed(document)
+    reader.close()
+    assert reader.open == []
+    return reader
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -20,6 +21,7 @@ from hypothesis import settings
 
 # Fixtures, for all tests.
 from .browsing import browse, measure  # noqa: F401
+from .checkout import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -37,6 +39,49 @@ HAS_BACKEND = _find_backend()
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("free", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def _find_free_folders():
+    """Folders of the package, and of its tests, that need no Keras."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    contracts = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
+    names = next(
+        one["source_modules"]
+        for one in contracts
+        if "keras" in one.get("forbidden_modules", ())
+    )
+    return {name.removeprefix("keras_repro.") for name in names}
+
+
+FREE_FOLDERS = _find_free_folders()
+
+
+def needs_backend(item):
+    """Whether a test can come out otherwise on another backend."""
+    if item.get_closest_marker("requires_backend"):
+        return True
+    if item.get_closest_marker("no_backend"):
+        return False
+    folder = item.path.relative_to(ROOT).parts[1]
+    module = getattr(item, "module", None)
+    return folder not in FREE_FOLDERS or hasattr(module, "keras")
+
+
+def pytest_addoption(parser):
+    """`--needs-backend`, for all runs of the tests but one."""
+    parser.addoption(
+        "--needs-backend",
+        action="store_true",
+        help="leave out the tests that come out alike on every backend",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what needs to run only once."""
+    if config.option.needs_backend:
+        free = [item for item in items if not needs_backend(item)]
+        config.hook.pytest_deselected(items=free)
+        items[:] = [item for item in items if needs_backend(item)]
 
 
 def pytest_configure(config):
@@ -76,23 +121,8 @@ def pytest_runtest_setup(item):
 @pytest.fixture
 def run_python(tmp_path):
     """Run Python in a process of its own, on this checkout; it must succeed."""
-    import subprocess
 
     def run(*args, cwd=tmp_path, **environment):
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        result = subprocess.run(
-            [sys.executable, *map(str, args)],
-            cwd=cwd,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result
+        return run_command(sys.executable, *args, cwd=cwd, **environment)
 
     return run

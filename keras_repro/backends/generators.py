@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import random
-import sys
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_repro.backends.active import get_backend
+from keras_repro.common.generators import name_generator
 
 
 def copy_generator_state(generator: Any) -> tuple[str, Any] | None:
@@ -25,19 +25,19 @@ def copy_generator_state(generator: Any) -> tuple[str, Any] | None:
         if not backend.is_readable(generator):
             return None
         return "variable", np.array(backend.view(generator))
-    if isinstance(generator, random.SystemRandom):
-        return None
-    if isinstance(generator, random.Random):
-        return "python", generator.getstate()
-    if isinstance(generator, np.random.Generator):
-        return "numpy", copy.deepcopy(generator.bit_generator.state)
-    if isinstance(generator, np.random.RandomState):
-        return "numpy_legacy", generator.get_state()
-    if isinstance(generator, keras.random.SeedGenerator):
-        return "keras", np.array(generator.state)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(generator, torch.Generator):
-        return "torch", generator.get_state().clone()
+    kind = name_generator(generator)
+    if kind == "python" and not isinstance(generator, random.SystemRandom):
+        return kind, generator.getstate()
+    if kind == "numpy":
+        return kind, copy.deepcopy(generator.bit_generator.state)
+    if kind == "numpy_bits":
+        return kind, copy.deepcopy(generator.state)
+    if kind == "numpy_legacy":
+        return kind, generator.get_state()
+    if kind == "keras":
+        return kind, np.array(generator.state)
+    if kind == "torch":
+        return kind, generator.get_state().clone()
     return None
 
 
@@ -48,6 +48,8 @@ def put_generator_state(generator: Any, state: tuple[str, Any]) -> None:
         generator.setstate(value)
     elif kind == "numpy":
         generator.bit_generator.state = copy.deepcopy(value)
+    elif kind == "numpy_bits":
+        generator.state = copy.deepcopy(value)
     elif kind == "keras":
         get_backend().assign(generator.state, value)
     elif kind == "variable":
@@ -71,6 +73,8 @@ def start_generator(generator: Any, seed: int) -> None:
     elif isinstance(generator, np.random.Generator):
         kind = type(generator.bit_generator)
         generator.bit_generator.state = kind(seed).state
+    elif isinstance(generator, np.random.BitGenerator):
+        generator.state = type(generator)(seed).state
     elif isinstance(generator, (random.Random, np.random.RandomState)):
         generator.seed(seed)
     else:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from keras_repro.backends.protocol import LARGE, Backend
 from keras_repro.environment.determinism import (
-    XLA_FLAGS,
+    XLA_FLAG,
     has_jax_started,
     has_xla_flag,
 )
@@ -128,16 +128,15 @@ class JaxBackend(Backend):
 
         if has_xla_flag():
             return None
-        flag = f"{XLA_FLAGS[0]}=true"
         if not has_jax_started():
             flags = os.environ.get("XLA_FLAGS", "")
-            os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+            os.environ["XLA_FLAGS"] = f"{flags} {XLA_FLAG}".strip()
             return None
         if jax.default_backend() == "cpu":
             return None
         return (
             "JAX has started, so it no longer reads XLA_FLAGS. Start the "
-            f"program with XLA_FLAGS={flag} in its environment."
+            f"program with XLA_FLAGS={XLA_FLAG} in its environment."
         )
 
 

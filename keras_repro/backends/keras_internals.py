@@ -91,6 +91,11 @@ def functional_from_config(cls: type, config: Any, custom_objects: Any) -> Any:
     )
 
 
+def list_leaves(nested: Any) -> list[Any]:
+    """The leaves of nested data, but for those that are `None`."""
+    return [leaf for leaf in keras.tree.flatten(nested) if leaf is not None]
+
+
 def flatten_layers(layer: Any) -> list[Any]:
     """A layer and the layers in it (private in Keras 3.12 to 3.15).
 

@@ -27,28 +27,10 @@ from keras_repro.backends.tensorflow import (
     rewind_kernels,
     traced_functions,
 )
+from keras_repro.common.checks import check_seed
 from keras_repro.environment.capture import hash_seed_at_start
 
-MAX_SEED = 2**32 - 1
 _already_said: set[str] = set()
-
-
-def check_seed(seed: object, name: str = "seed") -> int:
-    """Return the seed as an `int`, or say what is wrong with it."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        msg = (
-            f"`{name}` must be an integer from 0 to {MAX_SEED}. "
-            f"Received: {seed!r} (of type {type(seed).__name__}). "
-            f"Pass an integer, for example `{name}=42`."
-        )
-        raise TypeError(msg)
-    if not 0 <= int(seed) <= MAX_SEED:
-        msg = (
-            f"`{name}` must be an integer from 0 to {MAX_SEED}. "
-            f"Received: {seed}. Take it modulo 2**32."
-        )
-        raise ValueError(msg)
-    return int(seed)
 
 
 def derive_seed(seed: int, purpose: str) -> int:

@@ -290,12 +290,12 @@ class TensorFlowBackend(Backend):
         import tensorflow as tf
 
         (data,) = args
-        if getattr(function, "get_concrete_function", None) is not None:
+        if hasattr(function, "get_concrete_function"):
             function.get_concrete_function(data)
             return None
         # What Keras 3.12 to 3.15 compiles lies within the function that it
         # makes. Where it does not, the step runs and is looked at.
-        inner = inspect.getclosurevars(function).nonlocals
+        inner: dict[str, Any] = dict(inspect.getclosurevars(function).nonlocals)
         by_iterator = inner.get("multi_step_on_iterator")
         by_batch = inner.get("one_step_on_data")
         is_iterator = isinstance(
@@ -313,7 +313,7 @@ class TensorFlowBackend(Backend):
         )
         if not batches:
             raise StopIteration
-        compiled = inspect.unwrap(by_batch) if by_batch is not None else None
+        compiled: Any = None if by_batch is None else inspect.unwrap(by_batch)
         if hasattr(compiled, "get_concrete_function"):
             compiled.get_concrete_function(batches[0])
         return lambda: (iter(batches),)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_repro.backends.protocol import Backend
+from keras_repro.environment.determinism import WORKSPACE, is_workspace
 
 
 class TorchGenerator:
@@ -67,15 +68,15 @@ class TorchBackend(Backend):
     def enable_determinism(self) -> str | None:
         import torch
 
-        setting = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        setting = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)
         torch.use_deterministic_algorithms(mode=True)
         torch.backends.cudnn.benchmark = False
         late = torch.cuda.is_available() and torch.cuda.is_initialized()
-        if late and setting not in (":4096:8", ":16:8"):
+        if late and not is_workspace(setting):
             return (
                 "CUDA has started, so CUBLAS_WORKSPACE_CONFIG comes too late. "
-                "Start the program with CUBLAS_WORKSPACE_CONFIG=:4096:8 in "
-                "its environment."
+                f"Start the program with CUBLAS_WORKSPACE_CONFIG={WORKSPACE} "
+                "in its environment."
             )
         return None
 

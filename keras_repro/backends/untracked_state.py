@@ -42,7 +42,7 @@ class _Kept:
         if isinstance(self.value, np.ndarray):
             # In place, since others may hold the same array; where it became
             # another one, or no array at all, a new one takes its place.
-            if _is_alike(now, self.value):
+            if isinstance(now, np.ndarray) and _is_alike(now, self.value):
                 np.copyto(now, self.value)
             else:
                 setattr(self.owner, self.name, self.value.copy())
@@ -90,12 +90,11 @@ class AttributeState:
             kept.put_back()
 
 
-def _is_alike(now: Any, value: npt.NDArray[Any]) -> bool:
-    return (
-        isinstance(now, np.ndarray)
-        and (now.shape, now.dtype) == (value.shape, value.dtype)
-        and now.flags.writeable
-    )
+def _is_alike(now: npt.NDArray[Any], value: npt.NDArray[Any]) -> bool:
+    return (now.shape, now.dtype) == (
+        value.shape,
+        value.dtype,
+    ) and now.flags.writeable
 
 
 def _scan(owner: Any, seen: set[int]) -> Iterator[_Kept]:

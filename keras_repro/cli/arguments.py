@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from keras_repro.cli import texts
+from keras_repro.common.checks import MAX_SEED, is_every, read_seed, read_whole
 
 if TYPE_CHECKING:
     from keras_repro.diagnosis.search import Budget
@@ -475,19 +476,17 @@ def _add_json(parser: Any, text: str = "print one JSON object") -> None:
     parser.add_argument("--json", action="store_true", help=text)
 
 
-_MAX_SEED = 2**32 - 1
-
-
 class MisuseError(Exception):
     """What was asked for cannot be done; the message says what to do."""
 
 
 def to_seed(text: str) -> int:
     """A seed, or what must hold."""
-    if text.isascii() and text.isdecimal() and int(text) <= _MAX_SEED:
-        return int(text)
+    seed = read_seed(text)
+    if seed is not None:
+        return seed
     raise argparse.ArgumentTypeError(
-        f"must be an integer from 0 to {_MAX_SEED}. Received: {text!r}"
+        f"must be an integer from 0 to {MAX_SEED}. Received: {text!r}"
     )
 
 
@@ -495,8 +494,9 @@ def at_least(low: int) -> Callable[[str], int]:
     """Make a reader of integers from `low` on."""
 
     def check(text: str) -> int:
-        if text.isascii() and text.isdecimal() and int(text) >= low:
-            return int(text)
+        number = read_whole(text)
+        if number is not None and number >= low:
+            return number
         raise argparse.ArgumentTypeError(
             f"must be an integer from {low} on. Received: {text!r}"
         )
@@ -553,10 +553,10 @@ def to_budget(text: str) -> Budget:
 
 def to_every(text: str) -> str | int:
     """`epoch`, `batch` or a number of batches."""
-    if text in ("epoch", "batch"):
-        return text
-    if text.isascii() and text.isdecimal() and int(text):
-        return int(text)
+    number = read_whole(text)
+    every = text if number is None else number
+    if is_every(every):
+        return every
     raise argparse.ArgumentTypeError(
         "must be `epoch`, `batch` or a positive number of batches. Received: "
         f"{text!r}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from keras_repro.cli.tables import WIDTH, clean, format_table
+from keras_repro.cli.tables import WIDTH, cut, format_table
 from keras_repro.common.json import to_plain
+from keras_repro.common.text import escape, wrap
 from keras_repro.environment.capture import capture_environment
 from keras_repro.environment.switches import Switch, check_switches
 
@@ -59,8 +59,10 @@ def describe(found: Findings) -> str:
     """
     rows = [
         {
-            "switch": clean(one.name),
-            "value": "not set" if one.value is None else _cut(clean(one.value)),
+            "switch": escape(one.name),
+            "value": "not set"
+            if one.value is None
+            else cut(escape(one.value), 36),
             "status": one.status,
         }
         for one in found.switches
@@ -69,7 +71,7 @@ def describe(found: Findings) -> str:
     for one in found.switches:
         if one.status in _OPEN:
             why = f"{one.name} ({one.status}): {one.why}"
-            lines += ["", *textwrap.wrap(clean(why), WIDTH)]
+            lines += ["", *wrap(escape(why), width=WIDTH)]
             # As it is, so that it can be copied.
             lines += [f"    {line}" for line in one.fix.splitlines()]
     environment = found.environment
@@ -109,7 +111,3 @@ def _find_version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _cut(text: str, width: int = 36) -> str:
-    return text if len(text) <= width else f"{text[: width - 2]}.."

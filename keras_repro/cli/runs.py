@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_repro.cli.tables import WIDTH, clean, format_table, wrap
-from keras_repro.common.json import to_plain
+from keras_repro.cli.tables import WIDTH, format_table
+from keras_repro.common.json import flatten, to_plain
+from keras_repro.common.text import escape, say_more, wrap
 from keras_repro.runs.comparison import (
     Comparison,
     RunGroups,
@@ -18,7 +19,6 @@ from keras_repro.runs.comparison import (
     group_runs,
 )
 from keras_repro.runs.file import load_runs
-from keras_repro.runs.mismatch import flatten
 from keras_repro.runs.run import Run
 
 
@@ -130,7 +130,7 @@ def show_file(file: RunFile) -> str:
     """
     if file.position is None and len(file.runs) != 1:
         if not file.runs:
-            return f"No run in {clean(file.path)}."
+            return f"No run in {escape(file.path)}."
         rows = [_to_row(summarize(i, run)) for i, run in enumerate(file.runs)]
         return "\n".join(_list(rows))
     return "\n".join(_describe(file.position or 0, file.run))
@@ -225,8 +225,8 @@ def _describe(position: int, run: Run) -> Iterator[str]:
             "status": status,
             "seed": "none" if values["seed"] is None else values["seed"],
             "model": values["model"],
-            "data": _flatten(run.header.data) or None,
-            "identity": _flatten(run.header.identity),
+            "data": _show_leaves(run.header.data) or None,
+            "identity": _show_leaves(run.header.identity),
             "recorded": f"every {values['every']}, {values['records']} records",
             "snapshots": values["snapshots"],
             "torn": "a half-written line was dropped" if run.torn else None,
@@ -239,10 +239,10 @@ def _describe(position: int, run: Run) -> Iterator[str]:
     if run.header.notes:
         yield from ("", "Notes")
         for note in run.header.notes:
-            yield from wrap(clean(note), "  - ")
+            yield from wrap(escape(note), start="  - ", width=WIDTH)
     if run.header.environment:
         yield from ("", "Environment")
-        environment = _flatten(run.header.environment)
+        environment = _show_leaves(run.header.environment)
         yield from (f"  {line}" for line in _entries(environment, WIDTH - 2))
 
 
@@ -254,7 +254,7 @@ def _describe_epochs(run: Run) -> list[str]:
             {
                 "epoch": str((record.epoch or 0) + 1),
                 **{
-                    clean(name): _number(record.metrics.get(name))
+                    escape(name): _number(record.metrics.get(name))
                     for name in names
                 },
                 "checksum": _short(record.model),
@@ -266,21 +266,23 @@ def _describe_epochs(run: Run) -> list[str]:
             break
         names.pop()
     hidden = len(run.history()) - len(names)
-    return [*lines, f"and {hidden} more metrics"] if hidden else lines
+    return [*lines, say_more(hidden, "metrics")] if hidden else lines
 
 
 def _entries(values: Mapping[str, Any], width: int = WIDTH) -> Iterator[str]:
     """A line for each value that is there, long ones over several."""
-    shown = {clean(k): v for k, v in values.items() if v not in (None, {}, [])}
+    shown = {escape(k): v for k, v in values.items() if v not in (None, {}, [])}
     indent = max(map(len, shown), default=0) + 2
     for key, value in shown.items():
         text = value
         if isinstance(value, Mapping):
             text = ", ".join(f"{name}={one}" for name, one in value.items())
-        yield from wrap(clean(text), f"{key}:".ljust(indent), width)
+        yield from wrap(
+            escape(text), start=f"{key}:".ljust(indent), width=width
+        )
 
 
-def _flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
+def _show_leaves(nested: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves by their path in dots; what is `None` is left out."""
     result: dict[str, Any] = {}
     for key, value in flatten(nested).items():
@@ -299,13 +301,13 @@ def _to_row(row: Mapping[str, Any]) -> dict[str, str]:
         "#": str(row["position"]),
         "id": row["id"][:8],
         "started": row["started"][:16].replace("T", " "),
-        "name": "" if row["name"] is None else clean(row["name"]),
+        "name": "" if row["name"] is None else escape(row["name"]),
         "seed": "none" if row["seed"] is None else str(row["seed"]),
-        "model": clean(row["model"] or ""),
+        "model": escape(row["model"] or ""),
         "epochs": str(row["epochs"]),
         "loss": _number(row["loss"]),
         "checksum": _short(row["checksum"]),
-        "status": clean(row["status"]),
+        "status": escape(row["status"]),
     }
 
 
@@ -338,4 +340,4 @@ def _load(path: str | os.PathLike[str]) -> tuple[list[Run], tuple[str, ...]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         runs = list(load_runs(path))
-    return runs, tuple(clean(one.message) for one in caught)
+    return runs, tuple(escape(one.message) for one in caught)

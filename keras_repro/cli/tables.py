@@ -1,30 +1,10 @@
-"""Plain text for a terminal of 80 columns, and plain values for JSON."""
+"""Tables for a terminal of 80 columns."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 WIDTH = 80
-
-
-def clean(value: object) -> str:
-    r"""Text for a terminal: no control characters, one line.
-
-    Args:
-        value: Anything; a name that a person gave may hold anything.
-
-    Returns:
-        Its text, what cannot be printed as an escape.
-
-    Example:
-        >>> clean("two" + chr(10) + "lines")
-        'two\\nlines'
-    """
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode()
-        for one in str(value)
-    )
 
 
 def format_table(
@@ -52,29 +32,11 @@ def format_table(
     _shrink(widths, flexible or {}, _width_of(widths, gap) - WIDTH)
     header = {name: name for name in names}
     return [
-        gap.join(_cut(row[name], widths[name]) for name in names).rstrip()
+        gap.join(
+            cut(row[name], widths[name]).ljust(widths[name]) for name in names
+        ).rstrip()
         for row in (header, *rows)
     ]
-
-
-def wrap(text: str, start: str, width: int = WIDTH) -> list[str]:
-    """Break a text into lines, the later ones indented under the first.
-
-    Args:
-        text: The text.
-        start: What the first line begins with.
-        width: How many columns there are.
-
-    Returns:
-        The lines.
-    """
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=start,
-        subsequent_indent=" " * len(start),
-        break_on_hyphens=False,
-    )
 
 
 def _width_of(widths: Mapping[str, int], gap: str) -> int:
@@ -96,5 +58,6 @@ def _shrink(
         widths[max(able, key=widths.__getitem__)] -= 1
 
 
-def _cut(text: str, width: int) -> str:
-    return text.ljust(width) if len(text) <= width else f"{text[: width - 2]}.."
+def cut(text: str, width: int) -> str:
+    """A text, with two dots for the end of one that is too long."""
+    return text if len(text) <= width else f"{text[: width - 2]}.."

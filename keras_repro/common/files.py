@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import time
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO
 _LOCKED_BYTE = 2**31 - 2
 # A reader waits as long for a writer's lock, then reads without it.
 _PATIENCE = 1.0
-_NEXT_STEP = "Pass the path of a file that a ChecksumCallback wrote."
+NEXT_STEP = "Pass the path of a file that a ChecksumCallback wrote."
 
 
 def check_writable(path: Path, *, replaced: bool = False) -> None:
@@ -256,7 +257,7 @@ def _open_regular(path: Path) -> BinaryIO:
     if path.is_dir():
         raise IsADirectoryError(
             f"`path` must name a file. Received: '{path}', a directory. "
-            f"{_NEXT_STEP}"
+            f"{NEXT_STEP}"
         )
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
     flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -265,14 +266,14 @@ def _open_regular(path: Path) -> BinaryIO:
     except FileNotFoundError:
         raise FileNotFoundError(
             "The run's file must exist. Received: "
-            f"'{path}', where there is none. {_NEXT_STEP}"
+            f"'{path}', where there is none. {NEXT_STEP}"
         ) from None
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
     raise ValueError(
         f"The file must be a run's file. Received: '{path}', a device or a "
-        f"pipe. {_NEXT_STEP}"
+        f"pipe. {NEXT_STEP}"
     )
 
 
@@ -296,3 +297,34 @@ def _whole_size(file: BinaryIO) -> int:
             size = os.fstat(file.fileno()).st_size
             fcntl.flock(file, fcntl.LOCK_UN)
             return size
+
+
+class LineFile:
+    """JSON lines of a watched process, each written as it comes.
+
+    Opened at once, and by the system's own call: what the program changes
+    later is not in the way.
+
+    Args:
+        path: The file; made if there is none.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        flags |= getattr(os, "O_CLOEXEC", 0)
+        self._descriptor = os.open(path, flags, 0o600)
+
+    def write(self, *values: Any) -> None:
+        """Append a line for each value, at one go."""
+        lines = "".join(f"{json.dumps(one)}\n" for one in values)
+        with suppress(OSError):  # A full disk is no matter of the program's.
+            os.write(self._descriptor, lines.encode())
+
+
+def read_json_lines(path: Path) -> Iterator[Any]:
+    """What a `LineFile` wrote, without a torn end; nothing if there is none."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return
+    yield from map(json.loads, lines[:-1])

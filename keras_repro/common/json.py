@@ -1,7 +1,8 @@
-"""Values that strict JSON can hold."""
+"""Values that strict JSON can hold, nested ones too."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -37,3 +38,55 @@ def to_plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
     return str(value)
+
+
+def flatten(
+    nested: Any, *, lists: bool = False, prefix: str = ""
+) -> dict[str, Any]:
+    """Nested mappings as one, with keys joined by dots.
+
+    Args:
+        nested: A mapping; or a list, if lists are opened.
+        lists: Whether lists are opened too, by the positions in them.
+        prefix: What stands before each key.
+
+    Example:
+        >>> flatten({"a": {"b": [1]}, "c": 2}, lists=True)
+        {'a.b.0': 1, 'c': 2}
+    """
+    is_mapping = isinstance(nested, Mapping)
+    result: dict[str, Any] = {}
+    for key, value in nested.items() if is_mapping else enumerate(nested):
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) or (
+            lists and isinstance(value, (list, tuple))
+        ):
+            result |= flatten(value, lists=lists, prefix=f"{name}.")
+        else:
+            result[name] = value
+    return result
+
+
+def list_differing(
+    before: Any, after: Any, *, lists: bool = False
+) -> list[tuple[str, Any, Any]]:
+    """The leaves in which two nested settings differ, as JSON would hold them.
+
+    Args:
+        before: Nested settings.
+        after: Others.
+        lists: Whether lists are opened too, by the positions in them.
+
+    Returns:
+        Name, value before and value after; `None` for what is absent.
+
+    Example:
+        >>> list_differing({"a": {"b": 1}, "c": 2}, {"a": {"b": 1.0}, "c": 2})
+        [('a.b', 1, 1.0)]
+    """
+    first, second = flatten(before, lists=lists), flatten(after, lists=lists)
+    pairs = [
+        (key, first.get(key), second.get(key))
+        for key in dict.fromkeys([*first, *second])
+    ]
+    return [one for one in pairs if json.dumps(one[1]) != json.dumps(one[2])]

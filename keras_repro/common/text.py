@@ -1,26 +1,44 @@
-"""Text that is safe to print, whatever stands in a file; lines of it."""
+"""Words, lists of words and lines of text, safe to print."""
 
 from __future__ import annotations
 
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+WIDTH = 79
 _LONGEST = 120
 _CHECKSUM = re.compile(r"\b(kr\d+:[0-9a-f]{8})[0-9a-f]{24}\b")
 
 
+def escape(value: object) -> str:
+    r"""Text without control characters, on one line.
+
+    It can neither move a terminal's cursor nor turn the direction of writing.
+
+    Example:
+        >>> print(escape("two" + chr(10) + "lines"))
+        two\nlines
+    """
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode()
+        for one in text
+    )
+
+
 def clean(value: object, longest: int = _LONGEST) -> str:
-    r"""Any value as one line of printable text.
+    r"""Any value as one short line of printable text.
 
     Args:
         value: A string, or anything that JSON can hold.
         longest: How many characters to keep; the end is cut.
 
     Returns:
-        Text without control characters, so that it can neither move a
-        terminal's cursor nor turn the direction of writing.
+        Text as `escape` gives it, with the first digits alone of checksums.
 
     Example:
         >>> print(clean("a\x1b[2Jb"), clean(None), clean([1, "two"]))
@@ -28,13 +46,18 @@ def clean(value: object, longest: int = _LONGEST) -> str:
     """
     text = value if isinstance(value, str) else _show(value)
     text = _CHECKSUM.sub(r"\1…", text[: 8 * longest])
-    if len(text) > longest:
-        text = text[: longest - 1] + "…"
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else _escape_character(one) for one in text
-    )
+    return escape(text if len(text) <= longest else text[: longest - 1] + "…")
+
+
+def _show(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+# --- words -------------------------------------------------------------------
 
 
 def join_words(words: Iterable[str]) -> str:
@@ -58,51 +81,66 @@ def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def shorten(places: Sequence[str], shown: int) -> str:
-    """The first few of many names."""
-    more = len(places) - shown
-    text = ", ".join(clean(place) for place in places[:shown])
-    return f"{text} and {more} more" if more > 0 else text
+def say_more(number: int, noun: str = "") -> str:
+    """How many were left out; nothing where none was.
+
+    Example:
+        >>> say_more(3), say_more(2, "metrics"), say_more(0)
+        ('and 3 more', 'and 2 more metrics', '')
+    """
+    return f"and {number} more {noun}".rstrip() if number > 0 else ""
 
 
-# --- untrusted values ----------------------------------------------------
+def shorten(texts: Iterable[str], shown: int) -> str:
+    """The first few of many texts, and how many more there are.
+
+    Example:
+        >>> shorten(["a", "b", "c"], 2)
+        'a, b and 1 more'
+    """
+    listed = list(texts)
+    more = say_more(len(listed) - shown)
+    text = ", ".join(listed[:shown])
+    return f"{text} {more}" if more else text
 
 
-def _show(value: object) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, (dict, list, tuple)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+# --- lines -------------------------------------------------------------------
 
 
-def _escape_character(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
-
-
-WIDTH = 79
+def list_more(number: int, indent: int = 0) -> list[str]:
+    """`say_more` as a line of its own, or no line."""
+    more = say_more(number)
+    return [" " * indent + more] if more else []
 
 
 def wrap(
-    text: str, indent: int = 0, hang: int = 0, *, splits_words: bool = True
+    text: str,
+    indent: int = 0,
+    hang: int = 0,
+    *,
+    start: str = "",
+    width: int = WIDTH,
+    splits_words: bool = True,
 ) -> list[str]:
-    """A paragraph as lines of at most 79 characters.
+    """A paragraph as lines, of at most 79 characters if no width is given.
 
     Args:
         text: The paragraph.
         indent: How far its lines are moved to the right.
         hang: How much farther those after the first.
+        start: What the first line begins with; the others come under it.
+        width: How many characters fit.
         splits_words: Whether a word that is longer than a line is cut.
 
     Example:
-        >>> wrap("- one", 2)
-        ['  - one']
+        >>> wrap("one two", 2, start="- ", width=8)
+        ['  - one', '    two']
     """
     return textwrap.wrap(
         text,
-        WIDTH,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent + hang),
+        width,
+        initial_indent=" " * indent + start,
+        subsequent_indent=" " * (indent + hang + len(start)),
         break_on_hyphens=False,
         break_long_words=splits_words,
     )

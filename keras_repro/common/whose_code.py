@@ -1,4 +1,7 @@
-"""Whose code it is: the person's own, a library's or ours."""
+"""Whose code it is: the person's own, a library's or ours.
+
+Loads no library: it is imported before a watched program loads NumPy.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
-
-import numpy as np
 
 _HERE = str(Path(__file__).parents[1]) + os.sep
 _PACKAGES = ("site-packages", "dist-packages")
@@ -340,6 +341,7 @@ def is_own_class(cls: type) -> bool:
     """Whether a class is the person's own.
 
     Example:
+        >>> import numpy as np
         >>> is_own_class(np.ndarray), is_own_class(int)
         (False, False)
     """
@@ -350,6 +352,7 @@ def package_of_class(kind: type) -> str:
     """The top-level package that a class says it comes from.
 
     Example:
+        >>> import numpy as np
         >>> package_of_class(np.random.Generator)
         'numpy'
     """
@@ -382,6 +385,7 @@ def name_library_object(value: Any) -> str | None:
     """The name under which a library offers an object; `None` if it does not.
 
     Example:
+        >>> import numpy as np
         >>> name_library_object(np.mean), name_library_object(np.add)
         ('numpy.mean', 'numpy.add')
         >>> name_library_object(np.random.default_rng(0)) is None
@@ -391,7 +395,8 @@ def name_library_object(value: Any) -> str | None:
         return value.__name__
     module: Any = getattr(value, "__module__", None)
     name: Any = getattr(value, "__qualname__", getattr(value, "__name__", None))
-    if isinstance(value, np.ufunc):
+    numpy: Any = sys.modules.get("numpy")
+    if isinstance(value, getattr(numpy, "ufunc", ())):
         module = "numpy"
     if not isinstance(name, str) or is_own_module(module):
         return None

@@ -15,7 +15,7 @@ from typing import Any
 import keras  # noqa: TID253
 
 from keras_repro.backends.random_streams import isolate_rng
-from keras_repro.common.text import count_of
+from keras_repro.common.text import count_of, shorten
 from keras_repro.common.whose_code import show_place
 from keras_repro.diagnosis.causes import STATE_LEAK, Cause, advise
 from keras_repro.diagnosis.explain import Explainer, explain_traps
@@ -381,9 +381,6 @@ class Climb:
         is_start = rung == STATE or mismatch.moment == "initial state"
         if not shared or not is_start or "data" in mismatch.roles:
             return None
-        shown = ", ".join(mismatch.places[:6])
-        more = len(mismatch.places) - 6
-        tail = f" and {more} more" if more > 0 else ""
         told = "nothing put back"
         if self._subject.can_reset:
             told = "`reset()` does not put back"
@@ -394,7 +391,7 @@ class Climb:
             else show_place(mismatch.place, Path.cwd()),
             library="keras",
             evidence=f"both calls train the same model, and {told}: "
-            f"{shown}{tail}",
+            f"{shorten(mismatch.places, 6)}",
             advice=advise(STATE_LEAK),
         )
 

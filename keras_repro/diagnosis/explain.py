@@ -6,7 +6,7 @@ import linecache
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keras_repro.common.text import join_words, shorten
+from keras_repro.common.text import clean, join_words, shorten
 from keras_repro.common.whose_code import (
     is_installed,
     package_of,
@@ -175,9 +175,7 @@ class Explainer:
         ]
         others = list(dict.fromkeys(others))
         if others:
-            more = len(others) - _MOST_PLACES
-            tail = f" and {more} more" if more > 0 else ""
-            yield f"also at {', '.join(others[:_MOST_PLACES])}{tail}"
+            yield f"also at {shorten(others, _MOST_PLACES)}"
 
     def _tell_shown(self, one: Candidate) -> str:
         kind = one.hold.partition(" ")[0]
@@ -206,7 +204,7 @@ def explain_traps(process: Process, folder: Path) -> list[Cause]:
             leak.call.place,
             "the weights were put back to the start of the `fit` at "
             f"{show_place(leak.earlier.place, folder)}, and this was not: "
-            f"{shorten(leak.places, _MOST_PLACES)}",
+            f"{shorten(map(clean, leak.places), _MOST_PLACES)}",
             folder,
         )
         for leak in find_leaks(process)
@@ -242,9 +240,7 @@ def _make_trap(kind: str, place: str, told: str, folder: Path) -> Cause:
 def describe_experiment(number: int, holds: Holds) -> str:
     """An experiment in a line: what is held still in which run."""
     names = list(dict.fromkeys(map(name_hold, sorted(holds))))
-    held = ", ".join(names[:4]) or "nothing"
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return f"run {number}: {held}{more} held still"
+    return f"run {number}: {shorten(names, 4) or 'nothing'} held still"
 
 
 def name_hold(hold: str) -> str:

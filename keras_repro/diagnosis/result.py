@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from keras_repro.common.json import to_plain
-from keras_repro.common.text import clean, count_of, join_words, wrap
+from keras_repro.common.text import (
+    clean,
+    count_of,
+    join_words,
+    list_more,
+    shorten,
+    wrap,
+)
 from keras_repro.common.whose_code import show_place
 from keras_repro.diagnosis.causes import UNKNOWN, Cause
 from keras_repro.diagnosis.first_mismatch import FirstMismatch
@@ -19,7 +27,6 @@ from keras_repro.runs.wording import name_role
 
 EQUAL, DIFFERENT, SKIPPED, NOT_REACHED = "equal", "different", "-", ""
 _MARKS = {EQUAL: "=", DIFFERENT: "≠", SKIPPED: "·", NOT_REACHED: " "}
-_WIDTH = 79
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +110,12 @@ class Diagnosis:
 
 
 def _write_diagnosis(diagnosis: Diagnosis) -> Iterator[str]:
-    yield from textwrap.wrap(diagnosis.headline, _WIDTH)
+    yield from wrap(diagnosis.headline)
     yield ""
     for one in diagnosis.rungs:
         told = f"  {one.told}" if one.told else ""
         line = f"  {_MARKS[one.status]} {one.name:<16}{told}"
-        yield from textwrap.wrap(line, _WIDTH, subsequent_indent=" " * 22)
+        yield from wrap(line, hang=22)
     if diagnosis.first_mismatch is not None:
         yield ""
         yield from write_mismatch(diagnosis.first_mismatch)
@@ -234,7 +241,7 @@ def _write_verdict(verdict: Verdict) -> Iterator[str]:
     yield from write_causes(list_sections(verdict))
     if verdict.harmless:
         yield ""
-        shown = ", ".join(clean(one) for one in verdict.harmless[:_MOST_SHOWN])
+        shown = shorten(map(clean, verdict.harmless), _MOST_SHOWN)
         yield from _wrap(f"Without effect: {shown}", 0, 2)
 
 
@@ -272,10 +279,8 @@ def write_mismatch(found: FirstMismatch) -> Iterator[str]:
     roles = join_words(name_role(role) for role in found.roles)
     yield from _wrap(f"parted first: {roles}", 2, 2)
     if found.places:
-        more = len(found.places) - _MOST_SHOWN
-        shown = ", ".join(clean(one) for one in found.places[:_MOST_SHOWN])
-        tail = f" and {more} more" if more > 0 else ""
-        yield from _wrap(f"places: {shown}{tail}", 2, 2)
+        places = shorten(map(clean, found.places), _MOST_SHOWN)
+        yield from _wrap(f"places: {places}", 2, 2)
     for one in found.details[:3]:
         yield from _wrap(clean(one), 2, 2)
 
@@ -316,14 +321,11 @@ def _list_causes(causes: Sequence[Cause]) -> Iterator[str]:
         for line in one.evidence.splitlines():
             yield from _wrap(clean(line, 400), 5)
         yield from _wrap(f"Mend: {clean(one.advice, 400)}", 5, 6)
-    more = len(causes) - _MOST_SHOWN
-    if more > 0:
-        yield f"  and {more} more"
+    yield from list_more(len(causes) - _MOST_SHOWN, 2)
 
 
-def _wrap(text: str, indent: int = 0, hang: int = 0) -> list[str]:
-    """A paragraph whose paths stay whole, so that they can be clicked."""
-    return wrap(text, indent, hang, splits_words=False)
+# A paragraph whose paths stay whole, so that they can be clicked.
+_wrap = functools.partial(wrap, splits_words=False)
 
 
 # Shape and word say it too, for those who do not see the colour.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from keras_repro.common.checks import read_seed
 from keras_repro.diagnosis import suspects
 from keras_repro.diagnosis.first_mismatch import (
     Process,
@@ -239,8 +240,7 @@ class ScriptLaboratory:
         """The hash seed that a fix or the person has set, if it is a number."""
         if self._fixes.hash_seed is not None:
             return self._fixes.hash_seed
-        text = self._environment.get("PYTHONHASHSEED", "")
-        return int(text) if text.isdecimal() else None
+        return read_seed(self._environment.get("PYTHONHASHSEED", ""))
 
     # --- a process -----------------------------------------------------------
 

@@ -13,6 +13,15 @@ XLA_FLAGS = (
 )
 
 
+XLA_FLAG = f"{XLA_FLAGS[0]}=true"
+WORKSPACE = ":4096:8"  # Of CUBLAS_WORKSPACE_CONFIG.
+
+
+def is_workspace(value: str) -> bool:
+    """Whether cuBLAS repeats its sums with this workspace."""
+    return value in (WORKSPACE, ":16:8")
+
+
 def is_deterministic(backend: str) -> bool | None:
     """Whether deterministic kernels are on; `None` if it is unknown.
 

@@ -10,13 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from keras_repro.common.checks import MAX_SEED, read_seed
 from keras_repro.environment.capture import count_usable_cores
-from keras_repro.environment.determinism import XLA_FLAGS, read_xla_flags
+from keras_repro.environment.determinism import (
+    WORKSPACE,
+    XLA_FLAG,
+    is_workspace,
+    read_xla_flags,
+)
 
 Status = Literal["set", "missing", "advised", "not needed"]
 
 _YES = ("1", "true")
-_LARGEST_HASH_SEED = 2**32 - 1
 _NVIDIA_DRIVER = "/proc/driver/nvidia/version"
 
 
@@ -116,8 +121,8 @@ def switches_for(
     """
     variables = os.environ if environment is None else environment
     result = {}
-    if not _is_hash_seed(variables.get("PYTHONHASHSEED", "")):
-        result["PYTHONHASHSEED"] = str((seed or 0) % (_LARGEST_HASH_SEED + 1))
+    if read_seed(variables.get("PYTHONHASHSEED", "")) is None:
+        result["PYTHONHASHSEED"] = str((seed or 0) % (MAX_SEED + 1))
     if backend == "tensorflow" and not _is_boolean(
         variables.get("TF_DETERMINISTIC_OPS", "")
     ):
@@ -127,11 +132,11 @@ def switches_for(
         and read_xla_flags(variables.get("XLA_FLAGS", "")) is None
     ):
         flags = variables.get("XLA_FLAGS", "").strip()
-        result["XLA_FLAGS"] = f"{flags} {XLA_FLAGS[0]}=true".strip()
-    if backend == "torch" and not _is_workspace(
+        result["XLA_FLAGS"] = f"{flags} {XLA_FLAG}".strip()
+    if backend == "torch" and not is_workspace(
         variables.get("CUBLAS_WORKSPACE_CONFIG", "")
     ):
-        result["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        result["CUBLAS_WORKSPACE_CONFIG"] = WORKSPACE
     return result
 
 
@@ -211,11 +216,6 @@ def _judge(
     return rule.status, why, f"export {rule.name}={target}"
 
 
-def _is_hash_seed(value: str) -> bool:
-    is_number = value.isascii() and value.isdigit() and len(value) < 20
-    return is_number and int(value) <= _LARGEST_HASH_SEED
-
-
 def _is_boolean(value: str) -> bool:
     """Whether TensorFlow reads a switch from it, on or off."""
     return value.lower() in (*_YES, "0", "false")
@@ -223,10 +223,6 @@ def _is_boolean(value: str) -> bool:
 
 def _is_yes(value: str) -> bool:
     return value.lower() in _YES
-
-
-def _is_workspace(value: str) -> bool:
-    return value in (":4096:8", ":16:8")
 
 
 def _is_count(value: str) -> bool:
@@ -242,10 +238,10 @@ _RULES = (
         backends=(),
         needs_gpu=False,
         status="missing",
-        is_useful=_is_hash_seed,
+        is_useful=lambda value: read_seed(value) is not None,
         target="0",
         why="Python orders sets of strings by it, and reads it at its start.",
-        useless="Its value must be a number from 0 to 4294967295: `random` "
+        useless=f"Its value must be a number from 0 to {MAX_SEED}: `random` "
         "draws another in each process, and Python refuses the rest.",
     ),
     _Rule(
@@ -265,7 +261,7 @@ _RULES = (
         needs_gpu=True,
         status="missing",
         is_useful=lambda flags: read_xla_flags(flags) is True,
-        target=f"{XLA_FLAGS[0]}=true",
+        target=XLA_FLAG,
         why="XLA takes deterministic kernels on a GPU, if this stands in it "
         "when JAX starts.",
         useless="Its flags do not turn that on.",
@@ -275,8 +271,8 @@ _RULES = (
         backends=("torch",),
         needs_gpu=True,
         status="missing",
-        is_useful=_is_workspace,
-        target=":4096:8",
+        is_useful=is_workspace,
+        target=WORKSPACE,
         why="cuBLAS repeats its sums only with a fixed workspace, and reads "
         "this when CUDA starts.",
         useless="Its value must be :4096:8 or :16:8.",

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from keras_repro.common.checks import MAX_SEED, read_seed
+
 _MARKER = (
     "reproducible(max_runs=24): call the test again and again, and fail where "
     "the training in it is not bitwise reproducible, with the cause"
@@ -108,9 +110,10 @@ def _seed(seed: int) -> Any:
 
 
 def _check_seed(text: str) -> int:
-    if text.isascii() and text.isdecimal() and int(text) < 2**32:
-        return int(text)
+    seed = read_seed(text)
+    if seed is not None:
+        return seed
     raise pytest.UsageError(
-        "--keras-seed must be an integer from 0 to 4294967295. "
+        f"--keras-seed must be an integer from 0 to {MAX_SEED}. "
         f"Received: {text!r}."
     )

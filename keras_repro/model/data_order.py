@@ -25,6 +25,7 @@ from keras_repro.backends.data_adapters import (
     is_tf_dataset,
     is_torch_loader,
 )
+from keras_repro.backends.keras_internals import list_leaves
 from keras_repro.backends.tensorflow import restart_pipeline, serialize_pipeline
 from keras_repro.backends.untracked_state import AttributeState
 
@@ -76,7 +77,7 @@ def describe_batches(call: Mapping[str, Any]) -> Any:
     arrays = (call.get("x"), call.get("y"), call.get("sample_weight"))
     if is_tf_dataset(arrays[0]):
         return repr(getattr(arrays[0], "element_spec", None))
-    leaves = [one for one in keras.tree.flatten(arrays) if one is not None]
+    leaves = list_leaves(arrays)
     if not leaves or not are_arrays(arrays):
         return None
     size = call.get("batch_size") or _USUAL_BATCH
@@ -217,9 +218,7 @@ class FedSamples:
 def _find_rows(arrays: Any) -> list[npt.NDArray[Any]]:
     """The arrays as NumPy sees them; none if one of them has no plain rows."""
     result = []
-    for leaf in keras.tree.flatten(arrays):
-        if leaf is None:
-            continue
+    for leaf in list_leaves(arrays):
         values = leaf.to_numpy() if hasattr(leaf, "iloc") else view_array(leaf)
         if values.ndim == 0 or values.dtype.hasobject:
             return []

@@ -572,14 +572,3 @@ def _mismatch(own: list[VariablePlace], read: list[Stored], source: str) -> str:
         f"Received: {source}, where the model has {only_ours} and the state "
         f"has {only_theirs}. Build the model that the state was saved from."
     )
-
-
-def check_path(path: object) -> Path:
-    """A path as given by a user, or a `TypeError`."""
-    if not isinstance(path, (str, os.PathLike)):
-        msg = (
-            "`path` must be a string or a path. Received: "
-            f"{path!r} (of type {type(path).__name__})."
-        )
-        raise TypeError(msg)
-    return Path(path)

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import keras
 
-from keras_repro.backends import random_streams
 from keras_repro.backends.active import get_backend
 from keras_repro.backends.doors import KerasDoors
 from keras_repro.backends.keras_internals import (
@@ -21,6 +20,7 @@ from keras_repro.backends.keras_internals import (
     functional_from_config,
     is_eager,
 )
+from keras_repro.common.checks import check_path, check_seed
 from keras_repro.model import around_fit, redraw
 from keras_repro.model.first_step import (
     StepDoor,
@@ -28,7 +28,7 @@ from keras_repro.model.first_step import (
     end_rehearsal,
     random_values,
 )
-from keras_repro.model.initial_state import InitialState, check_path
+from keras_repro.model.initial_state import InitialState
 from keras_repro.model.transfer import pack
 from keras_repro.model.trial import (
     ALL,
@@ -97,7 +97,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         trial = Trial()
         seed = kwargs.get("seed")
         if seed is not None and "seed" not in _init_parameters(kind):
-            trial.requested_seed = random_streams.check_seed(seed)
+            trial.requested_seed = check_seed(seed)
         # Outside the tracking of Keras, which refuses lists of variables.
         object.__setattr__(instance, "_repro", trial)
         return instance
@@ -106,7 +106,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         self, *args: Any, seed: int | None = None, **kwargs: Any
     ) -> None:
         if seed is not None:
-            self._repro.requested_seed = random_streams.check_seed(seed)
+            self._repro.requested_seed = check_seed(seed)
         if _has_tensors(args, kwargs) and not isinstance(self, _Functional):
             # Keras would change the bases of the class itself, for every
             # later instance of it. The instance gets a class of its own.
@@ -187,7 +187,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         trial = self._repro
         vary = check_vary(vary)
         if seed is not None:
-            seed = random_streams.check_seed(seed)
+            seed = check_seed(seed)
         elif vary != ALL:
             msg = (
                 "`vary` must come with a seed, which moves what it names. "
@@ -256,7 +256,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
             ValueError: If the model is not built.
             OSError: If the file cannot be written.
         """
-        target = check_path(path)
+        target = check_path(path, 'a file name such as "start.h5"')
         require_built(self, "save_initial_state()")
         write_state(self, target)
 
@@ -272,7 +272,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
             ValueError: If the file is no initial state, is damaged, or comes
                 from another architecture. The model stays as it was.
         """
-        source = check_path(path)
+        source = check_path(path, 'a file name such as "start.h5"')
         require_built(self, "load_initial_state()")
         capture_if_built(self)
         read, extra = InitialState.read(source)
@@ -482,7 +482,7 @@ class ReproducibleFunctional(ReproducibleModel, _Functional):  # type: ignore[mi
         self, *args: Any, seed: int | None = None, **kwargs: Any
     ) -> None:
         if seed is not None:
-            self._repro.requested_seed = random_streams.check_seed(seed)
+            self._repro.requested_seed = check_seed(seed)
         self._init_functional(*args, **kwargs)
         if seed is None:
             self._note_foreign(self.layers)
@@ -549,7 +549,7 @@ def make_reproducible(model: Any, *, seed: int | None = None) -> Any:
     trial = Trial()
     trial.redraw_when_built = not model.built
     if seed is not None:
-        trial.requested_seed = random_streams.check_seed(seed)
+        trial.requested_seed = check_seed(seed)
     model.__class__ = _reproducible_class(type(model))
     object.__setattr__(model, "_repro", trial)
     model._note_foreign(model.layers)

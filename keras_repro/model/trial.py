@@ -21,6 +21,7 @@ from keras_repro.backends.keras_internals import (
     is_eager,
 )
 from keras_repro.backends.variables import iterate_variables, read_variable
+from keras_repro.common.checks import check_seed
 from keras_repro.model import data_order
 from keras_repro.model.evaluations import Evaluations
 from keras_repro.model.initial_state import InitialState, same_bits
@@ -286,12 +287,11 @@ def move_to_seed(model: Any, seed: int, vary: str = ALL) -> None:
         trial.state = state.replace(wanted)
     trial.seed, trial.vary = seed, vary
     _drop_traces(model)
-    random = trial.seed_of(RANDOM)
-    streams = draw if vary in (ALL, RANDOM) else fixed
-    start = streams.streams
+    stream_seed = trial.seed_of(RANDOM)
+    start = (draw if vary in (ALL, RANDOM) else fixed).streams
     if trial.starts_apart:
-        start = random_streams.start_position(random)
-    trial.own_streams.begin_at(start, random)
+        start = random_streams.start_position(stream_seed)
+    trial.own_streams.begin_at(start, stream_seed)
 
 
 def _drop_traces(model: Any) -> None:
@@ -420,7 +420,7 @@ def adopt(
     bound = read.bind(model, source)
     places = [p for p in iterate_variables(model) if p.role == "random"]
     try:
-        seed = random_streams.check_seed(extra["seed"])
+        seed = check_seed(extra["seed"])
         vary = check_vary(extra.get("vary", ALL))
         start = random_streams.rng_from_json(extra["start"])
         position = random_streams.rng_from_json(extra["position"])

@@ -16,6 +16,7 @@ import keras
 
 from keras_repro.arrays.checksums import compute_checksum
 from keras_repro.backends.random_streams import RngState, capture_rng
+from keras_repro.common.checks import is_every
 from keras_repro.environment.differences import compare_environments
 from keras_repro.model.data_order import DataOutline, outline_data
 from keras_repro.recording.header import make_header
@@ -604,9 +605,7 @@ def _explain(header: RunHeader, reference: RunHeader) -> Iterator[str]:
 
 
 def _check_every(every: object) -> str | int:
-    if every in ("epoch", "batch"):
-        return str(every)
-    if isinstance(every, int) and not isinstance(every, bool) and every > 0:
+    if is_every(every):
         return every
     raise ValueError(
         '`every` must be "epoch", "batch" or a positive number of batches. '

@@ -22,3 +22,9 @@ def new_figure(width: float, height: float, layout: Any = None) -> Any:
 def make_safe(name: str, longest: int = 40) -> str:
     """A name that Matplotlib does not read as a formula."""
     return clean(name, longest).replace("$", r"\$")
+
+
+def say_instead(axes: Any, text: str) -> None:
+    """A sentence where there is nothing to draw."""
+    axes.text(0.5, 0.5, text, ha="center", va="center")
+    axes.set_axis_off()

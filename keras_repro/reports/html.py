@@ -7,9 +7,10 @@ import html
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
-from keras_repro.common.text import clean
+from keras_repro.common.text import clean, say_more
 
 _VOID = ("meta", "br")
+NUM_COLORS = 8  # Of lines and dots: c0 to c7 of the style sheet.
 _LONGEST = 1000
 
 
@@ -177,8 +178,7 @@ def make_verdict(
     )
 
 
-def say_more(number: int) -> Html | None:
+def make_more(number: int) -> Html | None:
     """How many were left out, if any were."""
-    if number <= 0:
-        return None
-    return element("p", f"and {number} more", class_="quiet")
+    more = say_more(number)
+    return element("p", more, class_="quiet") if more else None

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keras_repro.common.text import clean, count_of
-from keras_repro.reports.html import NEWLINE, Html, element, join
+from keras_repro.reports.html import NEWLINE, NUM_COLORS, Html, element, join
 from keras_repro.runs.distances import Axis, Grid, count_epochs, find_axis
 from keras_repro.runs.wording import say_distance
-
-NUM_COLORS = 8
 
 _WIDTH, _HEIGHT = 760, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 92, 16, 14, 44

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keras_repro.runs.mismatch import EQUAL
+
 if TYPE_CHECKING:
     from keras_repro.runs.agreement import Agreement
 
 
-EQUAL = "bitwise equal"
 # Parts of a training that are no layer.
 OTHER_PARTS = ("random", "optimizer", "metrics")
 

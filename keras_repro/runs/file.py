@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from keras_repro.common.checks import check_path
 from keras_repro.common.files import (
+    NEXT_STEP,
     append_line,
     check_writable,
     locked,
@@ -34,7 +36,6 @@ from keras_repro.runs.run import Run, RunData, RunEnd, RunHeader, RunRecord
 _RECORD_START = b'{"type":"record","run_id":"'
 # So many bytes of the last line written show that the file is still ours.
 _MARK = 120
-_NEXT_STEP = "Pass the path of a file that a ChecksumCallback wrote."
 
 
 def load_run(
@@ -169,13 +170,7 @@ class RunWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(
-                "`path` must be a str or an os.PathLike. Received: "
-                f"{path!r} (of type {type(path).__name__}). Pass a file name "
-                'such as "runs.jsonl".'
-            )
-        self.path = Path(path)
+        self.path = check_path(path, 'a file name such as "runs.jsonl"')
         self._last: tuple[int, bytes] | None = None
         check_writable(self.path)
         if self.path.exists():
@@ -375,7 +370,7 @@ def _explain(
         return ValueError(
             "The file must be a run's file: one JSON object a line, a header "
             f"first. {error.must} {where} The file was left as it is. "
-            f"{_NEXT_STEP}"
+            f"{NEXT_STEP}"
         )
     return ValueError(
         f"{error.must} {where} The file was changed or damaged, and was left "

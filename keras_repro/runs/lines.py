@@ -18,12 +18,14 @@ import numpy as np
 import orjson
 
 from keras_repro.arrays.norms import Norms
+from keras_repro.common.checks import LARGEST_INT, is_every
 from keras_repro.runs.run import (
     DRIFTED,
     FAILED,
     FINISHED,
     FORMAT,
     INTERRUPTED,
+    RUN_ID,
     RunData,
     RunEnd,
     RunHeader,
@@ -37,11 +39,9 @@ CLASSES: dict[str, type[Entry]] = {
     "record": RunRecord,
     "end": RunEnd,
 }
-RUN_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 
 _STATUSES = (FINISHED, INTERRUPTED, FAILED, DRIFTED)
 _NON_FINITE = {name: float(name) for name in ("nan", "inf", "-inf")}
-_LARGEST_INT = 2**63 - 1
 # Far deeper than any configuration; far from Python's limit of recursion.
 _DEEPEST = 100
 
@@ -71,19 +71,13 @@ def _status(value: Any) -> str:
 
 
 def _every(value: Any) -> str | int:
-    if value in ("epoch", "batch") and isinstance(value, str):
+    if is_every(value):
         return value
-    try:
-        count = _count(value)
-    except WrongError:
-        count = 0
-    if count:
-        return count
     raise WrongError("'epoch', 'batch' or a positive integer")
 
 
 def _count(value: Any) -> int:
-    if type(value) is int and 0 <= value <= _LARGEST_INT:
+    if type(value) is int and 0 <= value <= LARGEST_INT:
         return value
     raise WrongError("an integer from 0 to 2**63 - 1")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_repro.arrays.norms import ArrayDifference, Norms
+from keras_repro.common.json import list_differing
+from keras_repro.common.text import shorten
 from keras_repro.runs.run import ROLES, RunHeader, RunRecord, Variables
 
 EQUAL = "bitwise equal"
@@ -150,7 +151,7 @@ class Mismatch:
         """A few lines for a terminal."""
         lines = [f"First mismatch at: {self.moment}"]
         lines.append(f"  differs: {', '.join(self.roles)}")
-        lines.append(f"  places:  {_shorten(self.places)}")
+        lines.append(f"  places:  {shorten(self.places, _SHOWN)}")
         lines += [f"           {detail}" for detail in self.details[:_SHOWN]]
         lines.append(f"  agreed:  {', '.join(self.agreed) or 'nothing'}")
         if self.previous is not None:
@@ -217,27 +218,8 @@ def compare_settings(
     Yields:
         Such as `"compile.optimizer.learning_rate: 0.01, not 0.001"`.
     """
-    ours, theirs = flatten(settings), flatten(reference)
-    for key in dict.fromkeys([*theirs, *ours]):
-        mine, other = ours.get(key), theirs.get(key)
-        if json.dumps(mine) != json.dumps(other):
-            yield f"{prefix}.{key}: {mine}, not {other}"
-
-
-def flatten(nested: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with keys joined by dots.
-
-    Example:
-        >>> flatten({"a": {"b": 1}, "c": 2})
-        {'a.b': 1, 'c': 2}
-    """
-    result: dict[str, Any] = {}
-    for key, value in dict(nested).items():
-        if isinstance(value, Mapping):
-            result.update(flatten(value, f"{prefix}{key}."))
-        else:
-            result[f"{prefix}{key}"] = value
-    return result
+    for key, was, now in list_differing(reference, settings):
+        yield f"{prefix}.{key}: {now}, not {was}"
 
 
 def compare_records(
@@ -504,9 +486,3 @@ def _position(key: Any) -> tuple[int, str]:
     known = list(_WORDS)
     rank = known.index(key) if key in known else len(known)
     return rank, str(key)
-
-
-def _shorten(places: tuple[str, ...]) -> str:
-    shown = ", ".join(places[:_SHOWN])
-    more = len(places) - _SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown

@@ -15,15 +15,16 @@ from keras_repro.reports.html import (
     join,
     make_folded,
     make_list,
+    make_more,
     make_page,
     make_section,
     make_table,
     make_verdict,
-    say_more,
     write_fragment,
 )
 from keras_repro.runs.chart import draw_chart
-from keras_repro.runs.distances import EQUAL, Grid, arrange, thin_out
+from keras_repro.runs.distances import Grid, arrange, thin_out
+from keras_repro.runs.mismatch import EQUAL, WITHIN
 from keras_repro.runs.wording import (
     WEIGHTS,
     describe_run,
@@ -227,7 +228,7 @@ def _variables(
     ]
     head = ("Variable", "Role", "Agreement", "How far apart")
     return join(
-        make_table(head, rows, "wide"), say_more(len(differences) - most)
+        make_table(head, rows, "wide"), make_more(len(differences) - most)
     )
 
 
@@ -267,7 +268,7 @@ def _entries(entries: Sequence[EnvironmentDifference]) -> Html:
     ]
     head = ("Entry", "a", "b", "Matters", "Why, and what helps")
     table = make_table(head, rows, "wide")
-    return join(table, say_more(len(entries) - _MOST_ENTRIES))
+    return join(table, make_more(len(entries) - _MOST_ENTRIES))
 
 
 def _distances(comparison: Comparison, grid: Grid) -> Html | None:
@@ -312,7 +313,7 @@ def _groups_table(groups: RunGroups, most: int) -> Html:
         )
     head = ("Group", "Run", "Name", "Seed", "Recorded", "Ended")
     table = make_table((*head, "Last checksum", "File"), rows, "wide")
-    return join(table, say_more(len(members) - most))
+    return join(table, make_more(len(members) - most))
 
 
 def _groups_sections(groups: RunGroups, most: int) -> Iterator[Html | None]:
@@ -331,13 +332,12 @@ def _groups_sections(groups: RunGroups, most: int) -> Iterator[Html | None]:
             ),
             quiet=names,
         )
-    yield say_more(len(groups.comparisons) - most)
+    yield make_more(len(groups.comparisons) - most)
 
 
 MOST_EPOCHS = 100
 MOST_PARTS = 240
 
-_WITHIN = "within tolerance"
 _DENSE_FROM = 14  # More than these get a column of one sign.
 _KEY = (
     ("e", "= equal"),
@@ -459,7 +459,7 @@ def _cell(one: Agreement | None, *, is_dense: bool) -> Html:
         return Html("<td></td>")
     if one.status == EQUAL:
         return Html("<td class=e>=</td>")
-    within = one.status == _WITHIN
+    within = one.status == WITHIN
     mark, kind = ("≈", "w") if within else ("≠", _shade(one.distance))
     size = say_distance(one.distance)
     if is_dense:

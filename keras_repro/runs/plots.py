@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_repro.reports.figures import make_safe, new_figure
+from keras_repro.reports.figures import make_safe, new_figure, say_instead
 from keras_repro.runs.distances import (
     Axis,
     Grid,
@@ -58,7 +58,7 @@ def plot_run(run: Run) -> Any:
     if norms:
         _draw_norms(every[-1], norms)
     if not panels:
-        _say(every[0], "No epoch was recorded.")
+        say_instead(every[0], "No epoch was recorded.")
     return figure
 
 
@@ -80,11 +80,11 @@ def plot_comparison(comparison: Comparison) -> Any:
     cells = [one for part in grid.parts for one in grid.line(part)]
     axis = find_axis(cells)
     if not cells:
-        _say(axes, "No epoch is in both runs.")
+        say_instead(axes, "No epoch is in both runs.")
     elif axis is None:
         equal = comparison.equal or grid.find_first() is None
         text = "All layers are equal." if equal else "No norms were recorded."
-        _say(axes, text)
+        say_instead(axes, text)
     else:
         _draw_distances(axes, grid, axis, comparison)
     axes.set_title(
@@ -229,11 +229,6 @@ def _label(axes: Any, name: str) -> None:
 def _label_of(name: str) -> str:
     """A name in a legend, which hides names that begin with `_`."""
     return " " * name.startswith("_") + make_safe(name)
-
-
-def _say(axes: Any, text: str) -> None:
-    axes.text(0.5, 0.5, text, ha="center", va="center")
-    axes.set_axis_off()
 
 
 def _marker(xs: Sequence[int]) -> str | None:

@@ -6,6 +6,7 @@ compares them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from keras_repro.arrays.norms import Norms
 
 FORMAT = "keras_repro.run/2"
+RUN_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 FINISHED = "finished"
 INTERRUPTED = "interrupted"
 FAILED = "failed"

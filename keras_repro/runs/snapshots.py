@@ -26,13 +26,12 @@ from keras_repro.arrays.hdf5 import (
     set_text,
     write_array,
 )
-from keras_repro.runs.run import Run, RunRecord
+from keras_repro.runs.run import RUN_ID, Run, RunRecord
 
 FORMAT = "keras_repro.snapshot/1"
 
 _SUFFIX = ".snapshots"
 _NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,127}\.h5")
-_RUN_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 
 
 def snapshot_folder(log_path: str | os.PathLike[str], run_id: str) -> Path:
@@ -172,7 +171,7 @@ def find_snapshot(run: Run, record: RunRecord) -> Path | None:
         and parent.endswith(_SUFFIX)
         and not set(parent) & set("\\\0" + (":" if os.name == "nt" else ""))
         and last == run.run_id
-        and _RUN_ID.fullmatch(last)
+        and RUN_ID.fullmatch(last)
         and set(last) != {"."}
         and _NAME.fullmatch(name)
     )

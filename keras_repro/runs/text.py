@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from keras_repro.common.text import clean, count_of, shorten, wrap
+from keras_repro.common.text import clean, count_of, list_more, shorten, wrap
 from keras_repro.runs.wording import (
     WEIGHTS,
     list_facts,
@@ -69,13 +69,13 @@ def write_groups_text(groups: RunGroups) -> str:
         for index in group[:_MOST_RUNS]:
             outline = outline_run(groups.runs[index])
             lines += wrap(f"#{index + 1} {outline}", 2, 3)
-        lines += _more(len(group) - _MOST_RUNS, 2)
+        lines += list_more(len(group) - _MOST_RUNS, 2)
     for number, one in enumerate(groups.comparisons[:_MOST_GROUPS], 2):
         lines += ["", f"Group {number} (b) against group 1 (a):"]
         lines += wrap(say_verdict(one), 2)
         for text in (*say_identity(one), *list_steps(one)[:1]):
             lines += wrap(f"- {text}", 2, 2)
-    lines += _more(len(groups.comparisons) - _MOST_GROUPS, 0)
+    lines += list_more(len(groups.comparisons) - _MOST_GROUPS)
     return "\n".join(lines)
 
 
@@ -94,7 +94,7 @@ def _body(comparison: Comparison) -> Iterator[str]:
             yield from ("", f"{heading}:")
         for text in texts[:_MOST_RUNS]:
             yield from wrap(f"- {text}", 2, 2)
-        yield from _more(len(texts) - _MOST_RUNS, 2)
+        yield from list_more(len(texts) - _MOST_RUNS, 2)
 
 
 def _mismatch_lines(
@@ -108,7 +108,7 @@ def _mismatch_lines(
         within = " (within tolerance)" if "within" in one.status else ""
         yield from wrap(f"{place}, {role}{within}", 2, 4)
         yield from wrap(say_size(one), 6)
-    yield from _more(len(differences) - _MOST_VARIABLES, 2)
+    yield from list_more(len(differences) - _MOST_VARIABLES, 2)
 
 
 def _environment_lines(comparison: Comparison) -> Iterator[str]:
@@ -123,11 +123,7 @@ def _environment_lines(comparison: Comparison) -> Iterator[str]:
         yield from wrap(f"{key}: {a} in a, {b} in b ({matters} matters)", 2, 4)
         if not comparison.equal:
             yield from wrap(clean(one.sentence, 300), 6)
-    yield from _more(len(may) - _MOST_ENTRIES, 2)
+    yield from list_more(len(may) - _MOST_ENTRIES, 2)
     if hardly:
-        names = shorten([one.key for one in hardly], 5)
+        names = shorten((clean(one.key) for one in hardly), 5)
         yield from wrap(f"hardly ever matters: {names}", 2, 4)
-
-
-def _more(number: int, indent: int) -> list[str]:
-    return [f"{' ' * indent}and {number} more"] if number > 0 else []

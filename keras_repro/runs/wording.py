@@ -10,7 +10,13 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from keras_repro.common.text import clean, count_of, join_words, shorten
+from keras_repro.common.text import (
+    clean,
+    count_of,
+    join_words,
+    say_more,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from keras_repro.arrays.norms import Norms
@@ -150,10 +156,10 @@ def say_identity(comparison: Comparison) -> list[str]:
     if comparison.identity is None:
         return []
     details = comparison.identity.details
-    more = len(details) - _MOST_DETAILS
+    more = say_more(len(details) - _MOST_DETAILS, "such differences")
     return [
         *(f"b has {clean(one)}" for one in details[:_MOST_DETAILS]),
-        *([f"and {more} more such differences"] if more > 0 else []),
+        *([more] if more else []),
     ]
 
 
@@ -177,7 +183,7 @@ def list_facts(
     measured = {one.place for one in mismatch.differences}
     others = [place for place in mismatch.places if place not in measured]
     if others:
-        facts.append(("Also differs", shorten(others, 5)))
+        facts.append(("Also differs", shorten(map(clean, others), 5)))
     facts += [
         ("In numbers" if name else "Note", text)
         for name, text in _tell_details(mismatch, comparison)

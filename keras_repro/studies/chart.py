@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_repro.common.text import count_of
-from keras_repro.reports.html import NEWLINE, Html, element, join
+from keras_repro.reports.html import NEWLINE, NUM_COLORS, Html, element, join
 from keras_repro.studies.strips import (
     Scale,
     Strip,
@@ -18,8 +18,6 @@ from keras_repro.studies.strips import (
     thin_out,
 )
 from keras_repro.studies.wording import say_name, write_interval, write_number
-
-NUM_COLORS = 8
 
 _MOST_DOTS, _MOST_DOTS_IN_ALL = 600, 6000
 _WIDTH, _RIGHT = 760, 20

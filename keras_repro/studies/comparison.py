@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean
 from keras_repro.studies.results import TrialResults, find_metric, find_places
 from keras_repro.studies.scores import (
     PairedStatistics,
+    Scores,
     adjust_holm,
     compare_paired,
     count_needed_pairs,
@@ -263,9 +263,6 @@ def _check_alike(
             "have: `seeds = [s for s in a.seeds if s in b.seeds]`, then "
             "`a.select(seeds)` and `b.select(seeds)`."
         )
-
-
-Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

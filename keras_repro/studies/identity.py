@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from keras_repro.arrays.checksums import PREFIX
-from keras_repro.common.text import clean
+from keras_repro.common.json import list_differing
+from keras_repro.common.text import clean, say_more
 
 _MOST_CHANGES = 12
 
@@ -45,8 +46,7 @@ def compare_identities(
     ]
     changes = list(dict.fromkeys(changes))
     if len(changes) > _MOST_CHANGES:
-        others = len(changes) - _MOST_CHANGES
-        changes[_MOST_CHANGES:] = [f"and {others} more"]
+        changes[_MOST_CHANGES:] = [say_more(len(changes) - _MOST_CHANGES)]
     return changes
 
 
@@ -131,32 +131,15 @@ def _compare_functions(
 
 def _compare_settings(before: Any, after: Any) -> list[str]:
     """Differences of two models' settings, the readable ones first."""
-    first, second = dict(_flatten(before)), dict(_flatten(after))
-    changes = []
-    for key in sorted({*first, *second}):
-        one, other = first.get(key), second.get(key)
-        if one != other:
-            changes.append(
-                f"the model's `{clean(key)}` was {_say(one)} and is "
-                f"{_say(other)}"
-            )
-    return changes
+    found = list_differing(before or {}, after or {}, lists=True)
+    return [
+        f"the model's `{clean(key)}` was {_say(one)} and is {_say(other)}"
+        for key, one, other in sorted(found, key=lambda entry: entry[0])
+    ]
 
 
 def _say(value: Any) -> str:
     return "absent" if value is None else clean(value, 60)
-
-
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        items: Any = value.items()
-    elif isinstance(value, (list, tuple)):
-        items = enumerate(value)
-    else:
-        yield prefix, value
-        return
-    for key, one in items:
-        yield from _flatten(one, f"{prefix}.{key}" if prefix else str(key))
 
 
 _UNREAD = "unread"

@@ -14,11 +14,11 @@ from keras_repro.reports.html import (
     join,
     make_folded,
     make_list,
+    make_more,
     make_page,
     make_section,
     make_table,
     make_verdict,
-    say_more,
     write_fragment,
 )
 from keras_repro.studies.chart import draw_strips
@@ -161,7 +161,7 @@ def _summary_parts(
         strip = make_summary_strip(summary, name)
         if strip is not None:
             yield draw_strips([strip], name)
-    yield say_more(len(names) - most)
+    yield make_more(len(names) - most)
 
 
 def _scores_table(summary: TrialSummary) -> Html:
@@ -190,7 +190,7 @@ def _failures(failures: Sequence[TrialFailure]) -> Html | None:
         )
         for one in failures[:_MOST_FAILURES]
     ]
-    more = say_more(len(failures) - _MOST_FAILURES)
+    more = make_more(len(failures) - _MOST_FAILURES)
     number = count_of(len(failures), "trial")
     return make_section("Trials that failed", *shown, more, quiet=number)
 
@@ -226,7 +226,7 @@ def _trials(results: TrialResults) -> Html | None:
     table = make_table(
         ["seed", *(say_name(one, 60) for one in columns)], rows, "wide numbers"
     )
-    more = say_more(results.num_trials - number)
+    more = make_more(results.num_trials - number)
     return make_folded(count_of(results.num_trials, "trial"), table, more)
 
 
@@ -261,7 +261,7 @@ def _comparisons_parts(
             f"{metric}, difference to {say_name(family[0].name_a)}",
             with_zero=True,
         ),
-        say_more(len(family) - most),
+        make_more(len(family) - most),
         quiet="seed by seed; a mean that is settled is filled",
     )
     if len(family) > 1:
@@ -333,5 +333,5 @@ def _pairs(comparison: TrialComparison) -> Html:
     return make_folded(
         f"{say_name(comparison.name_b, 40)}, seed by seed",
         make_table(titles, rows, "wide numbers"),
-        say_more(len(comparison.seeds) - _MOST_ROWS),
+        make_more(len(comparison.seeds) - _MOST_ROWS),
     )

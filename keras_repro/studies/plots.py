@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_repro.common.text import count_of
-from keras_repro.reports.figures import make_safe, new_figure
+from keras_repro.reports.figures import make_safe, new_figure, say_instead
 from keras_repro.studies.strips import (
     MOST_DOTS,
     Strip,
@@ -58,11 +58,11 @@ def plot_summary(summary: TrialSummary) -> Any:
     figure = new_figure(7.5, 0.9 + 1.75 * number, "constrained")
     every = figure.subplots(number, 1, squeeze=False)[:, 0]
     if not names:
-        _say(every[0], "No trial gave a score.")
+        say_instead(every[0], "No trial gave a score.")
     for axes, name in zip(every, names, strict=False):
         strip = make_summary_strip(summary, name)
         if strip is None:
-            _say(axes, f"No trial gave a finite {make_safe(name)}.")
+            say_instead(axes, f"No trial gave a finite {make_safe(name)}.")
         else:
             _draw_row(axes, strip, say_level(summary.confidence_level))
     figure.suptitle(_fill(say_headline(summary.results), 80), fontsize=11)
@@ -226,11 +226,6 @@ def _say_thinned(strips: Sequence[Strip]) -> str:
     if number <= MOST_DOTS:
         return ""
     return f" ({MOST_DOTS} of {number} dots drawn)"
-
-
-def _say(axes: Any, text: str) -> None:
-    axes.text(0.5, 0.5, text, ha="center", va="center")
-    axes.set_axis_off()
 
 
 def _fill(text: str, width: int) -> str:

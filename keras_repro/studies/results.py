@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from keras_repro.common.checks import MAX_SEED
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean
-from keras_repro.studies.scores import Summary, rank_of, summarize
+from keras_repro.studies.scores import Scores, Summary, rank_of, summarize
 from keras_repro.studies.text import write_summary_text
 from keras_repro.studies.wording import say_rank, say_seeds
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 
 FORMAT = "keras_repro.trial_results/1"
-
-Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,7 +344,7 @@ def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
             f"`seeds` must hold integers. Received: {clean(repr(seeds))}. "
             f"{advice}"
         ) from error
-    wrong = [one for one in found if not 0 <= one < 2**32]
+    wrong = [one for one in found if not 0 <= one <= MAX_SEED]
     if wrong:
         raise ValueError(
             "`seeds` must lie between 0 and 2**32 - 1. "
@@ -477,7 +475,7 @@ class TrialSummary:
 
 
 def summarize_scores(
-    scores: npt.NDArray[np.float64],
+    scores: Scores,
     *,
     confidence_level: float = 0.95,
     num_resamples: int | None = None,

@@ -65,11 +65,9 @@ class HalfWidth:
                 "`min_trials` must be an integer of 2 or more: one score has "
                 f"no interval. Received: {self.min_trials!r}."
             )
-        if not 0 < self.confidence_level < 1:
-            raise ValueError(
-                "`confidence_level` must lie between 0 and 1. Received: "
-                f"{self.confidence_level!r}. Give 0.95 for a 95% interval."
-            )
+        from keras_repro.studies.scores import check_confidence_level
+
+        check_confidence_level(self.confidence_level)
 
     def is_met(self, scores: Mapping[str, Any]) -> bool:
         """Whether a study with these scores may stop.

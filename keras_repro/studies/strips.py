@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro.studies.scores import bootstrap_interval
+from keras_repro.studies.scores import Scores, bootstrap_interval
 
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison
     from keras_repro.studies.results import TrialSummary
 
-
-Scores = npt.NDArray[np.float64]
 
 MOST_DOTS = 2000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from keras_repro.common.text import WIDTH, count_of, wrap
+from keras_repro.common.text import WIDTH, count_of, list_more, wrap
 from keras_repro.studies.wording import (
     COLUMNS,
     FAMILY_COLUMNS,
@@ -46,7 +46,7 @@ def write_summary_text(summary: TrialSummary) -> str:
         lines.append("")
     for one in remarks[:_MOST_REMARKS]:
         lines += wrap(one, hang=2)
-    lines += _more(len(remarks) - _MOST_REMARKS)
+    lines += list_more(len(remarks) - _MOST_REMARKS)
     return "\n".join(lines)
 
 
@@ -120,7 +120,3 @@ def _align(rows: Sequence[Sequence[str]], num_left: int, gap: str) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _more(number: int) -> list[str]:
-    return [f"and {number} more"] if number > 0 else []

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from keras_repro.common.text import clean, count_of
+from keras_repro.common.text import clean, count_of, say_more
 
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison
@@ -121,7 +121,7 @@ def say_seeds(seeds: Iterable[int]) -> str:
     ]
     if len(spans) > _MOST_SPANS:
         shown = sum(one[-1] - one[0] + 1 for one in spans[:_MOST_SPANS])
-        texts[-1] += f" and {len(found) - shown} more"
+        texts[-1] += f" {say_more(len(found) - shown)}"
     noun = "seed" if len(found) == 1 else "seeds"
     return f"{noun} {', '.join(texts)}" if texts else "no seed"
 
@@ -160,9 +160,9 @@ def list_remarks(summary: TrialSummary) -> list[str]:
             f"seed {one.seed}, {clean(one.error)}"
             for one in results.failures[:_MOST_REMARKS]
         )
-        more = len(results.failures) - _MOST_REMARKS
+        more = say_more(len(results.failures) - _MOST_REMARKS)
         number = count_of(len(results.failures), "trial")
-        rest = f"; and {more} more" if more > 0 else ""
+        rest = f"; {more}" if more else ""
         remarks.append(f"{number} failed: {told}{rest}")
     return [*remarks, *(clean(one, 300) for one in results.notes)]
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 import keras  # noqa: TID253
 import numpy as np
 
+from keras_repro.common.checks import check_path
 from keras_repro.common.text import clean
 from keras_repro.environment.capture import capture_environment
 from keras_repro.model.transfer import find_own_parts
@@ -41,6 +42,8 @@ from keras_repro.trials.executors import (
 )
 from keras_repro.trials.fingerprint import fingerprint
 from keras_repro.trials.worker import TrialRunner
+
+_FOLDER = 'the name of a folder, such as "study"'
 
 
 class TrialWarning(UserWarning):
@@ -125,7 +128,7 @@ def run_trials(
     """
     listed = read_seeds(seeds)
     check_arguments(executor, num_workers, until, check)
-    folder_path = None if path is None else read_path(path)
+    folder_path = None if path is None else check_path(path, _FOLDER)
     vary = check_vary(vary)
     runner = TrialRunner(model, train)
     study = _Study(listed, until)
@@ -374,24 +377,6 @@ def read_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
             f"{seeds!r}. Pass 30, or `range(30)`."
         )
     return listed
-
-
-def read_path(path: str | os.PathLike[str]) -> Path:
-    """The folder of a study.
-
-    Args:
-        path: Its name.
-
-    Raises:
-        TypeError: If it is no path.
-    """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
-            "`path` must be a str or an os.PathLike. Received: "
-            f"{path!r} (of type {type(path).__name__}). Pass the name of a "
-            'folder, such as "study".'
-        )
-    return Path(path)
 
 
 def check_arguments(

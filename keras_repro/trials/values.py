@@ -31,6 +31,7 @@ from keras_repro.arrays.checksums import (
     compute_checksum,
     view_array,
 )
+from keras_repro.common.generators import name_generator
 from keras_repro.common.whose_code import (
     is_keras_class,
     is_own_class,
@@ -504,22 +505,16 @@ def generator_state(value: Any) -> Any:
         >>> generator_state(np.random.default_rng(0))["bit_generator"]
         'PCG64'
     """
-    kind = type(value)
-    if issubclass(kind, random.Random):
+    kind = name_generator(value)
+    if kind == "python":
         return value.getstate()
-    if issubclass(kind, np.random.Generator):
+    if kind == "numpy":
         return value.bit_generator.state
-    if issubclass(kind, np.random.BitGenerator):
-        return value.state
-    if issubclass(kind, np.random.RandomState):
+    if kind == "numpy_legacy":
         return value.get_state(legacy=False)
-    if is_a(kind, "torch", "Generator"):
+    if kind == "torch":
         return value.get_state()
-    random_module = getattr(sys.modules.get("keras"), "random", None)
-    seeds = getattr(random_module, "SeedGenerator", None)
-    if isinstance(seeds, type) and issubclass(kind, seeds):
-        return value.state
-    return None
+    return value.state if kind in ("numpy_bits", "keras") else None
 
 
 def is_global_generator(value: Any) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from keras_repro.common.files import read_json_lines
+
 _FOLDER, _INDEX = "kept", "index"
 _MOST_BYTES = 1 << 28
 _ABSENT, _DIRECTORY, _UNKNOWN = "-", "/", "?"
@@ -97,8 +99,5 @@ def _put(files: dict[Path, Path | None], made: Sequence[Path] = ()) -> None:
 
 
 def _read_index(folder: Path) -> list[tuple[str, str]]:
-    index = folder / _FOLDER / _INDEX
-    if not index.exists():
-        return []
-    lines = index.read_text(encoding="utf-8").splitlines()
-    return [(mark, path) for mark, path in map(json.loads, lines)]
+    lines = read_json_lines(folder / _FOLDER / _INDEX)
+    return [(mark, path) for mark, path in lines]

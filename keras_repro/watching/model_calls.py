@@ -15,8 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from keras_repro.common.files import LineFile, read_json_lines
 from keras_repro.common.whose_code import find_site
-from keras_repro.watching.observations import Audit
+from keras_repro.watching.observations import Audit, get_process
 from keras_repro.watching.patches import Patches
 from keras_repro.watching.traps import LOADED_RATE, NAN_FEATURES
 
@@ -64,15 +65,11 @@ class CallFile:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        flags |= getattr(os, "O_CLOEXEC", 0)
-        self._descriptor = os.open(Path(folder) / CALLS, flags, 0o600)
+        self._lines = LineFile(Path(folder) / CALLS)
 
     def write(self, call: Call) -> None:
         """Append a call."""
-        line = json.dumps(asdict(call)) + "\n"
-        with suppress(OSError):  # A full disk is no matter of the program's.
-            os.write(self._descriptor, line.encode())
+        self._lines.write(asdict(call))
 
 
 def load_calls(folder: str | os.PathLike[str]) -> tuple[Call, ...]:
@@ -84,18 +81,11 @@ def load_calls(folder: str | os.PathLike[str]) -> tuple[Call, ...]:
     Returns:
         None if it wrote none. A last, torn line is left out.
     """
-    calls = _read_calls(Path(folder) / CALLS)
+    calls = [
+        Call(**{**one, "traps": tuple(one["traps"])})
+        for one in read_json_lines(Path(folder) / CALLS)
+    ]
     return tuple(sorted(calls, key=lambda one: one.index))
-
-
-def _read_calls(path: Path) -> Iterator[Call]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return
-    for line in lines[:-1]:
-        values: dict[str, Any] = json.loads(line)
-        yield Call(**{**values, "traps": tuple(values["traps"])})
 
 
 _METHODS = (
@@ -104,7 +94,6 @@ _METHODS = (
 )
 # Bytes: larger inputs of `predict` and its like are not read.
 _MOST_DATA = 1 << 26
-_get_process = os.getpid  # Before it is watched.
 
 
 class CallSink(Protocol):
@@ -160,7 +149,7 @@ class CallRecorder:
         self._fits = Recorder(Options(seed=0, log=log, quiet=True))
         self._numbers = itertools.count()
         self._repeats: dict[tuple[str, str], Iterator[int]] = {}
-        self._process = _get_process()
+        self._process = get_process()
         self._keras: Any = None
         self._originals: dict[str, Callable[..., Any]] = {}
 
@@ -195,7 +184,7 @@ class CallRecorder:
 
     def _is_asked(self, frame: FrameType | None) -> bool:
         """Whether the program calls, and not Keras within another call."""
-        if _get_process() != self._process:
+        if get_process() != self._process:
             return False
         while frame is not None:
             module = str(frame.f_globals.get("__name__", ""))
@@ -291,7 +280,7 @@ class CallRecorder:
 
     def finish(self) -> None:
         """Record what every model holds that the program still has."""
-        if self._keras is None or _get_process() != self._process:
+        if self._keras is None or get_process() != self._process:
             return
         with self._audit.muted():
             for model in _find_models(self._keras.Model):
@@ -355,11 +344,12 @@ def checksum_inputs(
     """Checksum of the arrays that a call is given, if it is given arrays."""
     from keras_repro.arrays.checksums import compute_checksum
     from keras_repro.backends.data_adapters import are_arrays
+    from keras_repro.backends.keras_internals import list_leaves
 
     arrays = (args[0] if args else kwargs.get("x"), kwargs.get("y"))
     if arrays[0] is None or not are_arrays((*arrays, None)):
         return None
-    size = sum(getattr(leaf, "nbytes", 0) for leaf in _flatten(arrays))
+    size = sum(getattr(leaf, "nbytes", 0) for leaf in list_leaves(arrays))
     if size > _MOST_DATA:
         return None
     with suppress(TypeError, ValueError):  # Such as Python objects.
@@ -387,12 +377,6 @@ def _describe_result(value: Any) -> str:
         return compute_checksum(value)
     except (TypeError, ValueError):
         return repr(type(value))
-
-
-def _flatten(nested: Any) -> list[Any]:
-    import keras
-
-    return [leaf for leaf in keras.tree.flatten(nested) if leaf is not None]
 
 
 def _find_models(model_class: type) -> list[Any]:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from keras_repro.common.files import LineFile, read_json_lines
 from keras_repro.common.whose_code import Site, find_site, find_waiting_site
 
 _MOST_NOTES = 5000
 _MOST_SHOWN = 64  # Values of one place, as text.
 _MOST_KEPT = 10_000  # Values of one place, to be given again.
 _LONGEST = 120
-_get_process = os.getpid  # Before it is watched.
+get_process = os.getpid  # Before it is watched.
 
 
 class Sink(Protocol):
@@ -54,7 +54,7 @@ class Audit:
         self._unseeded_states: set[int] = set()
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._process = _get_process()
+        self._process = get_process()
 
     # --- notes ---------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class Audit:
 
     def finish(self) -> None:
         """Write the counts, and the values to be given again."""
-        if self._process != _get_process():
+        if self._process != get_process():
             return
         with self.muted():
             self._sink.write([one for one in self.notes if one.count > 1])
@@ -137,7 +137,7 @@ class Audit:
     def is_muted(self) -> bool:
         """Whether nothing is noted now: in a block, or in a forked child."""
         inside = getattr(self._local, "depth", 0) > 0
-        return inside or self._process != _get_process()
+        return inside or self._process != get_process()
 
     @contextmanager
     def muted(self) -> Iterator[None]:
@@ -316,15 +316,11 @@ class NoteFile:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        flags |= getattr(os, "O_CLOEXEC", 0)
-        self._descriptor = os.open(self._folder / NOTES, flags, 0o600)
+        self._lines = LineFile(self._folder / NOTES)
 
     def write(self, notes: Sequence[Note]) -> None:
         """Append notes; one of the same order replaces an earlier one."""
-        lines = [json.dumps(note_to_json(one)) + "\n" for one in notes]
-        with suppress(OSError):  # A full disk is no matter of the program's.
-            os.write(self._descriptor, "".join(lines).encode())
+        self._lines.write(*map(note_to_json, notes))
 
     def write_values(self, values: Mapping[tuple[str, str], Any]) -> None:
         """Keep values themselves, to be given again by another process."""
@@ -341,7 +337,8 @@ def load_notes(folder: str | os.PathLike[str]) -> tuple[Note, ...]:
     Returns:
         None if it wrote none. A last, torn line is left out.
     """
-    notes = {one.order: one for one in _read_notes(Path(folder) / NOTES)}
+    found = map(note_from_json, read_json_lines(Path(folder) / NOTES))
+    notes = {one.order: one for one in found}
     return tuple(notes[order] for order in sorted(notes))
 
 
@@ -358,12 +355,3 @@ def load_values(
     except (OSError, EOFError, pickle.UnpicklingError):
         return {}
     return values
-
-
-def _read_notes(path: Path) -> Iterator[Note]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return
-    for line in lines[:-1]:
-        yield note_from_json(json.loads(line))

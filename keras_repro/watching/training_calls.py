@@ -16,7 +16,7 @@ from keras_repro.backends.data_adapters import (
     epoch_orders,
     train_validation_split,
 )
-from keras_repro.backends.keras_internals import flatten_layers
+from keras_repro.backends.keras_internals import flatten_layers, list_leaves
 from keras_repro.backends.untracked_state import AttributeState
 from keras_repro.model import data_order
 from keras_repro.model.around_fit import bind
@@ -165,11 +165,7 @@ def _read_pass(x: Any) -> tuple[Any, dict[str, str]]:
         if number >= _MOST_BATCHES:
             break
         first = batch if first is None else first
-        leaves = [
-            keras.ops.convert_to_numpy(leaf)
-            for leaf in keras.tree.flatten(batch)
-            if leaf is not None
-        ]
+        leaves = list(map(keras.ops.convert_to_numpy, list_leaves(batch)))
         results[f"{BATCH} {number + 1}"] = compute_checksum(leaves)
     return first, results
 

@@ -1,15 +1,18 @@
 """What is wrong with a training though it may be repeatable.
 
-Loads Keras only where the program has.
+Loads Keras and NumPy only where the program has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+from keras_repro.common.text import shorten
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _MOST_BYTES = 1 << 28
 
@@ -24,17 +27,17 @@ def find_nan_features(x: Any) -> Iterator[str]:
         A sentence for each input that has some.
     """
     import keras
+    import numpy as np
 
     for name, leaf in _name_leaves(keras.tree.flatten(x), x):
         columns = _find_nan_columns(leaf)
         if columns is None or not len(columns):
             continue
         total = int(np.prod(leaf.shape[1:], dtype=int))
-        shown = ", ".join(map(str, columns[:8]))
-        more = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
+        shown = shorten(map(str, columns), 8)
         yield (
             f"{len(columns)} of {total} features{name} are NaN in every "
-            f"sample: {shown}{more}"
+            f"sample: {shown}"
         )
 
 
@@ -48,6 +51,8 @@ def _name_leaves(leaves: list[Any], x: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _find_nan_columns(leaf: Any) -> npt.NDArray[np.intp] | None:
+    import numpy as np
+
     if hasattr(leaf, "columns") and hasattr(leaf, "to_numpy"):
         leaf = leaf.to_numpy()
     if not isinstance(leaf, np.ndarray) or leaf.dtype.kind != "f":

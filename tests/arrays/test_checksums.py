@@ -1,9 +1,6 @@
 """The same bits give the same checksum, and any other bits another."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -18,8 +15,9 @@ from keras_repro.arrays.checksums import (
     combine_checksums,
     compute_checksum,
 )
+from tests.checkout import DATA
 
-GOLDEN = Path(__file__).resolve().parents[1] / "data" / "golden_checksums.json"
+GOLDEN = DATA / "golden_checksums.json"
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = st.sampled_from(
     [
@@ -250,7 +248,7 @@ def test_config_of_unreadable_lambda():
     assert checksum_config(lambdas[0]) != checksum_config(lambdas[1])
 
 
-def test_no_keras_is_loaded():
+def test_no_keras_is_loaded(run_python):
     """Arrays get their checksum without Keras or a backend."""
     code = (
         "import sys, numpy as np\n"
@@ -260,12 +258,5 @@ def test_no_keras_is_loaded():
         "heavy = {'keras', 'tensorflow', 'jax', 'torch'}\n"
         "assert not heavy & set(sys.modules), sys.modules.keys() & heavy\n"
     )
-    root = str(Path(__file__).resolve().parents[2])
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=root,
-    )
+    result = run_python("-c", code)
     assert result.stdout.strip() == compute_checksum({"x": np.arange(3)})

@@ -19,6 +19,7 @@ from keras_repro.backends.keras_internals import (
     get_global_seed,
 )
 from keras_repro.backends.tensorflow import rewind_kernels
+from keras_repro.common.checks import check_seed
 from keras_repro.environment.determinism import XLA_FLAGS
 
 BACKEND = keras.backend.backend()
@@ -128,7 +129,7 @@ def test_seed_everything_returns_the_seed(seed):
     assert get_global_seed() == int(seed)
 
 
-@pytest.mark.parametrize("use", [kr.seed_everything, random_streams.check_seed])
+@pytest.mark.parametrize("use", [kr.seed_everything, check_seed])
 @pytest.mark.parametrize("seed", WRONG_TYPES, ids=repr)
 def test_wrong_type_of_seed(use, seed):
     """A seed that is no integer is refused before anything is seeded."""
@@ -139,7 +140,7 @@ def test_wrong_type_of_seed(use, seed):
     assert random.getstate() == before
 
 
-@pytest.mark.parametrize("use", [kr.seed_everything, random_streams.check_seed])
+@pytest.mark.parametrize("use", [kr.seed_everything, check_seed])
 @pytest.mark.parametrize("seed", WRONG_VALUES, ids=repr)
 def test_seed_out_of_range(use, seed):
     """A seed outside 32 bits is refused, with what to do instead."""
@@ -407,9 +408,7 @@ def test_derive_seed():
         for purpose in ("order", "evaluation")
     }
     assert len(set(made.values())) == len(made)
-    assert all(
-        random_streams.check_seed(value) == value for value in made.values()
-    )
+    assert all(check_seed(value) == value for value in made.values())
     steps = {made[s + 1, "order"] - made[s, "order"] for s in range(99)}
     assert len(steps) == 99
 

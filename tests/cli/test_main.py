@@ -1,13 +1,12 @@
 """The command loads no backend, answers as documented, with no traceback.
 
-`python tests/cli/test_main.py` writes the help texts into docs/cli.md anew.
+`python -m tests.cli.test_main` writes the help texts into docs/cli.md anew.
 """
 
 import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,11 +14,13 @@ import pytest
 
 from keras_repro.cli import main as cli
 from keras_repro.cli.arguments import make_parser
-from keras_repro.cli.tables import clean, format_table
-from keras_repro.runs.file import RunWriter
-from keras_repro.runs.run import RunEnd, RunHeader, RunRecord
+from keras_repro.cli.tables import format_table
+from keras_repro.common.text import escape
+from tests.builders import make_record, make_run, save_run
+from tests.checkout import ROOT, run_command
 
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.no_backend
+
 PAGE = ROOT / "docs" / "cli.md"
 COMMANDS = (
     "compare",
@@ -45,42 +46,29 @@ def checksum(text):
 
 def write_run(path, run_id, *, value="a", seed=0, ended="finished", **header):
     """Append a run of two epochs that ends with one value."""
-    writer = RunWriter(path)
-    writer.write(
-        RunHeader(
-            run_id=run_id,
-            started="2026-01-02T03:04:05.678+00:00",
-            identity={"seed": seed, "model": checksum("m")},
-            model={"class": "Sequential"},
-            environment={"python": "3.11", "versions": {"keras": "3.15"}},
-            **header,
+    records = [
+        make_record(
+            run_id,
+            index,
+            None if index == 0 else index - 1,
+            model=checksum(one),
+            roles={"weights": checksum(one)},
+            variables={"weights": {"layers.0.kernel": checksum(one)}},
+            metrics={} if index == 0 else {"loss": 1 / index},
         )
+        for index, one in enumerate(("start", "middle", value))
+    ]
+    run = make_run(
+        *records,
+        run_id=run_id,
+        status=ended,
+        started="2026-01-02T03:04:05.678+00:00",
+        identity={"seed": seed, "model": checksum("m")},
+        model={"class": "Sequential"},
+        environment={"python": "3.11", "versions": {"keras": "3.15"}},
+        **header,
     )
-    values = ("start", "middle", value)
-    for index, one in enumerate(values):
-        weights = {"layers.0.kernel": checksum(one)}
-        writer.write(
-            RunRecord(
-                run_id=run_id,
-                index=index,
-                epoch=None if index == 0 else index - 1,
-                batch=None,
-                model=checksum(one),
-                roles={"weights": checksum(one)},
-                variables={"weights": weights},
-                metrics={} if index == 0 else {"loss": 1 / index},
-            )
-        )
-    if ended:
-        writer.write(
-            RunEnd(
-                run_id=run_id,
-                status=ended,
-                ended="2026-01-02T03:04:06.000+00:00",
-                num_records=len(values),
-            )
-        )
-    return path
+    return save_run(run, path)
 
 
 @pytest.fixture
@@ -289,15 +277,8 @@ def test_broken_pipe(runs):
     with runs.open("a") as file:
         for number in range(500):
             file.write(header.replace("1a" * 16, f"{number:032}") + "\n")
-    result = subprocess.run(
-        f"{shlex.quote(sys.executable)} -m keras_repro show {runs} --json"
-        " | head -1",
-        shell=True,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    show = f"{shlex.quote(sys.executable)} -m keras_repro show {runs} --json"
+    result = run_command("sh", "-c", f"{show} | head -1")
     assert (result.stdout, result.stderr) == ("{\n", "")
 
 
@@ -355,9 +336,9 @@ def test_show_nan(tmp_path, command):
     assert " nan " in command("show", path)[1]
 
 
-def test_clean_and_cut():
+def test_escape_and_cut():
     """What a terminal would obey is escaped; what is too long is cut."""
-    assert clean("a\tb\x1b") == "a\\tb\\x1b"
+    assert escape("a\tb\x1b") == "a\\tb\\x1b"
     rows = [{"name": "x" * 100, "b": "y"}]
     assert all(len(one) <= 80 for one in format_table(rows, {"name": 3}))
 
@@ -395,13 +376,7 @@ def test_loads_no_backend(runs, arguments):
         "print([m for m in ('keras', 'tensorflow', 'jax', 'torch', 'json')"
         " if m in sys.modules])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code, *arguments.split()],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    result = run_command(sys.executable, "-c", code, *arguments.split())
     assert result.stdout.splitlines()[-1] == "['json']"
 
 

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 import keras_repro as kr
+from tests.builders import make_model
 
 ALL = ("tensorflow", "jax", "torch")
 L = keras.layers
@@ -57,11 +58,8 @@ class Case:
 
 def mlp(*extra: Any, optimizer: Any = "sgd", **compile_kwargs: Any) -> Any:
     """A small model, with more layers in the middle."""
-    model = kr.ReproducibleModel(
-        [keras.Input((4,)), L.Dense(5, activation="tanh"), *extra, L.Dense(1)]
-    )
-    model.compile(optimizer, "mse", **compile_kwargs)
-    return model
+    layers = (L.Dense(5, activation="tanh"), *extra)
+    return make_model(*layers, optimizer=optimizer, **compile_kwargs)
 
 
 def dropout_mlp(**kwargs: Any) -> Any:
@@ -210,9 +208,8 @@ def subclassed() -> Any:
 
 
 def deferred() -> Any:
-    model = kr.ReproducibleModel([L.Dense(5), L.Dropout(0.3), L.Dense(1)])
-    model.compile("adam", "mse")
-    return model
+    layers = (L.Dense(5), L.Dropout(0.3))
+    return make_model(*layers, shape=None, optimizer="adam")
 
 
 def two_branches() -> Any:
@@ -252,9 +249,7 @@ def adopted() -> Any:
 def normalized() -> Any:
     layer = L.Normalization()
     layer.adapt(X)
-    model = kr.ReproducibleModel([keras.Input((4,)), layer, L.Dense(1)])
-    model.compile("adam", "mse")
-    return model
+    return make_model(layer, optimizer="adam")
 
 
 def readapt(model: Any) -> None:
@@ -262,11 +257,7 @@ def readapt(model: Any) -> None:
 
 
 def image_model(*layers: Any) -> Any:
-    model = kr.ReproducibleModel(
-        [keras.Input((6, 6, 1)), *layers, L.Flatten(), L.Dense(1)]
-    )
-    model.compile("sgd", "mse")
-    return model
+    return make_model(*layers, L.Flatten(), shape=(6, 6, 1))
 
 
 def fit_images(model: Any) -> Any:
@@ -318,11 +309,7 @@ def fit_attention(model: Any) -> Any:
 
 
 def spatial() -> Any:
-    model = kr.ReproducibleModel(
-        [keras.Input((3, 2)), L.SpatialDropout1D(0.4), L.Flatten(), L.Dense(1)]
-    )
-    model.compile("sgd", "mse")
-    return model
+    return make_model(L.SpatialDropout1D(0.4), L.Flatten(), shape=(3, 2))
 
 
 def mixed() -> Any:

@@ -27,6 +27,7 @@ from keras_repro.watching.traps import (
     SHARED_START,
     VALIDATION_STEERS,
 )
+from tests.builders import make_model
 
 BACKEND = keras.backend.backend()
 X = np.linspace(-1, 1, 256).reshape(64, 4).astype("float32")
@@ -210,8 +211,7 @@ def test_model_that_goes_on():
     assert "layers.0.kernel" in cause.evidence
     assert "optimizer" in cause.evidence
     # The twin: the same model, but reset before each training.
-    model = kr.ReproducibleModel([keras.Input((4,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
+    model = make_model()
     before = kr.compute_checksum(model)
     found = diagnose(fit, model)
     assert found.reproducible
@@ -397,11 +397,7 @@ def test_validation_that_steers():
 
 def test_validation_does_not_steer_a_reproducible_model():
     """The twin: evaluation draws from a stream of its own."""
-    model = kr.ReproducibleModel(
-        [keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)],
-        seed=3,
-    )
-    model.compile("sgd", "mse")
+    model = make_model(keras.layers.Dropout(0.5), seed=3)
     assert (
         kinds_of_traps(lambda m: fit(m, validation_data=(X, Y)), model) == set()
     )

@@ -9,7 +9,6 @@ from keras_repro.diagnosis.first_mismatch import (
     compare_processes,
     load_process,
 )
-from keras_repro.runs.run import Run, RunHeader, RunRecord
 from keras_repro.watching.model_calls import (
     CALLS,
     END,
@@ -18,6 +17,9 @@ from keras_repro.watching.model_calls import (
     CallFile,
     load_calls,
 )
+from tests.builders import make_record, make_run
+
+pytestmark = pytest.mark.no_backend
 
 STEP = Call(
     index=0,
@@ -109,21 +111,16 @@ def test_what_is_left_at_the_end():
 
 def make_fit(checksum, *, data=None, epochs=1):
     """A process with one `fit`."""
-    header = RunHeader(run_id="r", started="", identity={"data": data})
-    records = tuple(
-        RunRecord(
-            run_id="r",
-            index=epoch,
-            epoch=epoch,
-            batch=None,
-            model="",
-            roles={},
-            variables={"weights": {"k": checksum}},
-        )
+    weights = {"weights": {"k": checksum}}
+    records = [
+        make_record(index=epoch, epoch=epoch, variables=weights)
         for epoch in range(epochs)
+    ]
+    run = make_run(*records, identity={"data": data})
+    call = Call(
+        index=0, method=FIT, model="m", place="/a.py:1", run_id=run.run_id
     )
-    call = Call(index=0, method=FIT, model="m", place="/a.py:1", run_id="r")
-    return Process((call,), {"r": Run(header, records)})
+    return Process((call,), {run.run_id: run})
 
 
 def test_fits():

@@ -5,8 +5,10 @@ import pytest
 from keras_repro.arrays.norms import Norms
 from keras_repro.diagnosis.first_mismatch import Process
 from keras_repro.diagnosis.leaks import find_leaks, find_shared_starts
-from keras_repro.runs.run import Run, RunHeader, RunRecord
 from keras_repro.watching.model_calls import FIT, Call
+from tests import builders
+
+pytestmark = pytest.mark.no_backend
 
 SOME = Norms(l2=2.0, mean=0.1, largest=1.0)
 NOTHING = Norms(l2=0.0, mean=0.0, largest=0.0)
@@ -14,13 +16,8 @@ NOTHING = Norms(l2=0.0, mean=0.0, largest=0.0)
 
 def make_record(epoch, norms=SOME, **variables):
     """A record that holds checksums by role and place."""
-    return RunRecord(
-        run_id="1",
-        index=0,
+    return builders.make_record(
         epoch=epoch,
-        batch=None,
-        model="",
-        roles={},
         variables=variables,
         norms={
             role: dict.fromkeys(places, norms)
@@ -34,8 +31,7 @@ def make_process(*fits):
     calls, runs = [], {}
     for number, (start, end) in enumerate(fits):
         run_id = f"run{number}"
-        header = RunHeader(run_id=run_id, started="", identity={})
-        runs[run_id] = Run(header, (start, end))
+        runs[run_id] = builders.make_run(start, end, run_id=run_id)
         calls.append(
             Call(
                 index=number,

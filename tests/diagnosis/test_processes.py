@@ -15,6 +15,9 @@ from keras_repro.diagnosis.processes import (
     ScriptInput,
 )
 from keras_repro.watching.holds import KEYED, Plan
+from tests.checkout import is_running
+
+pytestmark = pytest.mark.no_backend
 
 KEYS = dict.fromkeys(KEYED, "11" * 32)
 
@@ -87,14 +90,6 @@ def test_timeout_ends_children_too(launch, tmp_path):
     pid = int((tmp_path / "child").read_text())
     time.sleep(0.2)
     assert not is_running(pid)
-
-
-def is_running(pid):
-    """Whether a process runs still, and is not only waited for."""
-    path = Path(f"/proc/{pid}/stat")
-    if not path.exists():
-        return False
-    return path.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 READS = (

@@ -15,6 +15,8 @@ from keras_repro.diagnosis.suspects import (
     Candidate,
 )
 
+pytestmark = pytest.mark.no_backend
+
 RESORTS = ("deterministic", "threads", "shuffle")
 CHANGES = {"threads", "tensorflow", "workers", "deterministic", "shuffle"}
 

@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.checkout import ROOT, run_command
+
 COMMAND = (sys.executable, "-m", "keras_repro", "verify")
 TRAIN = """\
 import sys
@@ -45,19 +45,14 @@ def verify(tmp_path):
 
     def verify(text, *arguments, options=(), code=0, stdin="", **environment):
         (tmp_path / "script.py").write_text(text)
-        kept = {k: v for k, v in os.environ.items() if k != "PYTHONHASHSEED"}
-        line = [*COMMAND, *options, "script.py", *arguments]
-        result = subprocess.run(
-            [str(one) for one in line],
+        return run_command(
+            *(*COMMAND, *options, "script.py", *arguments),
             cwd=tmp_path,
-            env={**kept, "PYTHONPATH": str(ROOT), **environment},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
+            code=code,
+            stdin=stdin,
+            without={"PYTHONHASHSEED"},
+            **environment,
         )
-        assert result.returncode == code, result.stdout + result.stderr
-        return result
 
     return verify
 
@@ -120,22 +115,10 @@ def test_loops_of_ones_own(verify):
 def test_script_that_fails(verify, tmp_path):
     """Its own traceback, then one line of ours, and exit code 2."""
     text = "print('out')\ndef f():\n    raise ValueError('mine')\nf()\n"
-    alone = subprocess.run(
-        [sys.executable, "script.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    alone = run_command(sys.executable, "script.py", cwd=tmp_path, code=2)
     assert "script.py" in alone.stderr
     result = verify(text, code=2)
-    alone = subprocess.run(
-        [sys.executable, "script.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    alone = run_command(sys.executable, "script.py", cwd=tmp_path, code=1)
     assert result.stdout == alone.stdout == "out\n"
     begun, *rest = result.stderr.splitlines()
     assert begun == "keras-repro: run 1 of 2"
@@ -210,14 +193,7 @@ def test_misuse(verify, options, told):
 def test_no_script():
     """Without a script, or with one that is not there, nothing runs."""
     for line in ([], ["no_such.py"]):
-        result = subprocess.run(
-            [*COMMAND, *line],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 2
+        result = run_command(*COMMAND, *line, code=2)
         assert "`verify` must be given a script" in result.stderr
 
 

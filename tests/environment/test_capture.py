@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from keras_repro.environment import capture
 from keras_repro.environment.capture import capture_environment
 from keras_repro.environment.differences import compare_environments
+from tests.checkout import ROOT
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "environment.md"
-ROOT = str(Path(__file__).resolve().parents[2])
+PAGE = ROOT / "docs" / "environment.md"
 CACHED = [
     function
     for function in vars(capture).values()
@@ -199,7 +199,7 @@ def test_it_names_no_person_and_no_place():
     values = list(_strings(capture_environment()))
     for secret in (getpass.getuser(), socket.gethostname()):
         assert secret not in values
-    for secret in (str(Path.home()), str(Path.cwd()), ROOT):
+    for secret in (str(Path.home()), str(Path.cwd()), str(ROOT)):
         if secret != "/":
             assert not [value for value in values if secret in value]
 
@@ -298,7 +298,7 @@ def _strings(value):
 # --- what it leaves alone ------------------------------------------------
 
 
-def test_it_imports_no_framework():
+def test_it_imports_no_framework(run_python):
     """In a process without Keras it loads none, and says so."""
     code = (
         "import sys\n"
@@ -310,14 +310,7 @@ def test_it_imports_no_framework():
         "      found['devices'], found['deterministic'],\n"
         "      found['versions']['keras'])\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": ROOT},
-    )
+    result = run_python("-c", code, cwd=ROOT)
     assert result.stdout.split() == ["None"] * 4 + [keras.__version__]
 
 

@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,8 +10,9 @@ from hypothesis import strategies as st
 
 from keras_repro.environment import differences
 from keras_repro.environment.differences import compare_environments
+from tests.checkout import ROOT
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "environment.md"
+PAGE = ROOT / "docs" / "environment.md"
 
 TENSORFLOW = {
     "python": "3.11.7",

@@ -7,11 +7,11 @@ engines need one machine alone.
 
 import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.checkout import ROOT
+
 BRIDGES = ROOT / "examples" / "bridges"
 RUN_EACH = """
 import runpy

@@ -13,6 +13,8 @@ from keras_repro.cli.kernel import (
     make_kernel,
 )
 
+pytestmark = pytest.mark.no_backend
+
 pytest.importorskip("IPython")
 
 MODEL = (

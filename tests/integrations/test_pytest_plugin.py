@@ -1,13 +1,13 @@
 """The pytest plugin, in a pytest of its own."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.checkout import ROOT, run_command
+
+pytestmark = pytest.mark.no_backend
+
 IN_CI = ("CI", "BUILD_NUMBER")
 TESTS = """
 import keras
@@ -100,21 +100,13 @@ def run_pytest(tmp_path):
         named = (
             ["-p", "keras_repro.integrations.pytest_plugin"] if plugin else []
         )
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "pytest", "-q", *named, *options),
-                *("-p", "no:cacheprovider", "test_it.py"),
-            ],
+        return run_command(
+            *(sys.executable, "-m", "pytest", "-q", *named, *options),
+            *("-p", "no:cacheprovider", "test_it.py"),
             cwd=tmp_path,
-            env={
-                # In a CI pytest says everything twice.
-                **{k: v for k, v in os.environ.items() if k not in IN_CI},
-                "PYTHONPATH": str(ROOT),
-                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
+            code=None,
+            without=IN_CI,  # There pytest says everything twice.
+            PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
         ).stdout
 
     return run

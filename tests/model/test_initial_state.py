@@ -13,6 +13,7 @@ import keras_repro as kr
 from keras_repro.backends.keras_internals import _global_state
 from keras_repro.backends.random_streams import checksum_rng
 from keras_repro.backends.variables import iterate_variables, read_variable
+from tests import builders
 
 L = keras.layers
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
@@ -34,19 +35,13 @@ def no_global_seed():
 
 def make_model(seed=1, units=3, layers=(), inputs=True, **options):
     """A model under 40 weights, with a seeded dropout."""
-    model = kr.ReproducibleModel(
-        [
-            *([keras.Input((4,))] if inputs else []),
-            L.Dense(units),
-            L.Dropout(0.3, seed=2),
-            *layers,
-            L.Dense(1),
-        ],
+    return builders.make_model(
+        *(L.Dense(units), L.Dropout(0.3, seed=2), *layers),
+        shape=(4,) if inputs else None,
         seed=seed,
+        optimizer=keras.optimizers.Adam(0.05),
+        **{"run_eagerly": True, **options},
     )
-    options = {"run_eagerly": True, **options}
-    model.compile(keras.optimizers.Adam(0.05), "mse", **options)
-    return model
 
 
 def fit(model, **options):

@@ -13,6 +13,7 @@ import pytest
 import keras_repro as kr
 from keras_repro.backends import keras_internals
 from keras_repro.model import data_order
+from tests.builders import make_model
 
 pytestmark = pytest.mark.requires_backend()
 BACKEND = keras.backend.backend()
@@ -21,28 +22,15 @@ X = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
 Y = X.sum(1, keepdims=True)
 
 
-def make(seed: int | None = None, **compile_kwargs: Any) -> Any:
+def make(seed: int | None = None, **kwargs: Any) -> Any:
     """A small compiled model with dropout."""
-    model = kr.ReproducibleModel(
-        [
-            keras.Input((4,)),
-            L.Dense(6, activation="relu"),
-            L.Dropout(0.2),
-            L.Dense(1),
-        ],
-        seed=seed,
-    )
-    model.compile("adam", "mse", **compile_kwargs)
-    return model
+    layers = [L.Dense(6, activation="relu"), L.Dropout(0.2)]
+    return make_model(*layers, seed=seed, optimizer="adam", **kwargs)
 
 
 def make_deferred(seed: int | None = None) -> Any:
     """The same model without an `Input`."""
-    model = kr.ReproducibleModel(
-        [L.Dense(6, activation="relu"), L.Dropout(0.2), L.Dense(1)], seed=seed
-    )
-    model.compile("adam", "mse")
-    return model
+    return make(seed, shape=None)
 
 
 def fit(model: Any, **kwargs: Any) -> list[float]:
@@ -231,8 +219,7 @@ def test_reset_retraces_nothing() -> None:
             traces.append(1)
             return inputs
 
-    model = kr.ReproducibleModel([keras.Input((4,)), Counting(), L.Dense(1)])
-    model.compile("adam", "mse")
+    model = make_model(Counting(), optimizer="adam")
     first = fit(model)
     count = len(traces)
     model.reset()
@@ -554,17 +541,7 @@ def test_subclass_is_adopted(built: bool) -> None:
 
 def make_normalized() -> Any:
     """A model whose last digits depend on how its step was traced."""
-    model = kr.ReproducibleModel(
-        [
-            keras.Input((4,)),
-            L.Dense(6),
-            L.BatchNormalization(),
-            L.Dense(1),
-        ],
-        seed=3,
-    )
-    model.compile("sgd", "mse")
-    return model
+    return make_model(L.Dense(6), L.BatchNormalization(), seed=3)
 
 
 @pytest.mark.parametrize("size", [13, 20, 40])

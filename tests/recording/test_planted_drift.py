@@ -18,6 +18,7 @@ from keras_repro.backends.variables import iterate_variables, read_variable
 from keras_repro.model import data_order
 from keras_repro.runs.comparison import group_runs
 from keras_repro.runs.run import Run
+from tests.builders import make_model
 
 EPOCHS, BATCHES, SIZE = 3, 4, 8
 RNG = np.random.default_rng(7)
@@ -28,18 +29,15 @@ Y = RNG.normal(size=(32, 1)).astype("float32")
 @pytest.fixture(scope="module")
 def model():
     """One model for all cases: `reset()` makes them cheap."""
-    made = kr.ReproducibleModel(
-        [
-            keras.Input((5,)),
-            keras.layers.Dense(6, activation="tanh"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.3),
-            keras.layers.Dense(1),
-        ],
+    return make_model(
+        keras.layers.Dense(6, activation="tanh"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.3),
+        shape=(5,),
         seed=3,
+        optimizer=keras.optimizers.Adam(0.01),
+        metrics=["mae"],
     )
-    made.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"])
-    return made
 
 
 def train(model, *plants, **options):

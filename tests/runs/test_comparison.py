@@ -10,8 +10,9 @@ from keras_repro.arrays.checksums import checksum_array
 from keras_repro.arrays.norms import Norms, compute_norms
 from keras_repro.runs.agreement import find_part
 from keras_repro.runs.comparison import compare_runs, group_runs
-from keras_repro.runs.run import Run, RunEnd, RunHeader, RunRecord
-from keras_repro.runs.snapshots import snapshot_folder, write_snapshot
+from keras_repro.runs.run import Run
+from keras_repro.runs.snapshots import snapshot_folder
+from tests import builders
 
 KERNEL, BIAS = "layers.0.kernel", "layers.0.bias"
 START = {KERNEL: np.ones((2, 2), "float32"), BIAS: np.zeros(2, "float32")}
@@ -27,13 +28,11 @@ def make(epoch, change=(), *, by=0.25, batch=None, **fields):
         place: checksum_array(value) for place, value in arrays.items()
     }
     norms = {place: compute_norms(value) for place, value in arrays.items()}
-    return RunRecord(
-        run_id="r1",
+    return builders.make_record(
         index=0 if epoch is None else epoch + 1,
         epoch=epoch,
         batch=batch,
         model=f"kr1:{variables[KERNEL]}",
-        roles={},
         variables={
             "random": {"layers.1.seed_generator_state": "a"},
             "weights": variables,
@@ -44,24 +43,18 @@ def make(epoch, change=(), *, by=0.25, batch=None, **fields):
     )
 
 
-def make_run(*records, seed=1, status="finished", **fields):
-    header = RunHeader(
-        run_id="r1",
-        started="x",
-        identity={"seed": seed, "model": "kr1:a"},
-        variables=tuple(
-            {
-                "role": "weights",
-                "place": place,
-                "shape": list(value.shape),
-                "dtype": "float32",
-            }
-            for place, value in START.items()
-        ),
-        **fields,
+def make_run(*records, **fields):
+    """A run of two weights."""
+    variables = tuple(
+        {
+            "role": "weights",
+            "place": place,
+            "shape": list(value.shape),
+            "dtype": "float32",
+        }
+        for place, value in START.items()
     )
-    end = RunEnd(run_id="r1", status=status, ended="x", num_records=1)
-    return Run(header, records, end)
+    return builders.make_run(*records, variables=variables, **fields)
 
 
 def test_first_mismatch_of_runs():
@@ -258,18 +251,14 @@ def write_snapshots(tmp_path, name, records, arrays):
     folder = snapshot_folder(path, name)
     kept = []
     for record, values in zip(records, arrays, strict=True):
-        variables = {
-            ("weights", place): value for place, value in values.items()
-        }
-        sums = {key: checksum_array(value) for key, value in variables.items()}
         file = f"{record.index:06d}.h5"
-        write_snapshot(folder, file, variables, sums, run_id=name)
+        named = {("weights", place): one for place, one in values.items()}
+        builders.save_snapshot(folder, named, file, name)
         weights = {place: checksum_array(v) for place, v in values.items()}
         by_role = {**record.variables, "weights": weights}
         kept.append(replace(record, snapshot=file, variables=by_role))
-    run = make_run(*kept, snapshots=folder.relative_to(tmp_path).as_posix())
-    header = replace(run.header, run_id=name)
-    return replace(run, header=header, path=path)
+    place = folder.relative_to(tmp_path).as_posix()
+    return make_run(*kept, run_id=name, snapshots=place, path=path)
 
 
 def test_snapshots_measure_exactly(tmp_path):

@@ -19,22 +19,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_repro.arrays.checksums import checksum_array
 from keras_repro.common import files
 from keras_repro.runs import file
 from keras_repro.runs.file import RunWriter, load_run, load_runs
 from keras_repro.runs.lines import encode_entry
-from keras_repro.runs.run import RunEnd, RunHeader, RunRecord
 from keras_repro.runs.snapshots import (
     find_snapshot,
     open_snapshot,
     snapshot_folder,
-    write_snapshot,
 )
+from tests.builders import make_end, make_header, make_record, save_snapshot
+from tests.checkout import ROOT
 
 resource = pytest.importorskip("resource", reason="needs a POSIX system")
-ROOT = Path(__file__).resolve().parents[2]
-PATHS = [str(ROOT), str(ROOT / "tests")]
 # What is killed must not be measured: it would leave half a database.
 ENVIRONMENT = {
     name: value
@@ -43,19 +40,14 @@ ENVIRONMENT = {
 }
 
 
-def make_header(run_id, **fields):
-    return RunHeader(run_id=run_id, started="x", identity={}, **fields)
-
-
-def make_record(run_id, index, **fields):
+def make_large_record(run_id, index, **fields):
     """A record of a few KB, as of a model with many variables."""
     checksum = f"kr1:{index:032x}"
     places = {f"layers.{number}.kernel": checksum for number in range(40)}
-    return RunRecord(
-        run_id=run_id,
-        index=index,
-        epoch=index,
-        batch=None,
+    return make_record(
+        run_id,
+        index,
+        index,
         model=checksum,
         roles={"weights": checksum},
         variables={"weights": places},
@@ -63,22 +55,12 @@ def make_record(run_id, index, **fields):
     )
 
 
-def make_end(run_id, num_records):
-    return RunEnd(
-        run_id=run_id, status="finished", ended="x", num_records=num_records
-    )
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "runs.jsonl"
-
-
 def start_apart(function, *args):
     """Start a function of this file in a process without Keras or threads."""
     code = (
-        f"import sys; sys.path[:0] = {PATHS!r}\n"
-        f"import test_faults; test_faults.{function.__name__}(*sys.argv[1:])"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from tests.runs import test_faults\n"
+        f"test_faults.{function.__name__}(*sys.argv[1:])"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, args)],
@@ -139,7 +121,7 @@ def write_lines(path, run_id, tell):
     writer = RunWriter(path)
     writer.write(make_header(run_id))
     for index in range(10**6):
-        writer.write(make_record(run_id, index))
+        writer.write(make_large_record(run_id, index))
         tell(index)
 
 
@@ -150,11 +132,9 @@ def write_snapshots(path, run_id, tell):
     writer.write(make_header(run_id, snapshots=place))
     for index in range(10**6):
         values = np.random.default_rng(index).random((100, 100))
-        variables = {("weights", "kernel"): values}
-        checksums = {key: checksum_array(one) for key, one in variables.items()}
         name = f"record-{index:06d}.h5"
-        write_snapshot(folder, name, variables, checksums, run_id=run_id)
-        writer.write(make_record(run_id, index, snapshot=name))
+        save_snapshot(folder, {("weights", "kernel"): values}, name, run_id)
+        writer.write(make_large_record(run_id, index, snapshot=name))
         tell(index)
 
 
@@ -162,7 +142,7 @@ def rewrite_lines(path, run_id, tell):
     """What no writer may do: rewrite the whole file for each line."""
     lines = [encode_entry(make_header(run_id))]
     for index in range(10**6):
-        lines.append(encode_entry(make_record(run_id, index)))
+        lines.append(encode_entry(make_large_record(run_id, index)))
         with Path(path).open("w", encoding="utf-8") as file:
             for line in lines:
                 file.write(line + "\n")
@@ -234,7 +214,7 @@ def die_within_a_line(path, share):
     """Write a line, and die between two writes of the next."""
     writer = RunWriter(path)
     writer.write(make_header("r1"))
-    writer.write(make_record("r1", 0))
+    writer.write(make_large_record("r1", 0))
     write = os.write
 
     def write_and_die(descriptor, data):
@@ -242,7 +222,7 @@ def die_within_a_line(path, share):
         os.kill(os.getpid(), signal.SIGKILL)
 
     files.os.write = write_and_die
-    writer.write(make_record("r1", 1))
+    writer.write(make_large_record("r1", 1))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
@@ -252,7 +232,7 @@ def test_killed_within_a_line(path, share):
         assert process.wait() == -signal.SIGKILL
     [run], num_torn = load_quietly(path)
     assert (run.torn, num_torn, len(run.records)) == (True, 1, 1)
-    RunWriter(path).write(make_record("r1", 2))
+    RunWriter(path).write(make_large_record("r1", 2))
     [run], num_torn = load_quietly(path)
     assert (run.torn, num_torn) == (True, 1)
     assert [record.index for record in run.records] == [0, 2]
@@ -265,8 +245,8 @@ def append_run(path, run_id, num_records=200):
     writer = RunWriter(path)
     writer.write(make_header(run_id))
     for index in range(num_records):
-        writer.write(make_record(run_id, index))
-    writer.write(make_end(run_id, num_records))
+        writer.write(make_large_record(run_id, index))
+    writer.write(make_end(run_id, num_records=num_records))
 
 
 def append_together(path, count):
@@ -319,7 +299,7 @@ def write_on_both_sides(path):
 
     def write(run_id):
         for index in range(100):
-            writer.write(make_record(run_id, index))
+            writer.write(make_large_record(run_id, index))
 
     pid = fork(write, "r2")
     write("r1")
@@ -344,7 +324,7 @@ def fill(path, limit=0):
     writer.write(make_header("r1"))
     for index in range(1000):
         try:
-            writer.write(make_record("r1", index))
+            writer.write(make_large_record("r1", index))
         except OSError as error:
             print(error.errno, index)
             break
@@ -377,8 +357,9 @@ def test_a_full_disk(tmp_path):
         '"$2" -c "$3" && cp "$1/runs.jsonl" "$4"\n'
     )
     code = (
-        f"import sys; sys.path[:0] = {PATHS!r}\n"
-        f"import test_faults; test_faults.fill({str(folder / 'runs.jsonl')!r})"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from tests.runs import test_faults\n"
+        f"test_faults.fill({str(folder / 'runs.jsonl')!r})"
     )
     result = subprocess.run(
         [
@@ -421,9 +402,9 @@ def test_what_was_written_is_taken_back(path, monkeypatch, code, torn_before):
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "write", fail_after(100, code))
         with pytest.raises(OSError, match="Errno"):
-            writer.write(make_record("r1", 0))
+            writer.write(make_large_record("r1", 0))
     assert path.read_bytes() == before
-    writer.write(make_record("r1", 0))
+    writer.write(make_large_record("r1", 0))
     [run], num_torn = load_quietly(path)
     assert (len(run.records), num_torn) == (1, int(torn_before))
 
@@ -444,7 +425,7 @@ def test_without_taking_back_the_line_is_torn(path, monkeypatch):
         patch.setattr(files.os, "write", fail_after(100, errno.ENOSPC))
         patch.setattr(fcntl, "flock", refuse)
         with pytest.raises(OSError, match="Errno"):
-            writer.write(make_record("r1", 0))
+            writer.write(make_large_record("r1", 0))
     [run], num_torn = load_quietly(path)
     assert (run.torn, num_torn, run.records) == (True, 1, ())
 
@@ -464,7 +445,7 @@ def test_the_directory_vanishes(path, tmp_path):
     writer = RunWriter(path)
     writer.write(make_header("r1"))
     shutil.rmtree(path.parent)
-    for entry in (make_record("r1", 0), make_header("r2")):
+    for entry in (make_large_record("r1", 0), make_header("r2")):
         with pytest.raises(FileNotFoundError, match=r"which is gone"):
             writer.write(entry)
     assert not path.parent.exists()
@@ -482,7 +463,7 @@ def test_the_file_becomes_read_only(path, monkeypatch, code):
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)
         with pytest.raises(OSError, match="Errno") as caught:
-            writer.write(make_record("r1", 0))
+            writer.write(make_large_record("r1", 0))
     assert caught.value.errno == code
-    writer.write(make_record("r1", 0))
+    writer.write(make_large_record("r1", 0))
     assert len(load_run(path).records) == 1

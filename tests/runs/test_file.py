@@ -30,52 +30,25 @@ from keras_repro.runs.run import (
     RunHeader,
     RunRecord,
 )
+from tests.builders import (
+    make_end,
+    make_header,
+    make_record,
+    make_run,
+    save_run,
+)
+from tests.checkout import DATA, ROOT
 
-DATA = Path(__file__).resolve().parents[1] / "data"
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-
-
-def make_header(run_id="r1", seed=1, **fields):
-    return RunHeader(
-        run_id=run_id,
-        started="2026-01-01T00:00:00+00:00",
-        identity={"seed": seed, "model": "kr1:a"},
-        **fields,
-    )
-
-
-def make_record(run_id="r1", index=0, epoch=None, **fields):
-    return RunRecord(
-        run_id=run_id,
-        index=index,
-        epoch=epoch,
-        batch=None,
-        model=f"kr1:{index}",
-        roles={"weights": "kr1:w"},
-        variables={"weights": {"layers.0.kernel": "kr1:w"}},
-        **fields,
-    )
-
-
-def make_end(run_id="r1", status="finished", num_records=2):
-    return RunEnd(
-        run_id=run_id, status=status, ended="x", num_records=num_records
-    )
+DOCS = ROOT / "docs"
 
 
 def write_run(path, run_id="r1", seed=1, status="finished", **fields):
-    writer = RunWriter(path)
-    writer.write(make_header(run_id, seed, **fields))
-    writer.write(make_record(run_id, 0))
-    writer.write(make_record(run_id, 1, 0, metrics={"loss": 0.1}))
-    if status is not None:
-        writer.write(make_end(run_id, status))
-    return path
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "runs.jsonl"
+    records = (
+        make_record(run_id, 0),
+        make_record(run_id, 1, 0, metrics={"loss": 0.1}),
+    )
+    run = make_run(*records, run_id=run_id, seed=seed, status=status, **fields)
+    return save_run(run, path)
 
 
 def test_round_trip(path):

@@ -5,7 +5,6 @@ import json
 import time
 import tracemalloc
 import warnings
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 from keras_repro.runs import lines
 from keras_repro.runs.file import RunWriter, find_first_finished, load_runs
 from keras_repro.runs.run import Run
+from tests.checkout import DATA
 
-DATA = Path(__file__).resolve().parents[1] / "data"
 VALID = b"".join(
     (DATA / f"runs_{number}.jsonl").read_bytes() for number in (1, 2)
 )
@@ -65,11 +64,6 @@ def check(path, data):
                 # What reads all may refuse more than what reads some.
                 assert runs is None
     return runs
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "runs.jsonl"
 
 
 def test_the_valid_file_is_read(path):

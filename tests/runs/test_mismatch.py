@@ -18,7 +18,7 @@ from keras_repro.runs.mismatch import (
     is_within,
     with_note,
 )
-from keras_repro.runs.run import RunHeader, RunRecord
+from tests.builders import make_header, make_record
 
 PLACES = {
     "random": {"layers.1.seed_generator_state": "a"},
@@ -37,22 +37,14 @@ def make(index=1, epoch=0, change=(), metrics=None, streams=None):
         }
         for role, group in PLACES.items()
     }
-    return RunRecord(
-        run_id="r1",
+    return make_record(
         index=index,
         epoch=epoch,
-        batch=None,
         model="kr1:m",
-        roles={},
         variables=variables,
         streams=streams,
         metrics=metrics or {},
     )
-
-
-def make_header(seed=1):
-    identity = {"seed": seed, "model": "kr1:a"}
-    return RunHeader(run_id="r1", started="x", identity=identity)
 
 
 def test_equal_records():

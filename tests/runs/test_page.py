@@ -2,9 +2,7 @@
 
 import http.server
 import re
-import runpy
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +11,7 @@ from keras_repro.runs.mismatch import DIFFERENT, EQUAL, WITHIN
 from keras_repro.runs.page import write_comparison_fragment as write_fragment
 from keras_repro.runs.page import write_comparison_page as write_page
 from keras_repro.runs.page import write_groups_page
-
-_PATH = Path(__file__).resolve().parents[1] / "data" / "reports" / "examples.py"
-examples = SimpleNamespace(**runpy.run_path(str(_PATH)))
+from tests.data.reports import examples
 
 
 @pytest.fixture

@@ -2,17 +2,12 @@
 
 import io
 import math
-import runpy
 import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from keras_repro.runs.mismatch import DIFFERENT, EQUAL, WITHIN
-
-_PATH = Path(__file__).resolve().parents[1] / "data" / "reports" / "examples.py"
-examples = SimpleNamespace(**runpy.run_path(str(_PATH)))
+from tests.data.reports import examples
 
 
 @pytest.fixture
@@ -183,10 +178,10 @@ def test_no_global_state_changes(plots, run_python):
     """Drawing does not load pyplot, so no backend is chosen."""
     result = run_python(
         "-c",
-        f"import runpy, sys\n"
-        f"examples = runpy.run_path({str(_PATH)!r})\n"
+        "import sys\n"
         "from keras_repro.runs.plots import plot_run\n"
-        "plot_run(examples['make_run']())\n"
+        "from tests.data.reports import examples\n"
+        "plot_run(examples.make_run())\n"
         "print('matplotlib.pyplot' in sys.modules)",
     )
     assert result.stdout.strip() == "False"

@@ -1,14 +1,12 @@
 """What a run tells of itself."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from keras_repro.runs.file import load_run
 from keras_repro.runs.run import Run, RunHeader
-
-DATA = Path(__file__).resolve().parents[1] / "data"
+from tests.checkout import DATA
 
 
 @pytest.fixture

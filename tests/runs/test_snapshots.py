@@ -19,15 +19,15 @@ from keras_repro.arrays import hdf5
 from keras_repro.arrays.checksums import checksum_array
 from keras_repro.arrays.hdf5 import choose_chunks
 from keras_repro.runs import snapshots
-from keras_repro.runs.run import Run, RunHeader, RunRecord
 from keras_repro.runs.snapshots import (
     find_snapshot,
     open_snapshot,
     snapshot_folder,
     write_snapshot,
 )
+from tests.builders import make_record, make_run, save_snapshot
+from tests.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 KERNEL = ("weights", "layers.0.kernel")
 BIAS = ("weights", "layers.0.bias")
 SEED = ("random", "layers.1.seed_generator_state")
@@ -44,32 +44,17 @@ def make_variables():
 
 def write(folder, variables=None, name="record-000000.h5"):
     variables = make_variables() if variables is None else variables
-    checksums = {key: checksum_array(one) for key, one in variables.items()}
-    write_snapshot(folder, name, variables, checksums, run_id="r1")
-    return folder / name
+    return save_snapshot(folder, variables, name)
 
 
-def make_run(path, snapshot="record-000000.h5", folder=None, run_id="r1"):
+def make_run_with_snapshot(
+    path, snapshot="record-000000.h5", folder=None, run_id="r1"
+):
+    """A run that names one snapshot, and its record."""
     folder = f"{path.name}.snapshots/{run_id}" if folder is None else folder
-    header = RunHeader(
-        run_id=run_id, started="x", identity={}, snapshots=folder
-    )
-    record = RunRecord(
-        run_id=run_id,
-        index=0,
-        epoch=None,
-        batch=None,
-        model="m",
-        roles={},
-        variables={},
-        snapshot=snapshot,
-    )
-    return Run(header, (record,), path=path), record
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "runs.jsonl"
+    record = make_record(run_id, snapshot=snapshot)
+    run = make_run(record, run_id=run_id, path=path, snapshots=folder)
+    return run, record
 
 
 @pytest.fixture
@@ -230,13 +215,13 @@ def test_an_error_leaves_the_file_before(file, monkeypatch):
     assert len(list(file.parent.iterdir())) == 1
 
 
-def test_disk_full(folder):
+def test_disk_full(folder, run_python):
     """A file that could not be written whole is an `OSError`, and not there."""
     code = (
-        "import resource, signal, sys; sys.path[:0] = sys.argv[2:]\n"
+        "import resource, signal, sys\n"
         "from pathlib import Path\n"
         "import numpy as np\n"
-        "from test_snapshots import KERNEL, write\n"
+        "from tests.runs.test_snapshots import KERNEL, write\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "noise = np.random.default_rng(0).random(2**20)\n"
         "folder = Path(sys.argv[1])\n"
@@ -248,15 +233,8 @@ def test_disk_full(folder):
         "    except OSError as error:\n"
         "        print(type(error).__name__)\n"
     )
-    paths = [str(ROOT), str(ROOT / "tests")]
     folder.parent.mkdir()
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(folder), *paths],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    result = run_python("-c", code, folder)
     assert len(result.stdout.split()) == 4
     assert [one.name for one in folder.iterdir()] == ["small.h5"]
     with open_snapshot(folder / "small.h5") as snapshot:
@@ -268,7 +246,7 @@ def test_disk_full(folder):
 
 def test_finding(path, file):
     """A record's snapshot lies beside the run's file."""
-    run, record = make_run(path)
+    run, record = make_run_with_snapshot(path)
     assert find_snapshot(run, record) == Path(os.path.realpath(file))
     assert find_snapshot(run, replace(record, snapshot="other.h5")) is None
     assert find_snapshot(run, replace(record, snapshot=None)) is None
@@ -282,7 +260,7 @@ def test_finding_in_a_copy(path, file, tmp_path):
     other = tmp_path / "moved"
     other.mkdir()
     (tmp_path / "runs.jsonl.snapshots").rename(other / "runs.jsonl.snapshots")
-    run, record = make_run(path)
+    run, record = make_run_with_snapshot(path)
     run = replace(run, path=other / "renamed.jsonl")
     assert find_snapshot(run, record).is_file()
     assert find_snapshot(replace(run, path=path), record) is None
@@ -297,7 +275,7 @@ def test_finding_in_a_copy(path, file, tmp_path):
 )
 def test_names_from_a_record(path, file, name):
     """A record names a file and no path."""
-    run, record = make_run(path, snapshot=name)
+    run, record = make_run_with_snapshot(path, snapshot=name)
     with pytest.raises(ValueError, match=r"must be a file in the folder"):
         find_snapshot(run, record)
 
@@ -313,7 +291,7 @@ def test_names_from_a_record(path, file, name):
 )
 def test_folders_from_a_header(path, file, name):
     """A header names the run's own folder beside the file and no other."""
-    run, record = make_run(path, folder=name)
+    run, record = make_run_with_snapshot(path, folder=name)
     with pytest.raises(ValueError, match=r"must be a file in the folder"):
         find_snapshot(run, record)
 
@@ -321,7 +299,7 @@ def test_folders_from_a_header(path, file, name):
 @pytest.mark.parametrize("run_id", [".", "..", "...", "a b", ""])
 def test_ids_that_are_no_folder(path, run_id):
     """Nor can the run's id lead elsewhere."""
-    run, record = make_run(path, run_id=run_id)
+    run, record = make_run_with_snapshot(path, run_id=run_id)
     with pytest.raises(ValueError, match=r"must be a file in the folder"):
         find_snapshot(run, record)
 
@@ -338,7 +316,7 @@ def test_links_that_lead_elsewhere(path, tmp_path, level):
     secret.mkdir()
     write(secret, name=target.name)
     link.symlink_to((secret / target.name, secret, secret.parent)[level])
-    run, record = make_run(path)
+    run, record = make_run_with_snapshot(path)
     with pytest.raises(ValueError, match="a link or no file"):
         find_snapshot(run, record)
 
@@ -346,7 +324,7 @@ def test_links_that_lead_elsewhere(path, tmp_path, level):
 def test_a_loop_and_a_directory(path, folder):
     """Neither a loop of links nor a directory is a snapshot."""
     folder.mkdir(parents=True)
-    run, record = make_run(path)
+    run, record = make_run_with_snapshot(path)
     file = folder / record.snapshot
     file.symlink_to(file)
     with pytest.raises(ValueError, match="a link or no file"):
@@ -360,7 +338,7 @@ def test_a_loop_and_a_directory(path, folder):
 def test_a_linked_directory_above(path, file, tmp_path):
     """The twin: how the user comes to the run's file is the user's choice."""
     (tmp_path / "link").symlink_to(tmp_path)
-    run, record = make_run(tmp_path / "link" / "runs.jsonl")
+    run, record = make_run_with_snapshot(tmp_path / "link" / "runs.jsonl")
     assert find_snapshot(run, record).is_file()
 
 
@@ -551,10 +529,10 @@ def test_every_cut(file):
 
 FUZZ = """
 import random, resource, sys
-sys.path[:0] = sys.argv[3:]
+sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from keras_repro.arrays.checksums import checksum_array
-from test_snapshots import read_all
+from tests.runs.test_snapshots import read_all
 whole = Path(sys.argv[1]).read_bytes()
 start, count = map(int, sys.argv[2].split(","))
 file = Path(sys.argv[1]).with_name("fuzz.h5")
@@ -588,9 +566,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def run_fuzz(file, start, count):
-    paths = [str(ROOT), str(ROOT / "tests")]
     return subprocess.run(
-        [sys.executable, "-c", FUZZ, file, f"{start},{count}", *paths],
+        [sys.executable, "-c", FUZZ, file, f"{start},{count}", ROOT],
         capture_output=True,
         text=True,
         check=False,

@@ -2,10 +2,7 @@
 
 import math
 import re
-import runpy
 from dataclasses import replace
-from html.parser import HTMLParser
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -24,40 +21,8 @@ from keras_repro.runs.page import write_comparison_fragment as write_fragment
 from keras_repro.runs.page import write_comparison_page as write_page
 from keras_repro.runs.page import write_groups_fragment, write_groups_page
 from keras_repro.runs.text import write_groups_text, write_text
-
-_PATH = Path(__file__).resolve().parents[1] / "data" / "reports" / "examples.py"
-examples = SimpleNamespace(**runpy.run_path(str(_PATH)))
-_VOID = {"meta", "br"}
-
-
-class _Reader(HTMLParser):
-    """Elements, texts and attributes; fails where tags do not match."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.tags, self.texts, self.names = [], [], [], set()
-        self.classes = []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.names.update(name for name, _ in attrs)
-        self.classes += (dict(attrs).get("class") or "").split()
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-
-def _read(document):
-    reader = _Reader()
-    reader.feed(document)
-    reader.close()
-    assert reader.open == []
-    return reader
+from tests.browsing import read_html
+from tests.data.reports import examples
 
 
 def _first_line(comparison):
@@ -396,7 +361,7 @@ def test_pages_are_whole(status):
     comparison = examples.make_comparison(
         status, agreements=tuple(examples.make_agreements(3, 4))
     )
-    page = _read(write_page(comparison))
+    page = read_html(write_page(comparison))
     assert page.tags.count("h1") == 1
     kind = {EQUAL: "equal", WITHIN: "within", DIFFERENT: "different"}[status]
     assert page.classes.count("verdict") == 1
@@ -431,7 +396,7 @@ def test_hostile_names_stay_text():
         write_groups_page(groups),
         write_groups_fragment(groups),
     ):
-        page = _read(document)
+        page = read_html(document)
         assert not {"script", "img"} & set(page.tags)
         assert "onerror" not in page.names
         assert page.tags.count("title") >= 1 or "<html" not in document
@@ -466,7 +431,7 @@ def test_text_is_narrow_and_printable(name):
         assert line.isprintable()
     page = write_page(comparison)
     page.encode("utf-8")
-    _read(page)
+    read_html(page)
 
 
 def test_long_runs_of_large_models_stay_usable():
@@ -613,7 +578,7 @@ def test_groups_that_differ_are_told_apart():
     assert "Group 1 (3 runs):" in text
     assert "Group 3 (b) against group 1 (a):" in text
     for written in (write_groups_page, write_groups_fragment):
-        page = _read(written(groups))
+        page = read_html(written(groups))
         assert page.classes.count("verdict") == 3
         assert page.texts.count("group 2") == 2
 

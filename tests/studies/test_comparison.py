@@ -9,17 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_repro.studies.comparison import compare_trials
-from keras_repro.studies.results import TrialResults
 from keras_repro.studies.scores import adjust_holm, count_needed_pairs
+from tests.builders import make_results
 
 NUM = 30
 BASE = np.random.default_rng(0).normal(19, 0.5, NUM)
 NOISE = np.random.default_rng(1).normal(0, 1, (4, NUM))
-
-
-def make_results(values, name=None, **changes):
-    fields = {"seeds": range(len(values)), "scores": {"rmse": values}}
-    return TrialResults(**{**fields, "name": name, **changes})
 
 
 def shift(by, noise=0.2, row=0):

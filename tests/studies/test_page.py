@@ -5,7 +5,6 @@ import math
 import re
 import sys
 import time
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -28,16 +27,13 @@ from keras_repro.studies.strips import (
     spread_dots,
     thin_out,
 )
+from tests.browsing import read_html
+from tests.builders import make_results
 
 NUM = 30
 BASE = np.random.default_rng(0).normal(19, 0.5, NUM)
 NOISE = np.random.default_rng(1).normal(0, 0.3, (60, NUM))
 HOSTILE = "</title><script>document.title='owned'</script>\x1b[2J" + "x" * 300
-
-
-def make_results(values, name=None, **changes):
-    fields = {"seeds": range(len(values)), "scores": {"rmse": values}}
-    return TrialResults(**{**fields, "name": name, **changes})
 
 
 def make_family(number, name="{}"):
@@ -58,34 +54,6 @@ def make_hostile():
         checksums=[HOSTILE] * NUM,
         vary=HOSTILE,
     )
-
-
-class _Reader(HTMLParser):
-    """Elements and texts; fails where tags do not match."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.tags, self.texts = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        assert not [name for name, _ in attrs if name.startswith("on")]
-        if tag not in {"meta", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-
-def read(document):
-    reader = _Reader()
-    reader.feed(document)
-    reader.close()
-    assert reader.open == []
-    return reader
 
 
 # --- where dots lie ------------------------------------------------------
@@ -182,7 +150,7 @@ def test_chart_has_a_dot_for_each_score():
     assert 'class="mean"' in drawn
     assert 'class="median"' not in drawn
     assert 'aria-label="rmse: x, 3 dots, mean 2.33 [1.50, 3.00]."' in drawn
-    read(drawn)
+    read_html(drawn)
 
 
 def test_chart_of_many_dots_says_how_many_it_draws():
@@ -223,7 +191,7 @@ def test_results_page_shows_all_there_is():
             notes=["A worker died."],
         )
     )
-    reader = read(page)
+    reader = read_html(page)
     text = "".join(reader.texts)
     assert "<h1>30 trials, seeds 0 to 29 (none)</h1>" in page
     assert reader.tags.count("svg") == 1
@@ -245,9 +213,9 @@ def test_page_without_a_finished_trial():
         TrialResults(seeds=(), scores={}, failures=failed)
     )
     assert "<h1>No trial finished.</h1>" in page
-    assert "svg" not in read(page).tags
+    assert "svg" not in read_html(page).tags
     page = write_results_page(make_results([math.nan]))
-    assert "svg" not in read(page).tags
+    assert "svg" not in read_html(page).tags
     assert "1 of 1 trial gave no finite `rmse` and is left out." in page
 
 
@@ -259,7 +227,7 @@ def test_long_results_are_cut_and_say_so():
         scores={f"m{n}": values for n in range(22)},
         failures=[TrialFailure(seed=n, error="E") for n in range(54)],
     )
-    text = "".join(read(write_results_page(results)).texts)
+    text = "".join(read_html(write_results_page(results)).texts)
     assert "and 10 more" in text
     assert "and 2 more" in text
     assert "and 4 more" in text
@@ -276,7 +244,7 @@ def test_comparison_page_shows_the_verdict(by, kind):
     b = BASE if by is None else BASE + by + NOISE[0] - NOISE[0].mean()
     found = compare_trials(make_results(BASE, "none"), make_results(b, "0.4"))
     page = write_comparisons_page(found)
-    read(page)
+    read_html(page)
     assert f"<h1>{found.verdict}</h1>" in page
     assert f'class="verdict {kind}"' in page
     assert page.count('class="chart"') == 2
@@ -291,7 +259,7 @@ def test_family_page_has_a_row_for_each_condition():
     """And a verdict, numbers and pairs for each."""
     found = compare_trials(make_family(4, "d{}"))
     page = write_comparisons_page(found)
-    read(page)
+    read_html(page)
     for one in found:
         assert f"{one.verdict}</td>" in page
         assert f"{one.name_b} in numbers" in page
@@ -319,7 +287,7 @@ def test_large_families_are_cut_and_say_so():
 def test_hostile_results_are_escaped(write):
     """Whatever things are called, no element comes of it."""
     document = write(make_hostile())
-    reader = read(document)
+    reader = read_html(document)
     assert "script" not in reader.tags
     assert "\x1b" not in document
 
@@ -331,11 +299,11 @@ def test_hostile_comparisons_are_escaped(write):
     """Names of studies and of scores."""
     hostile = make_hostile()
     document = write(compare_trials({HOSTILE: hostile, "<b>": hostile}))
-    assert not {"script", "b"} & set(read(document).tags)
+    assert not {"script", "b"} & set(read_html(document).tags)
     document = write(
         compare_trials({HOSTILE: hostile, "<b>": hostile, "<i>": hostile})
     )
-    assert not {"script", "b", "i"} & set(read(document).tags)
+    assert not {"script", "b", "i"} & set(read_html(document).tags)
 
 
 # --- in a browser --------------------------------------------------------

@@ -21,14 +21,9 @@ from keras_repro.studies.wording import (
     write_number,
     write_p,
 )
+from tests.builders import SCORES, make_results
 
-SCORES = [18.5, 19.5, 18.0, 20.0, 19.0]
 NASTY = "\x1b[2J\u202enasty\n" + "x" * 500
-
-
-def make_results(scores=SCORES, **changes):
-    fields = {"seeds": range(len(scores)), "scores": {"rmse": scores}}
-    return TrialResults(**{**fields, **changes})
 
 
 def lines_of(thing):
@@ -110,7 +105,7 @@ def test_results_travel_between_processes():
 
 def test_summary_is_that_of_numpy():
     """All metrics by name, or the one that is asked for."""
-    results = make_results(scores=SCORES).summary()
+    results = make_results(SCORES).summary()
     assert results["rmse"].mean == 19.0
     assert results["rmse"].median == 19.0
     assert math.isclose(results["rmse"].std, np.std(SCORES, ddof=1))

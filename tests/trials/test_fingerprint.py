@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from keras_repro.studies.identity import Fingerprint, compare_fingerprints
 from keras_repro.trials.fingerprint import find_generators, fingerprint
 
+pytestmark = pytest.mark.no_backend
+
 SOURCE = '''
 import collections
 import dataclasses

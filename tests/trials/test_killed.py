@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import keras_repro as kr
+from tests.checkout import ROOT, SCRIPTS, is_running
 
-SCRIPTS = Path(__file__).with_name("scripts")
 # All thirty where a process is soonest at work; elsewhere a few.
 NUM_STUDIES = 30 if os.environ["KERAS_BACKEND"] == "jax" else 3
 
@@ -71,22 +71,13 @@ if __name__ == "__main__":
 """
 
 
-def is_running(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-    except OSError:
-        return False
-    return state.split()[0] != "Z"
-
-
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 def test_workers_end_with_the_program_that_is_killed(run_python, tmp_path):
     """None goes on computing for nobody; the study can be gone on with."""
     script, log = tmp_path / "study.py", tmp_path / "log"
     script.write_text(STUDY)
     (tmp_path / "slow").touch()
-    root = str(Path(kr.__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": root}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, script], cwd=tmp_path, env=environment
     )

@@ -5,13 +5,11 @@ import math
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
 
 import keras
 import loky
@@ -22,6 +20,7 @@ import keras_repro as kr
 from keras_repro.cli import trials
 from keras_repro.trials import executors
 from keras_repro.trials.worker import TrialRunner
+from tests import builders, checkout
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)).astype("float32")
@@ -187,10 +186,7 @@ def test_the_program_and_the_model_stay_as_they_were(model):
 @pytest.mark.requires_backend("tensorflow", "jax")
 def test_nothing_is_traced_again():
     """The first trial traces the layer, and no other does."""
-    counted = kr.ReproducibleModel(
-        [keras.Input((4,)), Counted(), keras.layers.Dense(1)]
-    )
-    counted.compile("sgd", "mse")
+    counted = builders.make_model(Counted())
     after = []
 
     def train(model):
@@ -557,10 +553,7 @@ def test_a_callers_executor_runs_what_builds_a_model(expected, pool):
 @pytest.mark.requires_backend("tensorflow", "jax")
 def test_a_worker_traces_once(pool):
     """It keeps what it has compiled for its next trial."""
-    counted = kr.ReproducibleModel(
-        [keras.Input((4,)), Counted(), keras.layers.Dense(1)]
-    )
-    counted.compile("sgd", "mse")
+    counted = builders.make_model(Counted())
 
     def train(model):
         train_quickly(model)
@@ -1029,17 +1022,11 @@ def train(model):
 
 
 def run_command(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "keras_repro", "trials", *map(str, arguments)],
+    return checkout.run_command(
+        *(sys.executable, "-m", "keras_repro", "trials", *arguments),
         cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path(kr.__file__).resolve().parents[1]),
-            "PYTHONHASHSEED": "random",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
+        code=None,
+        PYTHONHASHSEED="random",
     )
 
 
@@ -1092,7 +1079,7 @@ def test_the_command_says_what_is_wrong(
     arguments, message, tmp_path, monkeypatch, capsys
 ):
     """With exit code 2."""
-    from keras_repro.cli import main
+    from keras_repro.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trials, "find_switches", lambda options: {})

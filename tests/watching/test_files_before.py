@@ -5,6 +5,8 @@ import pytest
 from keras_repro.watching import files_before
 from keras_repro.watching.files_before import KeptFiles, as_before
 
+pytestmark = pytest.mark.no_backend
+
 
 @pytest.fixture
 def place(tmp_path):

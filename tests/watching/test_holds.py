@@ -6,6 +6,8 @@ import pytest
 
 from keras_repro.watching.holds import Entropy
 
+pytestmark = pytest.mark.no_backend
+
 KEYS = {"python": "11" * 32, "entropy": "22" * 32, "tensorflow": "33" * 32}
 
 

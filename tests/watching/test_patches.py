@@ -7,6 +7,8 @@ import pytest
 
 from keras_repro.watching.patches import Patches
 
+pytestmark = pytest.mark.no_backend
+
 
 def test_put_back_in_reverse_order():
     """What was replaced twice is what it was at first."""

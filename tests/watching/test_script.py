@@ -19,9 +19,8 @@ from keras_repro.runs.file import load_runs
 from keras_repro.watching.import_hooks import ImportHook
 from keras_repro.watching.model_calls import Options, Recorder
 from keras_repro.watching.script import RunSession
+from tests.checkout import ROOT, SCRIPTS, run_command
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ROOT / "tests" / "scripts"
 COMMAND = (sys.executable, "-m", "keras_repro", "run")
 TRACEBACK_OF_OURS = str(ROOT / "keras_repro")
 
@@ -31,21 +30,13 @@ def start(tmp_path):
     """Run a program in a place of its own, without switches of ours."""
 
     def start(*arguments, code=0, **environment):
-        kept = {
-            key: value
-            for key, value in os.environ.items()
-            if key not in {"PYTHONHASHSEED", "TF_DETERMINISTIC_OPS"}
-        }
-        result = subprocess.run(
-            [str(one) for one in arguments],
+        return run_command(
+            *arguments,
             cwd=tmp_path,
-            env={**kept, "PYTHONPATH": str(ROOT), **environment},
-            capture_output=True,
-            text=True,
-            check=False,
+            code=code,
+            without={"PYTHONHASHSEED", "TF_DETERMINISTIC_OPS"},
+            **environment,
         )
-        assert result.returncode == code, result.stdout + result.stderr
-        return result
 
     return start
 
@@ -75,6 +66,18 @@ def test_run_makes_an_unseeded_script_repeatable(start, tmp_path):
     assert not different.equal
     assert different.identity is not None
     assert "seed" in different.identity.places
+
+
+@pytest.mark.parametrize("module", ["script", "watch"])
+def test_no_library_is_loaded_before_the_script(start, module):
+    """What is seeded and watched right after its import is not there yet."""
+    code = (
+        "import sys, {}; print('numpy' in sys.modules, 'keras' in sys.modules)"
+    )
+    ours = code.format(f"keras_repro.watching.{module}")
+    assert start(sys.executable, "-c", ours).stdout == "False False\n"
+    both = code.format("numpy, keras")
+    assert start(sys.executable, "-c", both).stdout == "True True\n"
 
 
 def test_every_kind_of_fit(start, tmp_path):

@@ -25,6 +25,8 @@ from keras_repro.watching.observations import (
 )
 from keras_repro.watching.watch import Watch, inherit_keys
 
+pytestmark = pytest.mark.no_backend
+
 HERE = __file__
 FIXED = {name: f"{number:02d}" * 32 for number, name in enumerate(KEYED, 10)}
 

@@ -13,6 +13,8 @@ from keras_repro.watching.tracing import (
     find_parting,
 )
 
+pytestmark = pytest.mark.no_backend
+
 
 def trace(tmp_path, name, text, **given):
     """Run a text as a file of the person's, traced; its folder."""

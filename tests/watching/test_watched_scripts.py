@@ -16,8 +16,8 @@ from keras_repro.watching.observations import (
     WRITE,
     load_notes,
 )
+from tests.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "keras_repro" / "__main__.py"
 
 
@@ -229,7 +229,7 @@ def test_notes_of_a_killed_script(both):
     assert {(ENTROPY, 2), (CLOCK, 3)} <= kinds
 
 
-def test_hash_seed_is_given_and_hidden(both):
+def test_hash_seed_is_given_and_hidden(both, run_python):
     """Two processes with one hash seed order a set alike; nobody sees it."""
     text = (
         "import os\n"
@@ -237,13 +237,7 @@ def test_hash_seed_is_given_and_hidden(both):
         "print(hash('a') == {})\n"
     )
     code = "print(hash('a'))"
-    expected = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONHASHSEED": "7"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    expected = run_python("-c", code, PYTHONHASHSEED="7").stdout.strip()
     assert expected
     both(text.format(0))
 

@@ -7,9 +7,8 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from keras_repro.watching.sources.watcher import Watcher
+from keras_repro.watching.sources.watcher import WORD, Watcher
 
-_WORD = 2**32
 _GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 _NOT_DRAWING = frozenset({"get_state", "set_state", "seed"})
 
@@ -69,7 +68,7 @@ def _as_words(take: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
 
 
 def _to_words(number: int) -> list[int]:
-    return [(number >> shift) % _WORD for shift in range(0, 256, 32)]
+    return [(number >> shift) % WORD for shift in range(0, 256, 32)]
 
 
 def _watch_maker(

@@ -9,15 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_repro.common.whose_code import find_site
+from keras_repro.environment.determinism import is_deterministic
 from keras_repro.watching.observations import PARALLEL
-from keras_repro.watching.sources.watcher import Watcher
+from keras_repro.watching.sources.watcher import WORD, Watcher, place_of
 from keras_repro.watching.sources.workers import (
     FRAMEWORKS,
     watch_count,
     watch_ops,
 )
-
-_WORD = 2**32
 
 
 def watch_tensorflow(watcher: Watcher, tensorflow: Any) -> None:
@@ -83,9 +82,9 @@ def _turn_deterministic(watcher: Watcher, tensorflow: Any) -> None:
     """
     from tensorflow.python.framework import config
 
-    was_on = config.is_op_determinism_enabled()
+    was_on = is_deterministic("tensorflow")
     tensorflow.config.experimental.enable_op_determinism()
-    if not was_on and hasattr(config, "disable_op_determinism"):
+    if was_on is False and hasattr(config, "disable_op_determinism"):
         watcher.patches.also_undo(config.disable_op_determinism)
 
 
@@ -102,8 +101,7 @@ class _FixedSeeds:
         TensorFlow keeps a kernel for each pair of seeds, and a kernel goes on
         drawing. In a graph each op has a kernel of its own.
         """
-        site = find_site()
-        place = "" if site is None else f"{site.place}|{site.at}"
+        place = place_of(find_site())
         if not eager:
             return self._draw(place)
         if place not in self._eager:
@@ -115,7 +113,7 @@ class _FixedSeeds:
         if self._watcher.is_freed("tensorflow"):
             drawn = secrets.token_bytes(8)
         number = int.from_bytes(drawn, "little")
-        return (number % _WORD) // 2 + 1, (number // _WORD) // 2 + 1
+        return (number % WORD) // 2 + 1, (number // WORD) // 2 + 1
 
 
 def _watch_threads(watcher: Watcher, tensorflow: Any) -> None:

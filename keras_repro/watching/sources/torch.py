@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+from keras_repro.environment.determinism import is_deterministic
 from keras_repro.watching.sources.watcher import Watcher
 from keras_repro.watching.sources.workers import (
     watch_count,
@@ -73,7 +74,7 @@ def watch_torch(watcher: Watcher, torch: Any) -> None:
         dropped=("prefetch_factor", "persistent_workers", "worker_init_fn"),
     )
     if watcher.plan.deterministic:
-        was_on = torch.are_deterministic_algorithms_enabled()
+        was_on = bool(is_deterministic("torch"))
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
         patches.also_undo(
             lambda: torch.use_deterministic_algorithms(mode=was_on)

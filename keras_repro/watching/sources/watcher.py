@@ -9,6 +9,7 @@ from keras_repro.watching.holds import Entropy, Plan
 from keras_repro.watching.observations import Audit
 from keras_repro.watching.patches import Patches
 
+WORD = 2**32  # Seeds are made of numbers below it.
 _NUM_SEED_BYTES = 32
 
 
@@ -40,7 +41,7 @@ class Watcher:
         site = find_site()
         if not self.audit.is_muted:
             self.audit.note_entropy(name, site)
-        return self.entropy.draw(name, _place_of(site), num_bytes)
+        return self.entropy.draw(name, place_of(site), num_bytes)
 
     def is_freed(self, generator: str) -> bool:
         """Whether the place that draws now is let draw anew."""
@@ -55,5 +56,6 @@ class Watcher:
         return int.from_bytes(self.draw(name, _NUM_SEED_BYTES), "little")
 
 
-def _place_of(site: Site | None) -> str:
+def place_of(site: Site | None) -> str:
+    """A place that tells two lines of a library from each other too."""
     return "" if site is None else f"{site.place}|{site.at}"

@@ -13,7 +13,7 @@ from keras_repro.runs.mismatch import (
     Mismatch,
     VariableDifference,
 )
-from keras_repro.runs.run import Run, RunEnd, RunHeader, RunRecord
+from tests import builders
 
 
 def make_run(run_id="a" * 32, *, num_epochs=3, num_layers=2, **header):
@@ -35,11 +35,10 @@ def make_run(run_id="a" * 32, *, num_epochs=3, num_layers=2, **header):
             for n in range(num_layers)
         }
         records.append(
-            RunRecord(
-                run_id=run_id,
-                index=index,
-                epoch=index - 1 if index else None,
-                batch=None,
+            builders.make_record(
+                run_id,
+                index,
+                index - 1 if index else None,
                 model="kr1:" + f"{index:032x}",
                 roles={},
                 variables={},
@@ -47,17 +46,8 @@ def make_run(run_id="a" * 32, *, num_epochs=3, num_layers=2, **header):
                 metrics=metrics,
             )
         )
-    end = RunEnd(
-        run_id=run_id,
-        status="finished",
-        ended="2026-02-01T09:00:00+00:00",
-        num_records=len(records),
-    )
-    return Run(
-        RunHeader(**fields, **header),
-        tuple(records),
-        end,
-        path=Path("/runs/friday.jsonl"),
+    return builders.make_run(
+        *records, path=Path("/runs/friday.jsonl"), **fields, **header
     )
 
 
