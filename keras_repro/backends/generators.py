@@ -17,14 +17,8 @@ def copy_generator_state(generator: Any) -> tuple[str, Any] | None:
     """State of a generator object that somebody keeps, or `None`.
 
     Knows `random.Random`, NumPy's `Generator` and `RandomState`,
-    `torch.Generator` and Keras' `SeedGenerator`, and a variable that is the
-    state of one.
+    `torch.Generator` and Keras' `SeedGenerator`.
     """
-    if isinstance(generator, keras.Variable):
-        backend = get_backend()
-        if not backend.is_readable(generator):
-            return None
-        return "variable", np.array(backend.view(generator))
     kind = name_generator(generator)
     if kind == "python" and not isinstance(generator, random.SystemRandom):
         return kind, generator.getstate()
@@ -52,10 +46,14 @@ def put_generator_state(generator: Any, state: tuple[str, Any]) -> None:
         generator.state = copy.deepcopy(value)
     elif kind == "keras":
         get_backend().assign(generator.state, value)
-    elif kind == "variable":
-        get_backend().assign(generator, value)
     else:
         generator.set_state(value)
+
+
+def start_variable(variable: Any, seed: int) -> None:
+    """Begin a `SeedGenerator` anew by the variable that is its state."""
+    dtype = np.array(get_backend().view(variable)).dtype
+    get_backend().assign(variable, np.array([seed, 0], dtype))
 
 
 def start_generator(generator: Any, seed: int) -> None:
@@ -66,10 +64,7 @@ def start_generator(generator: Any, seed: int) -> None:
         seed: From 0 to `2**31 - 1`, which each dtype of a state can hold.
     """
     if isinstance(generator, keras.random.SeedGenerator):
-        generator = generator.state
-    if isinstance(generator, keras.Variable):
-        dtype = np.array(get_backend().view(generator)).dtype
-        get_backend().assign(generator, np.array([seed, 0], dtype))
+        start_variable(generator.state, seed)
     elif isinstance(generator, np.random.Generator):
         kind = type(generator.bit_generator)
         generator.bit_generator.state = kind(seed).state

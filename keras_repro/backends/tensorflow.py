@@ -295,9 +295,9 @@ class TensorFlowBackend(Backend):
             return None
         # What Keras 3.12 to 3.15 compiles lies within the function that it
         # makes. Where it does not, the step runs and is looked at.
-        inner: dict[str, Any] = dict(inspect.getclosurevars(function).nonlocals)
-        by_iterator = inner.get("multi_step_on_iterator")
-        by_batch = inner.get("one_step_on_data")
+        inner = inspect.getclosurevars(function).nonlocals
+        by_iterator: Any = inner.get("multi_step_on_iterator")
+        by_batch: Any = inner.get("one_step_on_data")
         is_iterator = isinstance(
             data, (tf.data.Iterator, tf.distribute.DistributedIterator)
         )

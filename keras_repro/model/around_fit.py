@@ -331,7 +331,7 @@ def evaluating(
             start_unbuilt(trial)
         _forget_other_batches(model, step, call)
         stack.enter_context(trial.own_streams.evaluation(kind))
-        stack.enter_context(trial.evaluations.evaluating(trial, kind))
+        stack.enter_context(trial.evaluations.evaluating(trial.state, kind))
         stack.enter_context(
             steps_through(model, partial(_through_trace, trial))
         )

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from keras_repro.backends.active import get_backend
 from keras_repro.backends.generators import (
     copy_generator_state,
     put_generator_state,
     start_generator,
+    start_variable,
 )
-
-if TYPE_CHECKING:
-    from keras_repro.model.trial import Trial
+from keras_repro.backends.variables import read_variable
+from keras_repro.model.initial_state import VARIABLE, InitialState
 
 VALIDATION, TEST, PREDICT = "validation", "test", "predict"
 
@@ -22,56 +25,75 @@ VALIDATION, TEST, PREDICT = "validation", "test", "predict"
 class Evaluations:
     """A position of each generator for each kind of evaluation.
 
-    A kind begins at a function of the trial's own start, goes on from one
+    A kind begins at a function of the generator's own start, goes on from one
     call to the next, and moves neither the training nor another kind.
     """
 
     def __init__(self) -> None:
         self._positions: dict[str, dict[int, Any]] = {}
         self._kind = ""
-        self._outside: list[tuple[Any, Any]] = []
+        self._outside: dict[int, tuple[Any, Any]] = {}
 
     def rewind(self) -> None:
         """Begin every kind anew."""
         self._positions.clear()
 
     @contextmanager
-    def evaluating(self, trial: Trial, kind: str) -> Iterator[None]:
+    def evaluating(
+        self, state: InitialState | None, kind: str
+    ) -> Iterator[None]:
         """Swap the generators to the position of a kind, and back again."""
-        self._kind, self._outside = kind, []
-        self.take_up(trial)
+        self._kind, self._outside = kind, {}
+        self.take_up(state)
         try:
             yield
         finally:
-            self._put_back()
+            positions = self._positions.setdefault(kind, {})
+            for key, (generator, outside) in self._outside.items():
+                position = _read(generator, outside[0])
+                if position is not None:  # A step that failed can lose it.
+                    positions[key] = position
+                _put(generator, outside)
+            self._outside = {}
 
-    def take_up(self, trial: Trial) -> None:
+    def take_up(self, state: InitialState | None) -> None:
         """Swap those that are known by now; again when a model is built."""
-        if trial.state is None:
-            return
-        known = {id(generator) for generator, _ in self._outside}
         positions = self._positions.setdefault(self._kind, {})
-        for generator, start in trial.captured.generators():
-            if id(generator) in known:
+        for generator, start in () if state is None else state.generators():
+            key = id(generator)
+            outside = _read(generator, start[0])
+            if key in self._outside or outside is None:
                 continue
-            self._outside.append((generator, copy_generator_state(generator)))
-            if id(generator) in positions:
-                put_generator_state(generator, positions[id(generator)])
+            self._outside[key] = generator, outside
+            if key in positions:
+                _put(generator, positions[key])
+            elif start[0] == VARIABLE:
+                start_variable(generator, _derive(start, self._kind))
             else:
                 start_generator(generator, _derive(start, self._kind))
 
-    def _put_back(self) -> None:
-        positions = self._positions.setdefault(self._kind, {})
-        for generator, outside in self._outside:
-            position = copy_generator_state(generator)
-            if position is not None:  # A step that failed can lose it.
-                positions[id(generator)] = position
-            put_generator_state(generator, outside)
-        self._outside = []
+
+def _read(generator: Any, kind: str) -> tuple[str, Any] | None:
+    if kind != VARIABLE:
+        return copy_generator_state(generator)
+    if not get_backend().is_readable(generator):
+        return None
+    return VARIABLE, read_variable(generator)
 
 
-def _derive(start: Any, kind: str) -> int:
-    if hasattr(start[1], "numpy"):  # A tensor shows its ends alone.
-        start = start[0], start[1].numpy().tolist()
-    digest = hashlib.sha256(f"{kind}/{start!r}".encode())
+def _put(generator: Any, state: tuple[str, Any]) -> None:
+    if state[0] == VARIABLE:
+        get_backend().assign(generator, state[1])
+    else:
+        put_generator_state(generator, state)
+
+
+def _derive(start: tuple[str, Any], kind: str) -> int:
+    """A seed from 0 to `2**31 - 1`, which each dtype of a state can hold."""
+    value = start[1]
+    if hasattr(value, "numpy"):
+        value = value.numpy()
+    # As lists, since arrays show their ends alone.
+    text = repr(value.tolist() if isinstance(value, np.ndarray) else value)
+    digest = hashlib.sha256(f"{kind}/{text}".encode())
     return int.from_bytes(digest.digest()[:4], "little") & 0x7FFFFFFF

@@ -30,6 +30,7 @@ from keras_repro.backends.variables import (
 )
 
 FORMAT = "keras_repro.initial_state/1"
+VARIABLE = "variable"  # The kind of a generator that is known by its state.
 _UINTS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -132,7 +133,7 @@ class InitialState:
         """Generators of the layers, each with the state that it began with."""
         for index, variable in enumerate(self._variables):
             if self.entries[index].role == "random":
-                yield variable, ("variable", self.value_of(index).tolist())
+                yield variable, (VARIABLE, self.value_of(index))
         if self._attributes is not None:
             yield from self._attributes.generators()
 

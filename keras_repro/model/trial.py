@@ -169,7 +169,7 @@ def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:
         trial.state = InitialState.capture(model, earlier=trial.state)
         settle_seed(model)
         if trial.is_evaluating:
-            trial.evaluations.take_up(trial)
+            trial.evaluations.take_up(trial.state)
     return True
 
 
