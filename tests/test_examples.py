@@ -2,19 +2,16 @@
 
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from keras_repro.studies.files import load_trials
+from tests.checkout import ROOT, run_command
 
-ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data" / "cmapss"
 
 
@@ -123,14 +120,7 @@ def test_the_study_goes_on_in_a_worker(run_python, study_command, tmp_path):
     assert none.workers != again.workers
     assert none.checksums == again.checksums
     assert before == [one.read_bytes() for one in others]
-    result = subprocess.run(
-        [str(one) for one in (sys.executable, *study_command, "--rows", 299)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 1
+    result = run_command(sys.executable, *study_command, "--rows", 299, code=1)
     assert "`path` must hold trials of this very study" in result.stderr
 
 
@@ -300,21 +290,13 @@ def test_mystery_is_explained(tmp_path):
     """Both causes of the seeded script are named, at their lines."""
     script = ROOT / "examples" / "mystery.py"
     answer = tmp_path / "verdict.json"
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name != "PYTHONHASHSEED"
-    }
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "keras_repro", "verify"),
-            *("--json", answer, script, "--epochs", "1"),
-        ],
+    run_command(
+        *(sys.executable, "-m", "keras_repro", "verify"),
+        *("--json", answer, script, "--epochs", 1),
         cwd=ROOT,
-        env=environment,
-        check=False,
+        code=1,
+        without={"PYTHONHASHSEED"},
     )
-    assert result.returncode == 1
     lines = script.read_text().splitlines()
     places = [
         f"examples/mystery.py:{number}"

@@ -2,10 +2,7 @@
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,8 +10,8 @@ import pytest
 
 import keras_repro as kr
 from keras_repro.runs.file import load_run
+from tests.checkout import run_command
 
-ROOT = Path(__file__).resolve().parents[1]
 SEED = 7
 # Run here and in fresh processes: the same text, so the same training.
 TRAINING = """
@@ -91,21 +88,9 @@ def fresh(tmp_path_factory):
 
 def run_script(script, *args, salt):
     """Run a script on this checkout, with a hash seed of its own."""
-    result = subprocess.run(
-        [sys.executable, str(script), *map(str, args)],
-        env={
-            **os.environ,
-            "PYTHONHASHSEED": salt,
-            "PYTHONPATH": os.pathsep.join(
-                filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])
-            ),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    return run_command(
+        sys.executable, script, *args, PYTHONHASHSEED=salt
+    ).stdout
 
 
 def test_two_processes_write_the_same_records(fresh):
