@@ -167,7 +167,7 @@ print(*[n for n in names if n in ("keras", "tensorflow", "jax", "torch")])
         # The twin: a name that needs Keras, so that the check can fail.
         ("keras_repro.seed_everything", "keras"),
     ],
-    ids=["import", "layer 0", "names", "twin"],
+    ids=["import", "runs", "names", "twin"],
 )
 def test_import_loads_no_keras(run_python, more, expected):
     """Importing the package leaves the choice of a backend open."""
