@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -76,8 +77,18 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out what needs to run only once."""
+    """Mark the slow ones of many cases; leave out what needs to run once."""
+    cases = Counter()
+    for item in items:
+        sampled = item.get_closest_marker("sampled")
+        if sampled is None:
+            continue
+        function = item.nodeid.partition("[")[0]
+        if cases[function] % sampled.args[0]:
+            item.add_marker("slow")
+        cases[function] += 1
     if config.option.needs_backend:
         free = [item for item in items if not needs_backend(item)]
         config.hook.pytest_deselected(items=free)

@@ -49,6 +49,7 @@ def write_fleet(fleet, directory):
     np.savetxt(directory / "RUL_FD001.txt", fleet.rul)
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_turbofan_repeats_its_runs(run_python, simulated, tmp_path):
     """Both trainings with alpha 0.4 are one, and 1.0 is no smoothing."""
@@ -84,6 +85,7 @@ def study_command(simulated, tmp_path):
     return [*command, "--epochs", 1, "--rows", 300, "--seeds", 4]
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_the_study_says_what_may_be_concluded(
     run_python, study_command, tmp_path
@@ -124,6 +126,7 @@ def test_the_study_goes_on_in_a_worker(run_python, study_command, tmp_path):
     assert "`path` must hold trials of this very study" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_sequence_repeats_by_reset(run_python, tmp_path):
     """Plain Keras scatters; `reset()` gives one value; seeds come again."""
@@ -138,6 +141,7 @@ def test_sequence_repeats_by_reset(run_python, tmp_path):
     assert plot.stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_notebook_cells_hold_in_any_order(run_python):
     """Each cell gives the same again; the script's asserts say so."""

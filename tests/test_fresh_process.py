@@ -93,6 +93,7 @@ def run_script(script, *args, salt):
     ).stdout
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_records(fresh):
     """One seed, two processes, other hash seeds: equal records."""
     (salt_1, *one, path_1), (salt_2, *two, path_2) = fresh

@@ -157,6 +157,7 @@ DRAWN = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("train", DRAWN, ids=lambda one: one.__name__)
 def test_cause_and_rung(train):
     """The rung that differs first is named, the kind, and the line."""
@@ -344,6 +345,7 @@ def test_nan_features():
     assert "1 of 4 features are NaN in every sample: 2" in trap.evidence
 
 
+@pytest.mark.slow
 def test_shared_initializer():
     """Two layers that start alike are told; two of their own are not."""
 
@@ -381,6 +383,7 @@ def test_loaded_rate(tmp_path):
     assert kinds_of_traps(lambda: train(0.5)) == set()
 
 
+@pytest.mark.slow
 def test_validation_that_steers():
     """On PyTorch validation draws from the generator of the training."""
 
@@ -403,6 +406,7 @@ def test_validation_does_not_steer_a_reproducible_model():
     )
 
 
+@pytest.mark.slow
 def test_seed_without_effect():
     """A seed that does nothing is told; one that does something is not."""
 
@@ -459,6 +463,7 @@ def test_program_is_left_as_it_was():
     assert sys.meta_path == finders
 
 
+@pytest.mark.slow
 def test_diagnosis_within_a_diagnosis():
     """The outer one names what is unseeded inside, as the inner one does."""
     inner = []
@@ -551,6 +556,7 @@ def typed():
 """
 
 
+@pytest.mark.slow
 def test_fresh_process():
     """The last rung: equal in another interpreter.
 
@@ -563,6 +569,7 @@ def test_fresh_process():
     assert statuses(found) == ["equal"] * 5
 
 
+@pytest.mark.slow
 def test_this_process_is_not_like_a_fresh_one():
     """What another process lacks is told, where its environment tells it."""
     keras.config.set_floatx("float16")

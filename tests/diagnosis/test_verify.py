@@ -96,6 +96,7 @@ def test_not_reproducible_and_mended(verify, tmp_path):
     assert len(load_runs(tmp_path / "runs.jsonl")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_loops_of_ones_own(verify):
     """A script that calls nothing recorded is judged by what it leaves.
@@ -152,6 +153,7 @@ def test_trouble(verify, text, told):
     assert told in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_script_that_hangs(verify):
     """`--timeout` ends a script that hangs, with what it has started."""
     text = (
@@ -245,6 +247,7 @@ def test_signals(tmp_path, number, everybody, told, code):
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_files_are_put_back(verify, tmp_path):
     """An experiment with earlier files leaves them as the runs left them."""

@@ -259,6 +259,7 @@ LOOKS = [
 ]
 
 
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize("make", SINGLE, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("look", LOOKS, ids=lambda f: f.__name__)
 def test_looks_the_same(look, make):
@@ -266,6 +267,7 @@ def test_looks_the_same(look, make):
     assert observe(look, OURS, make) == observe(look, PLAIN, make)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("look", LOOKS, ids=lambda f: f.__name__)
 def test_looks_differ_between_models(look):
     """The twin: each look tells one model from another."""
@@ -309,6 +311,7 @@ def strip_classes(config):
     return config
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("make", [sequential, branches, deferred])
 def test_to_json(make):
     """The JSON of a model is that of Keras' class but for the class."""
@@ -325,6 +328,7 @@ def test_to_json(make):
 # --- building ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_given_layers_in_any_iterable():
     """A list, a tuple or a generator of layers, as Keras takes them."""
 
@@ -356,6 +360,7 @@ def test_keywords_of_the_constructors():
     assert observe(scenario, OURS) == observe(scenario, PLAIN)
 
 
+@pytest.mark.slow
 def test_add_and_pop():
     """Layers come and go as in a `keras.Sequential`."""
 
@@ -372,6 +377,7 @@ def test_add_and_pop():
     assert observe(scenario, OURS) == observe(scenario, PLAIN)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("make", LATE, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("how", ["build", "call", "fit", "evaluate", "predict"])
 def test_built_late(make, how):
@@ -572,6 +578,7 @@ def error_of(scenario, kind):
     return None
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda f: f.__name__)
 def test_mistakes_raise_the_same(mistake):
     """A mistake gets the error that Keras gives, with the same words."""
@@ -619,6 +626,7 @@ def train(kind, make, run_eagerly=True, **options):
     return history, [weight.tolist() for weight in model.get_weights()]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "make", [*SINGLE, unseeded_dropout, normalized], ids=lambda f: f.__name__
 )
@@ -655,6 +663,7 @@ def with_equal_weights(make, **options):
     return models
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("make", [sequential, branches, subclass])
 def test_evaluation_returns_the_same(make):
     """`evaluate`, `predict` and their like return what Keras returns."""
@@ -714,6 +723,7 @@ FIT_CALLS = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", FIT_CALLS)
 def test_ways_to_call_fit(name):
     """Every way to call `fit` gives the history that Keras gives."""
@@ -860,6 +870,7 @@ def test_attributes_of_a_subclass():
 # --- saving ------------------------------------------------------------------
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("make", [sequential, added, branches, deferred])
 def test_keras_file(tmp_path, make):
     """A `.keras` file gives the class, the values and the compilation."""
@@ -917,6 +928,7 @@ def test_weights_travel_between_both(tmp_path, make):
         ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("copy", ["pickle", "clone"])
 @pytest.mark.parametrize("make", [sequential, branches, deferred])
 def test_copies(make, copy):
@@ -952,6 +964,7 @@ def test_clone_model_gives_a_plain_sequential():
 # --- nesting -----------------------------------------------------------------
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("make", [sequential, branches, deferred, subclass])
 def test_nested(make):
     """Ours in a plain model, and a plain one in ours, train as in Keras."""

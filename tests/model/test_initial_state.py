@@ -587,6 +587,7 @@ def assign_each(model, new, path):
 SETUPS = [load_from_file, set_directly]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("setup", [*SETUPS, assign_each])
 @pytest.mark.parametrize("inputs", [True, False], ids=["built", "late"])
 @pytest.mark.parametrize("seed", [None, 9])
@@ -784,6 +785,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path, run_python):
     """A state that cannot be written whole is an error, and not there."""
     pytest.importorskip("resource")

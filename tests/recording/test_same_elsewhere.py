@@ -16,6 +16,8 @@ from keras_repro.runs.comparison import group_runs
 from keras_repro.runs.file import load_runs
 from tests.checkout import ROOT, SCRIPTS, run_command
 
+pytestmark = pytest.mark.slow
+
 DATA = ROOT.parent / "shared" / "data" / "cmapss"
 # Set by the test that sets it, so that it is the one difference.
 VARYING = {"NPROC", "PYTHONHASHSEED", "TF_NUM_INTRAOP_THREADS"}

@@ -71,6 +71,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 def test_workers_end_with_the_program_that_is_killed(run_python, tmp_path):
     """None goes on computing for nobody; the study can be gone on with."""

@@ -527,6 +527,7 @@ def test_processes_give_the_same(model, expected):
     assert [len(runs) for runs in results.runs] == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_callers_executor_gives_the_same(model, expected, pool):
     """The model travels to each worker once; the compiled function stays."""
     runner = TrialRunner(model, train)
@@ -570,6 +571,7 @@ def test_a_worker_traces_once(pool):
     assert all(len(one) == 1 for one in calls.values())
 
 
+@pytest.mark.slow
 def test_many_kinds_of_models_travel(pool):
     """State, settings and the person's own parts are there in the worker."""
     inputs = keras.Input((4,))
@@ -590,6 +592,7 @@ def test_many_kinds_of_models_travel(pool):
         assert_same(there, here, range(2))
 
 
+@pytest.mark.slow
 def test_threads_run_trials_in_processes_of_their_own(model, expected):
     """What other threads of the worker draw meanwhile disturbs nothing."""
     stopped = threading.Event()
@@ -668,6 +671,7 @@ def test_a_rule_stops_workers_at_the_same_trial(model, pool):
     assert results.seeds == (0, 1, 2)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_gets_its_trial_run_again(model, expected, tmp_path):
     """The study says so; a trial that always kills its worker is given up."""
     marker = tmp_path / "died"
@@ -705,6 +709,7 @@ def test_a_check_agrees(model, expected):
     assert results.notes == ()
 
 
+@pytest.mark.slow
 def test_a_check_names_a_worker_that_computes_differently(model):
     """Its twin: what depends on the process is told with both checksums."""
 
@@ -724,6 +729,7 @@ def test_a_check_names_a_worker_that_computes_differently(model):
     )
 
 
+@pytest.mark.slow
 def test_a_check_without_another_worker_says_so(model, expected):
     """One worker repeats its own trials in the end, and that is told."""
     with ThreadPoolExecutor(1) as executor, pytest.warns(kr.TrialWarning):
@@ -966,6 +972,7 @@ def kept_environment():
     os.environ.update(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kept_environment")
 @pytest.mark.filterwarnings("ignore")  # Of distributed and what it loads.
 def test_dask_runs_trials_and_survives_a_death(model, expected, tmp_path):
@@ -1030,6 +1037,7 @@ def run_command(folder, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_command_runs_shows_and_compares(tmp_path):
     """A study by two workers, the same in one; then the others."""
     (tmp_path / "study.py").write_text(SCRIPT)
