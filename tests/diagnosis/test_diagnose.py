@@ -196,6 +196,7 @@ def test_reproducible():
     assert kinds == ({SAME_ORDER} if BACKEND == "tensorflow" else set())
 
 
+@pytest.mark.slow
 def test_unknown_says_what_was_ruled_out():
     """What the program counts for itself is not blamed on a generator."""
     found = diagnose(counting)
@@ -203,6 +204,7 @@ def test_unknown_says_what_was_ruled_out():
     assert cause.kind == UNKNOWN
 
 
+@pytest.mark.slow
 def test_model_that_goes_on():
     """One model trained twice leaks its state, and the state is named."""
     model = build()
@@ -249,6 +251,7 @@ def test_state_that_keras_does_not_see():
     assert "times" in cause.evidence
 
 
+@pytest.mark.slow
 def test_racing_workers():
     """Workers that race for one generator are told as what they are."""
     keras.utils.set_random_seed(1)
@@ -271,6 +274,7 @@ def test_racing_workers():
     assert [one.kind for one in found.causes] == [PARALLEL_LOADING]
 
 
+@pytest.mark.slow
 def test_generator_that_is_used_up():
     """A generator outside of the training feeds other data each time."""
     rng = np.random.default_rng(1)
@@ -293,6 +297,7 @@ def test_generator_that_is_used_up():
     ]
 
 
+@pytest.mark.slow
 def test_function_imported_by_name():
     """A draw by a name that was bound before is seen, if not its line."""
     rand = np.random.rand
@@ -331,6 +336,7 @@ def kinds_of_traps(train, model=None):
     return {one.kind for one in found.traps} - {SAME_ORDER}
 
 
+@pytest.mark.slow
 def test_nan_features():
     """Features that are NaN in every sample are told with their number."""
 
@@ -365,6 +371,7 @@ def test_shared_initializer():
     assert kinds_of_traps(train) == set()
 
 
+@pytest.mark.slow
 def test_loaded_rate(tmp_path):
     """Weights that bring another learning rate along are told."""
     path = tmp_path / "saved.weights.h5"
@@ -434,6 +441,7 @@ def test_seed_without_effect():
     assert found == {SEED_IGNORED}
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend("tensorflow")
 def test_same_order():
     """The order of all epochs is told, where `fit` shuffles."""
@@ -449,6 +457,7 @@ def test_same_order():
 # --- around it ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_program_is_left_as_it_was():
     """Generators, `fit` and the path stand where they stood."""
     keras.utils.set_random_seed(7)
@@ -600,6 +609,7 @@ def test_order_of_a_set():
     assert found.causes[0].location == line_of(ordered, "ordered here")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_sent():
     """A function that holds what cannot be pickled skips the last rung."""
     lock = __import__("threading").Lock()

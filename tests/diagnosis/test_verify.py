@@ -137,6 +137,7 @@ def test_second_run_fails(verify, tmp_path):
     assert "FileExistsError" in result.stderr
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -168,6 +169,7 @@ def test_script_that_hangs(verify):
     assert time.monotonic() - started < 25
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("options", "told"),
     [

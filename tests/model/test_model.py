@@ -92,6 +92,7 @@ def test_evaluation_first_changes_nothing(expected: list[float]) -> None:
     assert fit(model) == expected
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("first", ["nothing", "evaluate", "reset", "call"])
 def test_deferred_build_is_the_same_trial(
     first: str, expected: list[float]
@@ -363,6 +364,7 @@ def test_order_is_held_still() -> None:
 GOLDEN_ORDERS = ([5, 0, 3, 2, 7, 4, 1, 6], [7, 4, 0, 2, 1, 5, 3, 6])
 
 
+@pytest.mark.slow
 def test_pandas_and_nested_inputs_train() -> None:
     """What Keras takes as arrays keeps working, and repeats."""
     pandas = pytest.importorskip("pandas")
@@ -427,6 +429,7 @@ def test_application_model_is_adopted() -> None:
     assert train() == first
 
 
+@pytest.mark.slow
 def test_frozen_before_compile_stays_frozen() -> None:
     """Flags that a later `compile` has read belong to the start."""
     model = make(seed=3)
@@ -523,6 +526,7 @@ class Plain(keras.Model):
         return self.dense(inputs)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("built", [True, False])
 def test_subclass_is_adopted(built: bool) -> None:
     """A plain subclass, built or not, gets `reset` and stays itself."""

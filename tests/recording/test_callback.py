@@ -198,6 +198,7 @@ def test_random_state_is_watched():
     assert checks.mismatch.roles == ("random",)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "change",
     [
@@ -344,6 +345,7 @@ def test_stopping_on_drift(path):
     assert len(model.history.epoch) == 3
 
 
+@pytest.mark.slow
 def test_a_reference_overrides(path, tmp_path):
     """A given run or file is what counts, whatever its identity."""
     reference = fit(make_model(seed=2), ChecksumCallback(path))

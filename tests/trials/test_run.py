@@ -658,6 +658,7 @@ def test_a_training_that_raises_in_a_worker_is_reported(model, pool):
     assert "raise LocalError" in failure.traceback
 
 
+@pytest.mark.slow
 def test_a_rule_stops_workers_at_the_same_trial(model, pool):
     """Which worker was quicker does not matter."""
     results = kr.run_trials(
@@ -698,6 +699,7 @@ def test_a_worker_that_dies_gets_its_trial_run_again(model, expected, tmp_path):
 # --- checks ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_check_agrees(model, expected):
     """Repeated in a fresh process, half of the trials are the same."""
     with warnings.catch_warnings():
@@ -868,6 +870,7 @@ def test_scores_that_are_not_finite_are_kept_on_disk(model, tmp_path):
     np.testing.assert_array_equal(read, [math.nan, math.inf, -math.inf, 0.1])
 
 
+@pytest.mark.slow
 def test_a_study_is_run_by_one_process_at_a_time(model, tmp_path):
     """A second one is refused while the first runs."""
     path, other = tmp_path / "study", build()

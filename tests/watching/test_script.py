@@ -82,6 +82,7 @@ def test_no_library_is_loaded_before_the_script(start, module):
     assert start(sys.executable, "-c", both).stdout == "True True\n"
 
 
+@pytest.mark.slow
 def test_every_kind_of_fit(start, tmp_path):
     """Each fit is one run, however it was called; nothing else is."""
     result = start(
