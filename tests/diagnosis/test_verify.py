@@ -58,6 +58,16 @@ def verify(tmp_path):
 
 
 @pytest.mark.requires_backend
+def test_a_seed_makes_it_reproducible(verify):
+    """What two runs of a script give is compared; unseeded they differ."""
+    seeded = verify(TRAIN, options=("--seed", "4", "--quiet"))
+    assert "Reproducible with --seed 4: 2 runs" in seeded.stdout
+    unseeded = verify(TRAIN, options=("--budget", "0", "--quiet"), code=1)
+    assert "First mismatch: call 1, fit at script.py:9" in unseeded.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.requires_backend
 def test_not_reproducible_and_mended(verify, tmp_path):
     """An unseeded script is told why; with `--seed` it is repeatable."""
     options = ("--json", "verdict.json", "--log", "runs.jsonl")

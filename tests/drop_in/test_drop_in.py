@@ -259,7 +259,7 @@ LOOKS = [
 ]
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.slow
 @pytest.mark.parametrize("make", SINGLE, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("look", LOOKS, ids=lambda f: f.__name__)
 def test_looks_the_same(look, make):
@@ -581,7 +581,7 @@ def error_of(scenario, kind):
     return None
 
 
-@pytest.mark.sampled(15)
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda f: f.__name__)
 def test_mistakes_raise_the_same(mistake):
     """A mistake gets the error that Keras gives, with the same words."""

@@ -214,7 +214,7 @@ def measure_peak(work, *args):
         tracemalloc.stop()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", HEAVY)
 def test_memory_is_bounded(path, name):
     """Whatever a file says, memory is a multiple of its size at most."""

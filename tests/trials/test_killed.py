@@ -30,6 +30,7 @@ def load_script():
     return module
 
 
+@pytest.mark.slow
 def test_killed_studies_lose_and_repeat_nothing(run_python, tmp_path):
     """Each is gone on with, and ends as if it had never been killed."""
     script = SCRIPTS / "killed_studies.py"
