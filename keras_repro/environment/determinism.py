@@ -23,11 +23,7 @@ def is_workspace(value: str) -> bool:
 
 
 def is_deterministic(backend: str) -> bool | None:
-    """Whether deterministic kernels are on; `None` if it is unknown.
-
-    Args:
-        backend: The framework that Keras runs on, which has loaded it.
-    """
+    """Whether deterministic kernels are on; `None` if it is unknown."""
     framework: Any = sys.modules.get(backend)
     if backend == "tensorflow":
         # TensorFlow 2.16 to 2.21 has no public question for this.

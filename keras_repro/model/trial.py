@@ -134,11 +134,7 @@ def is_complete(model: Any) -> bool:
 
 
 def capture_if_built(model: Any) -> bool:
-    """Capture the initial state as soon as there is one.
-
-    Returns:
-        Whether the model is built.
-    """
+    """Capture the initial state as soon as there is one."""
     trial: Trial = model._repro
     if not is_complete(model):
         return False
@@ -235,13 +231,7 @@ def begin_trial(trial: Trial) -> None:
 
 
 def move_to_seed(model: Any, seed: int, vary: str = ALL) -> None:
-    """Make the start that a seed draws the initial state.
-
-    Args:
-        model: A built model.
-        seed: The seed.
-        vary: What the seed moves; the rest is that of `FIXED_SEED`.
-    """
+    """Make the start that a seed draws the initial state."""
     trial: Trial = model._repro
     state = trial.captured
     draw = _draw(model, seed)
