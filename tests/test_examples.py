@@ -6,11 +6,12 @@ import shutil
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from keras_repro.studies.files import load_trials
 from tests.checkout import ROOT, run_command
+
+pd = pytest.importorskip("pandas")
 
 REAL_DATA = ROOT.parent / "shared" / "data" / "cmapss"
 

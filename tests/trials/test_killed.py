@@ -17,9 +17,12 @@ from tests.checkout import ROOT, SCRIPTS, is_running
 # All thirty where a process is soonest at work; elsewhere a few.
 NUM_STUDIES = 30 if os.environ["KERAS_BACKEND"] == "jax" else 3
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "fork"), reason="needs fork and SIGKILL"
-)
+pytestmark = [
+    pytest.mark.requires_backend,
+    pytest.mark.skipif(
+        not hasattr(os, "fork"), reason="needs fork and SIGKILL"
+    ),
+]
 
 
 def load_script():
