@@ -106,6 +106,7 @@ def test_two_processes_write_the_same_records(fresh):
     assert load_run(path_1).run_id != load_run(path_2).run_id
 
 
+@pytest.mark.slow
 def test_another_seed_writes_other_records(fresh, here, tmp_path):
     """The twin: another seed shares no record with it."""
     path = tmp_path / "other.jsonl"

@@ -904,6 +904,7 @@ def test_keras_file(tmp_path, make):
         assert other.fit(X, Y, **FIT).history["loss"][0] != loss
 
 
+@pytest.mark.slow
 def test_keras_file_of_a_subclass(tmp_path):
     """A subclass comes back by `custom_objects`, as in Keras."""
     for kind in (OURS, PLAIN):

@@ -291,6 +291,7 @@ def test_a_run_that_nobody_seeded(monkeypatch):
     assert named.mismatch.moment == "initial state"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "options",
     [

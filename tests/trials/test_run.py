@@ -543,6 +543,7 @@ def test_a_callers_executor_gives_the_same(model, expected, pool):
     assert engine.num_sent <= 2
 
 
+@pytest.mark.slow
 def test_a_callers_executor_runs_what_builds_a_model(expected, pool):
     """Such a model never travels; each worker builds its own."""
     results = kr.run_trials(
