@@ -91,9 +91,11 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker("slow")
         cases[function] += 1
     if config.option.needs_backend:
-        free = [item for item in items if not needs_backend(item)]
-        config.hook.pytest_deselected(items=free)
-        items[:] = [item for item in items if needs_backend(item)]
+        parted = {True: [], False: []}
+        for item in items:
+            parted[needs_backend(item)].append(item)
+        config.hook.pytest_deselected(items=parted[False])
+        items[:] = parted[True]
 
 
 FRAMEWORKS = ("keras", "tensorflow", "jax", "torch")

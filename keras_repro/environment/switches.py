@@ -15,13 +15,14 @@ from keras_repro.environment.capture import count_usable_cores
 from keras_repro.environment.determinism import (
     WORKSPACE,
     XLA_FLAG,
+    YES,
     is_workspace,
+    is_yes,
     read_xla_flags,
 )
 
 Status = Literal["set", "missing", "advised", "not needed"]
 
-_YES = ("1", "true")
 _NVIDIA_DRIVER = "/proc/driver/nvidia/version"
 
 
@@ -193,11 +194,7 @@ def _judge(
 
 def _is_boolean(value: str) -> bool:
     """Whether TensorFlow reads a switch from it, on or off."""
-    return value.lower() in (*_YES, "0", "false")
-
-
-def _is_yes(value: str) -> bool:
-    return value.lower() in _YES
+    return value.lower() in (*YES, "0", "false")
 
 
 def _is_count(value: str) -> bool:
@@ -224,7 +221,7 @@ _RULES = (
         backends=("tensorflow",),
         needs_gpu=True,
         status="missing",
-        is_useful=_is_yes,
+        is_useful=is_yes,
         target="1",
         why="TensorFlow takes deterministic kernels on a GPU.",
         useless="Its value must be 1 or true; 0 and false turn that off, and "
