@@ -1,12 +1,14 @@
 """One backend per process, as Keras has it; none at all is a case too."""
 
+import ast
+import functools
 import importlib.util
 import os
-import re
 import shutil
 import sys
 import tempfile
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -76,37 +78,56 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out what needs to run only once."""
+    """Mark the slow ones of many cases; leave out what needs to run once."""
+    cases = Counter()
+    for item in items:
+        sampled = item.get_closest_marker("sampled")
+        if sampled is None:
+            continue
+        function = item.nodeid.partition("[")[0]
+        if cases[function] % sampled.args[0]:
+            item.add_marker("slow")
+        cases[function] += 1
     if config.option.needs_backend:
-        free = [item for item in items if not needs_backend(item)]
-        config.hook.pytest_deselected(items=free)
-        items[:] = [item for item in items if needs_backend(item)]
+        parted = {True: [], False: []}
+        for item in items:
+            parted[needs_backend(item)].append(item)
+        config.hook.pytest_deselected(items=parted[False])
+        items[:] = parted[True]
+
+
+FRAMEWORKS = ("keras", "tensorflow", "jax", "torch")
+
+
+@functools.cache
+def loads_keras(path):
+    """Whether to import a file of ours loads Keras, by what it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            names |= {one.name for one in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{one.name}" for one in node.names}
+            names.add(node.module)
+    files = [ROOT / f"{name.replace('.', '/')}.py" for name in names]
+    return any(name.partition(".")[0] in FRAMEWORKS for name in names) or any(
+        loads_keras(file) for file in files if file.is_file()
+    )
 
 
 def pytest_configure(config):
-    """Give Matplotlib a folder of its own."""
+    """Leave out what needs Keras if there is none; give Matplotlib a folder."""
+    if not HAS_BACKEND:
+        files = [*ROOT.glob("keras_repro/**/*.py"), *ROOT.glob("tests/**/*.py")]
+        ignored = map(str, filter(loads_keras, files))
+        config.option.ignore = [*(config.option.ignore or []), *ignored]
     if "MPLCONFIGDIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="matplotlib-")
         os.environ["MPLCONFIGDIR"] = folder
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector):
-    """Leave out, and say so, the modules that cannot be imported here."""
-    report = yield
-    missing = f"No module named '({'|'.join(('keras', BACKEND))})"
-    if (
-        not HAS_BACKEND
-        and report.failed
-        and isinstance(collector, pytest.Module)
-        and re.search(missing, str(report.longrepr))
-    ):
-        reason = f"Skipped: needs Keras and {BACKEND}"
-        report.outcome = "skipped"
-        report.longrepr = (str(collector.path), None, reason)
-    return report
 
 
 def pytest_runtest_setup(item):

@@ -2,19 +2,17 @@
 
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from keras_repro.studies.files import load_trials
+from tests.checkout import ROOT, run_command
 
-ROOT = Path(__file__).resolve().parents[1]
+pd = pytest.importorskip("pandas")
+
 REAL_DATA = ROOT.parent / "shared" / "data" / "cmapss"
 
 
@@ -52,6 +50,7 @@ def write_fleet(fleet, directory):
     np.savetxt(directory / "RUL_FD001.txt", fleet.rul)
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_turbofan_repeats_its_runs(run_python, simulated, tmp_path):
     """Both trainings with alpha 0.4 are one, and 1.0 is no smoothing."""
@@ -87,6 +86,7 @@ def study_command(simulated, tmp_path):
     return [*command, "--epochs", 1, "--rows", 300, "--seeds", 4]
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_the_study_says_what_may_be_concluded(
     run_python, study_command, tmp_path
@@ -123,17 +123,11 @@ def test_the_study_goes_on_in_a_worker(run_python, study_command, tmp_path):
     assert none.workers != again.workers
     assert none.checksums == again.checksums
     assert before == [one.read_bytes() for one in others]
-    result = subprocess.run(
-        [str(one) for one in (sys.executable, *study_command, "--rows", 299)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 1
+    result = run_command(sys.executable, *study_command, "--rows", 299, code=1)
     assert "`path` must hold trials of this very study" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_sequence_repeats_by_reset(run_python, tmp_path):
     """Plain Keras scatters; `reset()` gives one value; seeds come again."""
@@ -148,6 +142,7 @@ def test_sequence_repeats_by_reset(run_python, tmp_path):
     assert plot.stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_notebook_cells_hold_in_any_order(run_python):
     """Each cell gives the same again; the script's asserts say so."""
@@ -300,21 +295,13 @@ def test_mystery_is_explained(tmp_path):
     """Both causes of the seeded script are named, at their lines."""
     script = ROOT / "examples" / "mystery.py"
     answer = tmp_path / "verdict.json"
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name != "PYTHONHASHSEED"
-    }
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "keras_repro", "verify"),
-            *("--json", answer, script, "--epochs", "1"),
-        ],
+    run_command(
+        *(sys.executable, "-m", "keras_repro", "verify"),
+        *("--json", answer, script, "--epochs", 1),
         cwd=ROOT,
-        env=environment,
-        check=False,
+        code=1,
+        without={"PYTHONHASHSEED"},
     )
-    assert result.returncode == 1
     lines = script.read_text().splitlines()
     places = [
         f"examples/mystery.py:{number}"

@@ -2,10 +2,7 @@
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,8 +10,8 @@ import pytest
 
 import keras_repro as kr
 from keras_repro.runs.file import load_run
+from tests.checkout import run_command
 
-ROOT = Path(__file__).resolve().parents[1]
 SEED = 7
 # Run here and in fresh processes: the same text, so the same training.
 TRAINING = """
@@ -91,23 +88,12 @@ def fresh(tmp_path_factory):
 
 def run_script(script, *args, salt):
     """Run a script on this checkout, with a hash seed of its own."""
-    result = subprocess.run(
-        [sys.executable, str(script), *map(str, args)],
-        env={
-            **os.environ,
-            "PYTHONHASHSEED": salt,
-            "PYTHONPATH": os.pathsep.join(
-                filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])
-            ),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    return run_command(
+        sys.executable, script, *args, PYTHONHASHSEED=salt
+    ).stdout
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_records(fresh):
     """One seed, two processes, other hash seeds: equal records."""
     (salt_1, *one, path_1), (salt_2, *two, path_2) = fresh
@@ -120,6 +106,7 @@ def test_two_processes_write_the_same_records(fresh):
     assert load_run(path_1).run_id != load_run(path_2).run_id
 
 
+@pytest.mark.slow
 def test_another_seed_writes_other_records(fresh, here, tmp_path):
     """The twin: another seed shares no record with it."""
     path = tmp_path / "other.jsonl"
@@ -182,7 +169,7 @@ print(*[n for n in names if n in ("keras", "tensorflow", "jax", "torch")])
         # The twin: a name that needs Keras, so that the check can fail.
         ("keras_repro.seed_everything", "keras"),
     ],
-    ids=["import", "layer 0", "names", "twin"],
+    ids=["import", "runs", "names", "twin"],
 )
 def test_import_loads_no_keras(run_python, more, expected):
     """Importing the package leaves the choice of a backend open."""

@@ -37,13 +37,6 @@ _NUMBERS = (bool, int, float, complex)
 def checksum_array(array: npt.ArrayLike) -> str:
     """Compute the checksum of one array.
 
-    Args:
-        array: Anything that NumPy reads as an array of numbers, booleans,
-            dates or fixed-width strings, of any shape.
-
-    Returns:
-        `kr1:` and 32 hexadecimal digits.
-
     Raises:
         TypeError: If the values have no bytes of their own (Python objects),
             or bytes that depend on the machine (`longdouble`).
@@ -97,12 +90,6 @@ def _prefix(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 def combine_checksums(checksums: Iterable[str]) -> str:
     """Combine checksums into one; their order and number count.
-
-    Args:
-        checksums: Checksums, or any other strings without line breaks.
-
-    Returns:
-        A checksum.
 
     Example:
         >>> combine_checksums(["a", "b"]) == combine_checksums(["b", "a"])
@@ -181,13 +168,6 @@ def checksum_config(config: Any, context: Any = None) -> str:
     shapes that come with building, and a lambda's place in its file do not
     count.
 
-    Args:
-        config: What `get_config` or `serialize_keras_object` returns.
-        context: Another configuration whose names this one may use.
-
-    Returns:
-        A checksum.
-
     Example:
         >>> checksum_config({"name": "dense"}) == checksum_config(
         ...     {"name": "dense_7"}
@@ -203,13 +183,6 @@ def checksum_config(config: Any, context: Any = None) -> str:
 
 def describe_config(config: Any) -> Any:
     """A configuration as plain values that a person can read.
-
-    Args:
-        config: What `get_config` or `serialize_keras_object` returns.
-
-    Returns:
-        Nested dicts and lists; of a serialized object, `class` and its
-        settings. Where a class was imported from does not come along.
 
     Example:
         >>> describe_config({"class_name": "SGD", "config": {"name": "a"}})

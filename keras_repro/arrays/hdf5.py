@@ -33,12 +33,6 @@ def make_image(fill: Callable[[Any], None]) -> bytes:
 
     On a full disk libhdf5 can bring down the whole process while it closes a
     file (seen with h5py 3.16 and HDF5 2.0), so it is kept away from the disk.
-
-    Args:
-        fill: Called with the open `h5py.File`, to write into it.
-
-    Returns:
-        What the file holds.
     """
     import h5py
 
@@ -50,11 +44,6 @@ def make_image(fill: Callable[[Any], None]) -> bytes:
 
 def set_text(target: Any, name: str, text: str) -> None:
     """Write an attribute of fixed length: it needs no heap to be damaged.
-
-    Args:
-        target: A file or dataset.
-        name: Name of the attribute.
-        text: Its value.
 
     Raises:
         ValueError: If it is too long or could not be read back.
@@ -70,10 +59,6 @@ def set_text(target: Any, name: str, text: str) -> None:
 
 def get_text(target: Any, name: str) -> str:
     """Read a string of fixed length; its type is checked first.
-
-    Args:
-        target: A file or dataset.
-        name: Name of the attribute.
 
     Raises:
         DamagedError: If it is something else.
@@ -97,14 +82,6 @@ def get_text(target: Any, name: str) -> str:
 def write_array(file: Any, name: str, array: npt.NDArray[Any]) -> Any:
     """Write an array into a dataset of its own.
 
-    Args:
-        file: An HDF5 file or group.
-        name: Name of the dataset.
-        array: Numbers or booleans.
-
-    Returns:
-        The dataset; its attribute `dtype` says what the array was.
-
     Raises:
         TypeError: If it holds anything else.
     """
@@ -126,13 +103,6 @@ def write_array(file: Any, name: str, array: npt.NDArray[Any]) -> Any:
 
 def choose_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """Choose a chunk of at most 1 MiB: whole rows where they fit.
-
-    Args:
-        shape: Shape of the array, without a 0 in it.
-        itemsize: Bytes of an element.
-
-    Returns:
-        A chunk's shape.
 
     Example:
         >>> choose_chunks((1000, 1000), 4)
@@ -190,13 +160,6 @@ def _extended_names() -> set[str]:
 
 def read_array(dataset: Any, file_size: int) -> npt.NDArray[Any]:
     """Read an array that `write_array` wrote.
-
-    Args:
-        dataset: The dataset.
-        file_size: Bytes of the file, which bound those of the array.
-
-    Returns:
-        The array.
 
     Raises:
         DamagedError: If `write_array` could not have written it.

@@ -36,13 +36,6 @@ class Norms(NamedTuple):
 def compute_norms(array: npt.NDArray[Any]) -> Norms:
     """Compute the norms of an array.
 
-    Args:
-        array: Numbers or booleans of any shape; of complex numbers the
-            magnitudes count, and the mean is that of the real parts.
-
-    Returns:
-        The norms; all 0.0 for an empty array. NaN and infinities come through.
-
     Scope:
         Summed in float64 in blocks, so the last digits may depend on the
         processor and on the NumPy version.
@@ -58,14 +51,7 @@ def compute_norms(array: npt.NDArray[Any]) -> Norms:
 
 
 def compute_norms_of_small(arrays: Sequence[npt.NDArray[Any]]) -> list[Norms]:
-    """Compute the norms of many small arrays at once.
-
-    Args:
-        arrays: Numbers or booleans, of any shapes.
-
-    Returns:
-        The norms of each, as `compute_norms` but for the last digits.
-    """
+    """Compute the norms of many small arrays at once."""
     simple = [one for one in arrays if one.size and one.dtype.kind != "c"]
     found = iter(_norms_of_joined(simple) if simple else ())
     return [
@@ -135,14 +121,7 @@ class NormSums:
 
 
 def iterate_blocks(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-    """Walk through an array in flat blocks that fit into a core's cache.
-
-    Args:
-        array: Any array; a contiguous one is not copied.
-
-    Yields:
-        Parts of the flat array in C order, complex numbers as pairs of reals.
-    """
+    """Walk through an array in flat blocks that fit into a core's cache."""
     flat = np.ascontiguousarray(array).reshape(-1)
     if flat.dtype.kind == "c":
         flat = flat.view(flat.real.dtype)
@@ -197,13 +176,6 @@ class ArrayDifference:
 def compare_arrays(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> ArrayDifference:
     """Measure how far two arrays are apart.
 
-    Args:
-        a: Numbers or booleans, of any shape.
-        b: The same shape and dtype.
-
-    Returns:
-        The difference; all zero for bitwise equal arrays.
-
     Raises:
         ValueError: If shapes or dtypes differ.
 
@@ -246,14 +218,7 @@ def compare_arrays(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> ArrayDifference:
 def is_close(
     a: npt.NDArray[Any], b: npt.NDArray[Any], *, rtol: float, atol: float
 ) -> bool:
-    """Whether all elements are close, as `numpy.allclose(equal_nan=True)`.
-
-    Args:
-        a: Floats of any shape.
-        b: The same shape.
-        rtol: Relative tolerance, relative to `b`.
-        atol: Absolute tolerance.
-    """
+    """Whether all elements are close, as `numpy.allclose(equal_nan=True)`."""
     return all(
         np.allclose(
             x.astype(np.float64),

@@ -63,17 +63,6 @@ def make_ordered_adapter(
     `fit` takes a `DataAdapter` as it is (Keras 3.12 to 3.15). Keras' own
     array adapter does the checking, the weights and the slicing; only the
     permutation is replaced.
-
-    Args:
-        x: Inputs, as `fit` takes them.
-        y: Targets.
-        sample_weight: Weights of the samples.
-        batch_size: Samples a batch; Keras' rule where `None`.
-        steps: `steps_per_epoch`.
-        class_weight: Weights of the classes.
-        order: Called with the number of samples and the batch size each time
-            a pass over the data begins; gives the indices, shape
-            `(num_samples,)`.
     """
     from keras.src.trainers.data_adapters import array_data_adapter
 
@@ -122,11 +111,6 @@ def epoch_orders(
     """The orders in which `fit(shuffle=True)` would feed arrays now.
 
     Draws from the program's generators as `fit` does (Keras 3.12 to 3.15).
-
-    Args:
-        num_samples: How many samples there are.
-        batch_size: Samples a batch; Keras' rule where `None`.
-        num_epochs: How many epochs.
     """
     from keras.src.trainers.data_adapters import array_data_adapter
 

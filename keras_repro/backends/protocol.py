@@ -39,13 +39,7 @@ class Backend:
         *,
         often: bool = False,  # noqa: ARG002 - TensorFlow compiles for it
     ) -> Callable[[], list[npt.NDArray[Any]]]:
-        """Make a function that views all these variables, again and again.
-
-        Args:
-            model: Their model.
-            variables: The variables.
-            often: Whether to prepare for a call at each batch.
-        """
+        """Make a function that views all these variables, again and again."""
         return lambda: [self.view(variable) for variable in variables]
 
     def is_readable(self, variable: Any) -> bool:  # noqa: ARG002

@@ -491,12 +491,6 @@ def checksum_rng(state: RngState) -> str:
 
     Of the backends' generators only that of Keras' backend counts: which
     other libraries a process has loaded says nothing of a run.
-
-    Args:
-        state: Their state.
-
-    Returns:
-        A checksum, in tens of microseconds: it is taken at every batch.
     """
     backend = get_backend().name
     parts = (

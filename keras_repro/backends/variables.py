@@ -45,16 +45,7 @@ class VariablePlace:
 
 
 def iterate_variables(model: Any) -> list[VariablePlace]:
-    """List every variable of a model, each exactly once.
-
-    Args:
-        model: Any `keras.Model`, compiled or not, built or not.
-
-    Returns:
-        The entries of `model.variables` in Keras' order, then the states of
-        stateful recurrent layers, the optimizers' variables, and the
-        metrics'.
-    """
+    """List every variable of a model, each exactly once."""
     places = _name_layer_variables(model)
     listed = list(model.variables)
     known = {id(variable) for variable in listed}
@@ -77,14 +68,7 @@ def iterate_variables(model: Any) -> list[VariablePlace]:
 
 
 def find_optimizers(model: Any) -> dict[str, Any]:
-    """Find the compiled optimizer and any kept as attributes of the model.
-
-    Args:
-        model: Any `keras.Model`.
-
-    Returns:
-        Optimizers by the name of their attribute, `optimizer` first.
-    """
+    """Find the compiled optimizer and any kept as attributes of the model."""
     found: dict[str, Any] = {}
     compiled = getattr(model, "optimizer", None)
     if isinstance(compiled, keras.optimizers.Optimizer):
@@ -99,15 +83,7 @@ def find_optimizers(model: Any) -> dict[str, Any]:
 
 
 def read_variable(variable: Any) -> npt.NDArray[Any]:
-    """Copy a variable's values to the host.
-
-    Args:
-        variable: A `keras.Variable`.
-
-    Returns:
-        An array of its own, never an alias of the live buffer; bfloat16 and
-        its like keep their dtype.
-    """
+    """Copy a variable's values to the host."""
     return np.array(keras.ops.convert_to_numpy(variable.value), copy=True)
 
 

@@ -22,11 +22,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command.
-
-    Returns:
-        The parser; `docs/cli.md` holds its help texts.
-    """
+    """Make the parser of the command."""
     parser = _Parser(
         prog="keras-repro",
         description=texts.ABOUT,

@@ -38,25 +38,13 @@ class Findings:
 
 
 def check() -> Findings:
-    """Look at this process and at what is installed; load no backend.
-
-    Returns:
-        What was found.
-    """
+    """Look at this process and at what is installed; load no backend."""
     versions = {name: _find_version(name) for name in _PACKAGES}
     return Findings(check_switches(), versions, capture_environment())
 
 
 def describe(found: Findings) -> str:
-    """What `env` prints.
-
-    Args:
-        found: What was found.
-
-    Returns:
-        A table of the switches, the lines that mend what is open, and what
-        is installed; at most 80 columns wide.
-    """
+    """What `env` prints."""
     rows = [
         {
             "switch": escape(one.name),
@@ -87,14 +75,7 @@ def describe(found: Findings) -> str:
 
 
 def to_json(found: Findings) -> dict[str, Any]:
-    """What `env --json` prints.
-
-    Args:
-        found: What was found.
-
-    Returns:
-        Plain values: `complete`, `switches`, `versions`, `environment`.
-    """
+    """What `env --json` prints."""
     result: dict[str, Any] = to_plain(
         {
             "complete": found.complete,

@@ -38,13 +38,6 @@ class KernelRequest:
 def make_kernel(request: KernelRequest) -> dict[str, Any]:
     """What the kernel's `kernel.json` holds.
 
-    Args:
-        request: Which kernel is wanted.
-
-    Returns:
-        Its command, its environment variables and its names. The interpreter
-        is the one that runs us.
-
     Example:
         >>> kernel = make_kernel(KernelRequest(seed=42, backend="torch"))
         >>> kernel["env"]["PYTHONHASHSEED"], kernel["display_name"]
@@ -77,12 +70,6 @@ def make_kernel(request: KernelRequest) -> dict[str, Any]:
 
 def install_kernel(request: KernelRequest) -> Path:
     """Install the kernel where Jupyter finds it.
-
-    Args:
-        request: Which kernel is wanted, and where.
-
-    Returns:
-        Its folder. A kernel of the same name is replaced.
 
     Raises:
         ValueError: If the name cannot be that of a folder, or Jupyter is not

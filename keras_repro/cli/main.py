@@ -23,14 +23,7 @@ _BROKEN_PIPE = 141  # As a shell reports a program that SIGPIPE ended.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: Its arguments; those of the process if `None`.
-
-    Returns:
-        The exit code: 0 equal, 1 different, 2 trouble.
-    """
+    """Run the command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _never_fail_to_encode()
     try:
@@ -46,14 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def split_trials(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Tell the arguments of a study from those of its script, behind `--`.
-
-    Args:
-        arguments: As they were typed; of another command they are all ours.
-
-    Returns:
-        Ours, with `run` put in where a script is named, and the script's.
-    """
+    """Tell the arguments of a study from those of its script, behind `--`."""
     if arguments[:1] != ["trials"]:
         return arguments, []
     place = arguments.index("--") if "--" in arguments else len(arguments)
@@ -318,15 +304,7 @@ def _make_environment(options: Namespace) -> dict[str, str]:
 
 
 def start(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a program in our place: its exit code is ours.
-
-    Args:
-        command: The program and its arguments.
-        environment: Its environment variables.
-
-    Returns:
-        Its exit code, where it could not take this process over.
-    """
+    """Run a program in our place: its exit code is ours."""
     sys.stdout.flush()
     sys.stderr.flush()
     if os.name == "posix":

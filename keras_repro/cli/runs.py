@@ -84,14 +84,6 @@ def compare_files(
 ) -> Comparison | RunGroups:
     """Compare what the arguments of `compare` name.
 
-    Args:
-        files: One file, of which all finished runs are meant, or a run each.
-        rtol: The relative tolerance.
-        atol: The absolute tolerance.
-
-    Returns:
-        A comparison of two runs, or the groups of more.
-
     Raises:
         ValueError: If they do not name two or more different runs.
     """
@@ -120,14 +112,7 @@ def compare_files(
 
 
 def show_file(file: RunFile) -> str:
-    """What `show` prints.
-
-    Args:
-        file: The file, perhaps with one run chosen.
-
-    Returns:
-        A table of its runs; all of a run that was chosen or is the only one.
-    """
+    """What `show` prints."""
     if file.position is None and len(file.runs) != 1:
         if not file.runs:
             return f"No run in {escape(file.path)}."
@@ -137,14 +122,7 @@ def show_file(file: RunFile) -> str:
 
 
 def file_to_json(file: RunFile) -> dict[str, Any]:
-    """What `show --json` prints.
-
-    Args:
-        file: The file, perhaps with one run chosen.
-
-    Returns:
-        Plain values: `path`, `runs`, and `run` with all of a chosen run.
-    """
+    """What `show --json` prints."""
     runs = enumerate(file.runs)
     result = {
         "path": str(file.path),
@@ -156,15 +134,7 @@ def file_to_json(file: RunFile) -> dict[str, Any]:
 
 
 def summarize(position: int, run: Run) -> dict[str, Any]:
-    """The one line of a run, as values.
-
-    Args:
-        position: Its place in the file.
-        run: The run.
-
-    Returns:
-        What the columns of the table show, uncut.
-    """
+    """The one line of a run, as values."""
     epochs = run.epochs
     metrics = epochs[-1].metrics if epochs else {}
     return {

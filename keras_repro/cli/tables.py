@@ -10,17 +10,7 @@ WIDTH = 80
 def format_table(
     rows: Sequence[Mapping[str, str]], flexible: Mapping[str, int] | None = None
 ) -> list[str]:
-    """Lay a table out in 80 columns.
-
-    Args:
-        rows: By its heading, the text of each cell; the same headings in all.
-        flexible: By its heading, a column that may be cut, and the width that
-            is left to it.
-
-    Returns:
-        The lines, the headings first. A column that is empty is left out.
-        They are longer only where nothing more may be cut.
-    """
+    """Lay a table out in 80 columns."""
     names = [name for name in rows[0] if any(row[name] for row in rows)]
     widths = {
         name: max(len(name), *(len(row[name]) for row in rows))

@@ -23,14 +23,7 @@ NOT_SETTLED, SETTLED = 0, 1
 
 
 def find_switches(options: Namespace) -> dict[str, str]:
-    """What must stand in the environment before Python and Keras start.
-
-    Args:
-        options: Of `trials`.
-
-    Returns:
-        The environment variables that are missing, with their values.
-    """
+    """What must stand in the environment before Python and Keras start."""
     from keras_repro.environment.switches import find_backend, switches_for
 
     environment = {**os.environ}
@@ -50,9 +43,6 @@ def find_switches(options: Namespace) -> dict[str, str]:
 
 def run_study(options: Namespace) -> TrialResults:
     """Run the trials of a script's function.
-
-    Args:
-        options: Of `trials`.
 
     Raises:
         MisuseError: If there is no such script, function or model.
@@ -83,11 +73,7 @@ def run_study(options: Namespace) -> TrialResults:
 
 
 def load_studies(paths: Sequence[str]) -> dict[str, TrialResults]:
-    """Load studies, by the names of their folders.
-
-    Args:
-        paths: The folders; their paths are the names where names are alike.
-    """
+    """Load studies, by the names of their folders."""
     from keras_repro.studies.files import load_trials
 
     loaded = [load_trials(path) for path in paths]
@@ -103,11 +89,7 @@ def load_studies(paths: Sequence[str]) -> dict[str, TrialResults]:
 
 
 def compare_studies(options: Namespace) -> Any:
-    """Compare two studies, or several with the first.
-
-    Args:
-        options: Of `trials compare`.
-    """
+    """Compare two studies, or several with the first."""
     from keras_repro.studies.comparison import compare_trials
 
     if len(options.paths) < 2:

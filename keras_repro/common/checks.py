@@ -56,12 +56,7 @@ def is_every(value: object) -> TypeGuard[str | int]:
 
 
 def check_path(path: object, advice: str) -> Path:
-    """Return a path that a person gave, or say what is wrong with it.
-
-    Args:
-        path: What was given.
-        advice: What to pass, such as "a file name such as 'runs.jsonl'".
-    """
+    """Return a path that a person gave, or say what is wrong with it."""
     if isinstance(path, (str, os.PathLike)):
         return Path(path)
     raise TypeError(

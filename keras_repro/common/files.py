@@ -21,11 +21,6 @@ NEXT_STEP = "Pass the path of a file that a ChecksumCallback wrote."
 def check_writable(path: Path, *, replaced: bool = False) -> None:
     """Refuse a path that cannot be written, before there is anything to write.
 
-    Args:
-        path: A file, or where one shall be.
-        replaced: Whether another file shall take its place, which is up to
-            the directory.
-
     Raises:
         OSError: `IsADirectoryError`, `FileNotFoundError` (no directory) or
             `PermissionError`.
@@ -51,10 +46,6 @@ def check_writable(path: Path, *, replaced: bool = False) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a file under another name first: none is ever half there.
 
-    Args:
-        path: The file; an older one is replaced.
-        text: What it shall hold.
-
     Raises:
         OSError: If it cannot be written; an older one is as it was.
     """
@@ -73,15 +64,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def open_to_append(path: Path, *, create: bool = True) -> int:
-    """Open a file for `append_line`.
-
-    Args:
-        path: The file.
-        create: Whether it is made if there is none.
-
-    Returns:
-        A descriptor, to be closed.
-    """
+    """Open a file for `append_line`."""
     flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
     # Windows would translate line ends without this flag.
     flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -92,15 +75,6 @@ def append_line(descriptor: int, data: bytes, *, may_undo: bool) -> int:
     """Append a line whole or not at all.
 
     A line that somebody else left torn is ended first.
-
-    Args:
-        descriptor: A file, opened to read and to append.
-        data: The line with its line break.
-        may_undo: Whether the file is locked, so that nobody can have written
-            behind this line.
-
-    Returns:
-        Where the line begins.
 
     Raises:
         OSError: If it could not be written whole; what was written of it is
@@ -137,14 +111,7 @@ def _ends_torn(descriptor: int, size: int) -> bool:
 
 @contextmanager
 def locked(descriptor: int) -> Iterator[bool]:
-    """Hold a file for one line; other processes wait.
-
-    Args:
-        descriptor: The file.
-
-    Yields:
-        Whether it is locked; some file systems cannot.
-    """
+    """Hold a file for one line; other processes wait."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -165,12 +132,6 @@ def locked(descriptor: int) -> Iterator[bool]:
 
 def hold_lock(path: Path) -> BinaryIO:
     """Hold a file for as long as this process wants it alone.
-
-    Args:
-        path: The file; made if there is none, and left where it is.
-
-    Returns:
-        The open file; closing it, or the process's end, gives it free.
 
     Raises:
         BlockingIOError: If another process holds it.
@@ -225,13 +186,6 @@ def _locked_on_windows(descriptor: int) -> Iterator[None]:
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Read the lines that a file holds now.
-
-    Args:
-        path: The file. A device or a pipe is refused: it might never end.
-
-    Yields:
-        The number of the line, counted from 1, and the line without its end;
-        empty lines are left out.
 
     Raises:
         ValueError: If it is no regular file.

@@ -12,12 +12,6 @@ from typing import Any
 def to_plain(value: Any) -> Any:
     """Values that strict JSON can hold: NaN and infinities as strings.
 
-    Args:
-        value: Dataclasses, named tuples, mappings, sequences, plain values.
-
-    Returns:
-        The same as dicts, lists and plain values.
-
     Example:
         >>> to_plain({"loss": (0.5, float("nan"))})
         {'loss': [0.5, 'nan']}
@@ -45,11 +39,6 @@ def flatten(
 ) -> dict[str, Any]:
     """Nested mappings as one, with keys joined by dots.
 
-    Args:
-        nested: A mapping; or a list, if lists are opened.
-        lists: Whether lists are opened too, by the positions in them.
-        prefix: What stands before each key.
-
     Example:
         >>> flatten({"a": {"b": [1]}, "c": 2}, lists=True)
         {'a.b.0': 1, 'c': 2}
@@ -71,14 +60,6 @@ def list_differing(
     before: Any, after: Any, *, lists: bool = False
 ) -> list[tuple[str, Any, Any]]:
     """The leaves in which two nested settings differ, as JSON would hold them.
-
-    Args:
-        before: Nested settings.
-        after: Others.
-        lists: Whether lists are opened too, by the positions in them.
-
-    Returns:
-        Name, value before and value after; `None` for what is absent.
 
     Example:
         >>> list_differing({"a": {"b": 1}, "c": 2}, {"a": {"b": 1.0}, "c": 2})

@@ -33,13 +33,6 @@ def escape(value: object) -> str:
 def clean(value: object, longest: int = _LONGEST) -> str:
     r"""Any value as one short line of printable text.
 
-    Args:
-        value: A string, or anything that JSON can hold.
-        longest: How many characters to keep; the end is cut.
-
-    Returns:
-        Text as `escape` gives it, with the first digits alone of checksums.
-
     Example:
         >>> print(clean("a\x1b[2Jb"), clean(None), clean([1, "two"]))
         a\x1b[2Jb none [1, "two"]
@@ -123,14 +116,6 @@ def wrap(
     splits_words: bool = True,
 ) -> list[str]:
     """A paragraph as lines, of at most 79 characters if no width is given.
-
-    Args:
-        text: The paragraph.
-        indent: How far its lines are moved to the right.
-        hang: How much farther those after the first.
-        start: What the first line begins with; the others come under it.
-        width: How many characters fit.
-        splits_words: Whether a word that is longer than a line is cut.
 
     Example:
         >>> wrap("one two", 2, start="- ", width=8)

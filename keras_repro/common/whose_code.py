@@ -64,10 +64,6 @@ class Site:
 def show_place(place: str, folder: str | os.PathLike[str]) -> str:
     """A place as people type it: relative where it lies below a folder.
 
-    Args:
-        place: Such as `/home/me/train.py:12`.
-        folder: The folder, usually the current one.
-
     Example:
         >>> show_place("/home/me/train.py:12", "/home/me")
         'train.py:12'
@@ -81,15 +77,6 @@ def show_place(place: str, folder: str | os.PathLike[str]) -> str:
 
 def find_site(frame: FrameType | None = None) -> Site | None:
     """Find where the present call comes from.
-
-    Args:
-        frame: Where to begin; the caller's frame if it is not given.
-
-    Returns:
-        The innermost line of the person's code that led here, with the
-        library that was called in between; the library's own line if it is
-        being imported, or runs in a thread of its own; `None` if this
-        package itself does it, or no code is to be seen.
 
     Scope:
         Whose code a file is follows from where it lies: what is neither in a
@@ -142,12 +129,7 @@ def find_waiting_site() -> Site | None:
 
 
 def find_maker(made: object) -> Site | None:
-    """Find who makes an object, from within its `__init__`.
-
-    Args:
-        made: The object; the constructors that its classes inherit from each
-            other are passed over.
-    """
+    """Find who makes an object, from within its `__init__`."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and (
         classify(frame.f_code.co_filename) in (_OURS, _WATCHING)
@@ -176,9 +158,6 @@ def is_installed(filename: str) -> bool:
 
 def show_installed(place: str) -> str:
     """A place in a library, from the folder that all packages lie in.
-
-    Args:
-        place: Such as `/usr/lib/site-packages/keras/src/layers.py:12`.
 
     Example:
         >>> show_installed("/usr/lib/site-packages/keras/src/layers.py:12")

@@ -68,15 +68,7 @@ class Explainer:
     def explain(
         self, seen: Sequence[Candidate], findings: Findings
     ) -> tuple[list[Cause], list[Cause]]:
-        """The causes and the suspects.
-
-        Args:
-            seen: The candidates, the likeliest first.
-            findings: What the experiments showed.
-
-        Returns:
-            What was shown, and what was only seen.
-        """
+        """The causes and the suspects."""
         known = {one.hold: one for one in seen}
         shown = [
             self._make(known[hold], findings, shown=True)
@@ -189,15 +181,7 @@ class Explainer:
 
 
 def explain_traps(process: Process, folder: Path) -> list[Cause]:
-    """What is wrong with the trainings of a process though it repeats.
-
-    Args:
-        process: What it did.
-        folder: The folder that places are shown relative to.
-
-    Returns:
-        A leak of state first, as the kind of cause that it is; then traps.
-    """
+    """What is wrong with the trainings of a process though it repeats."""
     found = [
         _make_trap(
             causes.STATE_LEAK,

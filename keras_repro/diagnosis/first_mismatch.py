@@ -43,14 +43,7 @@ class Process:
 
 
 def load_process(folder: str | os.PathLike[str]) -> Process:
-    """Read what a process did.
-
-    Args:
-        folder: Where it wrote it.
-
-    Returns:
-        Its calls and runs; none if it wrote none.
-    """
+    """Read what a process did."""
     path = Path(folder) / RUNS
     runs = load_runs(path) if path.exists() else []
     return Process(load_calls(folder), {run.run_id: run for run in runs})
@@ -81,16 +74,7 @@ class FirstMismatch:
 
 
 def compare_processes(a: Process, b: Process) -> FirstMismatch | None:
-    """Compare two processes of one script, call by call.
-
-    Args:
-        a: One process.
-        b: Another.
-
-    Returns:
-        The first mismatch, or `None` if all that both recorded is bitwise
-        equal.
-    """
+    """Compare two processes of one script, call by call."""
     for one, other in zip(a.calls, b.calls, strict=False):
         found = _compare_calls(one, other, a, b)
         if found is not None:
@@ -175,16 +159,7 @@ def _compare_calls_of_fit(
 
 
 def compare_fits(call: Call, first: Run, second: Run) -> FirstMismatch | None:
-    """Compare two runs of one `fit`.
-
-    Args:
-        call: The call that the mismatch is told of.
-        first: One run.
-        second: The other.
-
-    Returns:
-        The first mismatch, or `None`.
-    """
+    """Compare two runs of one `fit`."""
     data = [run.header.identity.get("data") for run in (first, second)]
     comparison = compare_runs(first, second)
     found = comparison.first_mismatch

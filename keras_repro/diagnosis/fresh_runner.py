@@ -12,12 +12,7 @@ from pathlib import Path
 
 
 def call(folder: Path) -> None:
-    """Call what was sent, on the path and with the arguments of the sender.
-
-    Args:
-        folder: Holds `process.json` with `sys.path` and `sys.argv`, and
-            `payload.pickle` with the function and its arguments.
-    """
+    """Call what was sent, on the path and with the arguments of the sender."""
     text = (folder / "process.json").read_text(encoding="utf-8")
     sys.path[:], sys.argv[:] = json.loads(text)
     # Written a moment ago by the process that started this one.

@@ -88,22 +88,13 @@ class FunctionLaboratory:
         self.records: list[FunctionRecord] = []
 
     def begin(self, depth: str) -> None:
-        """Start anew with records of a certain depth.
-
-        Args:
-            depth: `START` ends a call after its first step, `WHOLE` never.
-        """
+        """Start anew with records of a certain depth."""
         self.depth, self.records = depth, []
 
     def run(
         self, holds: Holds = frozenset(), *, validates: bool = True
     ) -> FunctionRecord:
-        """Call the function.
-
-        Args:
-            holds: What is held still, as the first record has it.
-            validates: `False` takes the validation data out of `fit`.
-        """
+        """Call the function."""
         self._num_runs += 1
         folder = self._folder / str(self._num_runs)
         folder.mkdir()
@@ -120,12 +111,7 @@ class FunctionLaboratory:
         train: Callable[[], Any],
         before: Callable[[], None] | None = None,
     ) -> FunctionRecord:
-        """Call another function once, under the same watch.
-
-        Args:
-            train: The function.
-            before: Called before it.
-        """
+        """Call another function once, under the same watch."""
         other = FunctionLaboratory(train, self._folder, before or self._before)
         other.depth, other._num_runs = self.depth, self._num_runs
         record = other.run()

@@ -49,12 +49,6 @@ def find_leaks(process: Process) -> Iterator[Leak]:
 
     Weights that were put back say that a new trial was meant. A training that
     simply goes on is no leak.
-
-    Args:
-        process: What a process did.
-
-    Yields:
-        At most one for each `fit`.
     """
     earlier: dict[str, list[tuple[Call, Run]]] = {}
     for call, run in _find_fits(process):
@@ -72,12 +66,6 @@ def find_shared_starts(process: Process) -> Iterator[SharedStart]:
 
     Two layers that share one initializer without a seed of its own draw the
     same numbers, and stay alike where they are fed alike.
-
-    Args:
-        process: What a process did.
-
-    Yields:
-        One for each group of such weights.
     """
     seen: set[str] = set()
     for call, run in _find_fits(process):

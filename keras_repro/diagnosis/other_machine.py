@@ -54,13 +54,6 @@ _WEIGHTS = {3: LIKELY, 2: LIKELY, 1: POSSIBLE, 0: UNLIKELY}
 def load_recorded(path: Path, num_fits: int) -> tuple[Run, ...]:
     """Load the last runs of a file, as many as a script makes.
 
-    Args:
-        path: A run's file.
-        num_fits: How many times the script calls `fit`.
-
-    Returns:
-        The runs, in order.
-
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is no run's file, or holds fewer finished runs.
@@ -79,15 +72,7 @@ def load_recorded(path: Path, num_fits: int) -> tuple[Run, ...]:
 def compare_with_recorded(
     recorded: Sequence[Run], process: Process
 ) -> FirstMismatch | None:
-    """Compare what was recorded with what a process did here.
-
-    Args:
-        recorded: The runs of a file, in order.
-        process: What a process did.
-
-    Returns:
-        The first mismatch of a `fit`, or `None`.
-    """
+    """Compare what was recorded with what a process did here."""
     fits = [call for call in process.calls if call.method == FIT]
     for run, call in zip(recorded, fits, strict=False):
         other = process.runs.get(call.run_id or "")
@@ -168,15 +153,7 @@ def _make_cause(one: EnvironmentDifference, *, tried: bool) -> Cause:
 
 
 def explain_environments(there: Process, here: Process) -> list[Cause]:
-    """What of two environments probably makes two processes differ.
-
-    Args:
-        there: What one process did.
-        here: What another did.
-
-    Returns:
-        The differences that are likely to change results, none of them tried.
-    """
+    """What of two environments probably makes two processes differ."""
     differences = compare_environments(
         _environment_of(there), _environment_of(here)
     )
@@ -188,12 +165,7 @@ def explain_environments(there: Process, here: Process) -> list[Cause]:
 
 
 def append_runs(path: Path, process: Process) -> None:
-    """Append the runs of a process to a file.
-
-    Args:
-        path: A run's file, or where one shall be.
-        process: What a process did.
-    """
+    """Append the runs of a process to a file."""
     writer = RunWriter(path)
     for call in process.calls:
         run = process.runs.get(call.run_id or "")

@@ -68,15 +68,6 @@ class Launcher:
     ) -> Outcome:
         """Run the script once.
 
-        Args:
-            plan: What to hold still.
-            environment: The environment variables.
-            shown: Whether its output goes through to ours, or is kept in
-                files of the plan's folder.
-
-        Returns:
-            How it ended.
-
         Raises:
             KeyboardInterrupt: If the person interrupted us; the process has
                 ended then.
@@ -308,13 +299,7 @@ class _Pump:
 
 
 def copy_output(folder: Path, name: str, target: BinaryIO) -> None:
-    """Copy what a process wrote.
-
-    Args:
-        folder: Its folder.
-        name: `OUTPUT` or `ERRORS`.
-        target: Where to.
-    """
+    """Copy what a process wrote."""
     with (
         contextlib.suppress(FileNotFoundError),
         (folder / name).open("rb") as f,

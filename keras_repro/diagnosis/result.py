@@ -302,11 +302,7 @@ def list_sections(
 def write_causes(
     sections: Sequence[tuple[str, Sequence[Cause]]],
 ) -> Iterator[str]:
-    """Causes in lines for a terminal, section by section.
-
-    Args:
-        sections: A heading and its causes; one without any is left out.
-    """
+    """Causes in lines for a terminal, section by section."""
     for heading, causes in sections:
         if causes:
             yield from ("", f"{heading}:")
@@ -339,12 +335,6 @@ _RUNG_LOOKS = {
 
 def plot_diagnosis(diagnosis: Diagnosis) -> Any:
     """Draw the rungs of a diagnosis as a ladder, with what was found.
-
-    Args:
-        diagnosis: The diagnosis.
-
-    Returns:
-        A `matplotlib.figure.Figure`, not shown and not saved.
 
     Raises:
         ImportError: If Matplotlib is not installed (extra `plot`).

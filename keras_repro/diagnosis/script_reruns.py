@@ -107,13 +107,7 @@ class Settings:
 
 
 def hold(plan: Plan, first: Plan, holds: Holds) -> Plan:
-    """Hold things still as an earlier process had them.
-
-    Args:
-        plan: A plan with fresh keys.
-        first: The plan of the earlier process.
-        holds: What to hold, by the names of `suspects.py`.
-    """
+    """Hold things still as an earlier process had them."""
     keys = dict(plan.keys)
     replayed, freed = [], []
     for one in holds:
@@ -174,12 +168,7 @@ class ScriptLaboratory:
         return self._find_hash_seed() is not None
 
     def run(self, *, shown: bool, settings: Settings | None = None) -> Record:
-        """Run the script as it is, but for the fixes.
-
-        Args:
-            shown: Whether its output goes through.
-            settings: How its environment is changed.
-        """
+        """Run the script as it is, but for the fixes."""
         settings = settings or Settings()
         plan = self._make_plan(frozenset())
         plan = replace(
@@ -285,14 +274,6 @@ def make_script(
     payload: tuple[Any, tuple[Any, ...]], folder: Path
 ) -> ScriptLaboratory:
     """Make a script that calls a function, and what runs it.
-
-    Args:
-        payload: The function and its arguments; sent by value where they
-            were made in the main program or in a notebook.
-        folder: A private folder.
-
-    Returns:
-        Runs the script in fresh processes, on the backend of this one.
 
     Raises:
         PicklingError: If the function or an argument cannot be pickled.

@@ -25,11 +25,7 @@ class Laboratory(Protocol[T]):
     """Repeats what is examined."""
 
     def repeat(self, holds: Holds) -> T | None:
-        """Run once more, with some things held still as they first were.
-
-        Returns:
-            What was recorded, or `None` if it did not come to its end.
-        """
+        """Run once more, with some things held still as they first were."""
 
     def agree(self, a: T, b: T) -> bool:
         """Whether two records are bitwise equal."""
@@ -105,15 +101,7 @@ class Search(Generic[T]):
     def run(
         self, candidates: Sequence[Candidate], resorts: Sequence[Candidate]
     ) -> Findings:
-        """Search.
-
-        Args:
-            candidates: What was seen, the likeliest first.
-            resorts: What else can be held, tried last and in order.
-
-        Returns:
-            What was found, also where the budget was spent on the way.
-        """
+        """Search."""
         weights = {one.hold: one.weight for one in candidates}
         try:
             self._find_enough(weights, [one.hold for one in resorts])

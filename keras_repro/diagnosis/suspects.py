@@ -99,15 +99,7 @@ def is_exact(holds: Iterable[str]) -> bool:
 def find_candidates(
     processes: Sequence[Sequence[Note]], *, is_hash_fixed: bool
 ) -> list[Candidate]:
-    """Find what could make some processes of a script differ.
-
-    Args:
-        processes: What was noted of each, two or more, in their order.
-        is_hash_fixed: Whether `PYTHONHASHSEED` is a number anyway.
-
-    Returns:
-        The candidates, the likeliest first.
-    """
+    """Find what could make some processes of a script differ."""
     first, second = processes[0], processes[1]
     found = [
         *_find_draws(first),
@@ -124,11 +116,7 @@ def find_candidates(
 
 
 def last_resorts(notes: Sequence[Note]) -> list[Candidate]:
-    """What is held still where all that was seen is not enough.
-
-    Args:
-        notes: What was noted of the first process.
-    """
+    """What is held still where all that was seen is not enough."""
     ops = tuple(one for one in notes if one.kind == OP)
     # One thread also ends the race of a kernel that no switch makes
     # deterministic.

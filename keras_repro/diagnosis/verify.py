@@ -100,10 +100,6 @@ def verify_in_folder(request: Request, tell: Callable[[str], None]) -> Verdict:
 
     Where the script itself failed, what it said is copied to standard error.
 
-    Args:
-        request: What is to be verified.
-        tell: Told what is going on, a line at a time.
-
     Raises:
         ScriptError: As `verify_script`.
     """
@@ -122,14 +118,6 @@ def verify_script(
     request: Request, folder: Path, tell: Callable[[str], None]
 ) -> Verdict:
     """Verify a script.
-
-    Args:
-        request: What is to be verified.
-        folder: A private, empty folder; it is the caller's to remove.
-        tell: Told what is going on, a line at a time.
-
-    Returns:
-        The verdict.
 
     Raises:
         ScriptError: If a run failed, or none of them called a model.
@@ -159,15 +147,7 @@ def explain_difference(
     budget: Budget,
     tell: Callable[[str], None],
 ) -> Explanation:
-    """Find out why the runs of a script differ.
-
-    Args:
-        laboratory: Has run it twice or more.
-        first: Its first run.
-        mismatch: Where two of them part first.
-        budget: What experiments may cost.
-        tell: Told what is going on, a line at a time.
-    """
+    """Find out why the runs of a script differ."""
     seen = find_candidates(
         [one.notes for one in laboratory.records],
         is_hash_fixed=laboratory.is_hash_fixed,

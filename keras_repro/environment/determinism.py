@@ -11,10 +11,14 @@ XLA_FLAGS = (
     "--xla_gpu_deterministic_ops",
     "--xla_gpu_exclude_nondeterministic_ops",
 )
-
-
 XLA_FLAG = f"{XLA_FLAGS[0]}=true"
+YES = ("1", "true")
 WORKSPACE = ":4096:8"  # Of CUBLAS_WORKSPACE_CONFIG.
+
+
+def is_yes(value: str) -> bool:
+    """Whether XLA and TensorFlow read a value as "on"."""
+    return value.lower() in YES
 
 
 def is_workspace(value: str) -> bool:
@@ -23,11 +27,7 @@ def is_workspace(value: str) -> bool:
 
 
 def is_deterministic(backend: str) -> bool | None:
-    """Whether deterministic kernels are on; `None` if it is unknown.
-
-    Args:
-        backend: The framework that Keras runs on, which has loaded it.
-    """
+    """Whether deterministic kernels are on; `None` if it is unknown."""
     framework: Any = sys.modules.get(backend)
     if backend == "tensorflow":
         # TensorFlow 2.16 to 2.21 has no public question for this.
@@ -52,7 +52,7 @@ def read_xla_flags(flags: str) -> bool | None:
     for word in flags.split():
         name, separator, value = word.partition("=")
         if name in XLA_FLAGS:
-            found[name] = value in ("1", "true") or not separator
+            found[name] = is_yes(value) or not separator
     return any(found.values()) if found else None
 
 

@@ -34,14 +34,6 @@ def compare_environments(
 ) -> tuple[EnvironmentDifference, ...]:
     """Compare two environments.
 
-    Args:
-        a: As `capture_environment` gives it, or as a run's file holds it.
-        b: Another.
-
-    Returns:
-        What differs, the likeliest to matter first; within one weight in the
-        order of the table in `docs/environment.md`.
-
     Scope:
         The weights are experience, not proof: a difference of weight 3 may
         change nothing, and one that no environment records may change all.

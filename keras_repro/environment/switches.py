@@ -15,13 +15,14 @@ from keras_repro.environment.capture import count_usable_cores
 from keras_repro.environment.determinism import (
     WORKSPACE,
     XLA_FLAG,
+    YES,
     is_workspace,
+    is_yes,
     read_xla_flags,
 )
 
 Status = Literal["set", "missing", "advised", "not needed"]
 
-_YES = ("1", "true")
 _NVIDIA_DRIVER = "/proc/driver/nvidia/version"
 
 
@@ -63,13 +64,6 @@ def check_switches(
 ) -> tuple[Switch, ...]:
     """Check what must be set before Python and the backend start.
 
-    Args:
-        environment: The environment variables; by default those of this
-            process.
-
-    Returns:
-        A row for each switch, always the same ones in the same order.
-
     Scope:
         What the variables say, not what a process that runs already has read.
         The backend is that of `KERAS_BACKEND`, else of Keras' configuration
@@ -95,18 +89,6 @@ def switches_for(
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Name the variables that a child interpreter needs for bitwise runs.
-
-    Args:
-        seed: The seed of the run, from which Python's hash seed is taken;
-            `None` takes 0.
-        backend: `"tensorflow"`, `"jax"` or `"torch"`.
-        environment: The variables that are set already; by default those of
-            this process.
-
-    Returns:
-        What to set or change, to be laid over `environment`. What a person
-        has set is kept if it has any use: a value that its reader refuses, and
-        a hash seed of `random`, are replaced. `XLA_FLAGS` is appended to.
 
     Scope:
         Equal bits on one machine with the same cores. The number of threads is
@@ -142,12 +124,6 @@ def switches_for(
 
 def find_backend(environment: Mapping[str, str]) -> str:
     """Find the backend that Keras will take, as Keras itself looks for it.
-
-    Args:
-        environment: The environment variables.
-
-    Returns:
-        Its name, as it is written there.
 
     Example:
         >>> find_backend({"KERAS_BACKEND": "torch"})
@@ -218,11 +194,7 @@ def _judge(
 
 def _is_boolean(value: str) -> bool:
     """Whether TensorFlow reads a switch from it, on or off."""
-    return value.lower() in (*_YES, "0", "false")
-
-
-def _is_yes(value: str) -> bool:
-    return value.lower() in _YES
+    return value.lower() in (*YES, "0", "false")
 
 
 def _is_count(value: str) -> bool:
@@ -249,7 +221,7 @@ _RULES = (
         backends=("tensorflow",),
         needs_gpu=True,
         status="missing",
-        is_useful=_is_yes,
+        is_useful=is_yes,
         target="1",
         why="TensorFlow takes deterministic kernels on a GPU.",
         useless="Its value must be 1 or true; 0 and false turn that off, and "

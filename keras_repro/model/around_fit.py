@@ -57,10 +57,6 @@ def bind(
 def rehearse(model: Any, train: Callable[[Any], Any]) -> None:
     """Call a training function up to its first step, to build its model.
 
-    Args:
-        model: A compiled model that only its data can build.
-        train: Trains the model that it is given.
-
     Raises:
         ValueError: If it returns without training, or if its data cannot
             build the model before the first step.

@@ -64,16 +64,7 @@ _USUAL_BATCH = 32  # As Keras has it.
 
 
 def describe_batches(call: Mapping[str, Any]) -> Any:
-    """What is fed to a step, as far as a traced step tells it apart.
-
-    Args:
-        call: The arguments of `fit` or `evaluate` by name.
-
-    Returns:
-        Something to compare: of arrays their shapes and dtypes without the
-        number of samples, the batch size, and whether the last batch is full;
-        `None` where that is not known.
-    """
+    """What is fed to a step, as far as a traced step tells it apart."""
     arrays = (call.get("x"), call.get("y"), call.get("sample_weight"))
     if is_tf_dataset(arrays[0]):
         return repr(getattr(arrays[0], "element_spec", None))
@@ -129,15 +120,7 @@ class OrderedPasses:
     def find_batch(
         self, passes: int, batch: int
     ) -> npt.NDArray[np.int64] | None:
-        """The samples of one batch.
-
-        Args:
-            passes: How many passes had begun before this one.
-            batch: Which batch; beyond the end of a pass it is one of the next.
-
-        Returns:
-            Indices, or `None` if that order is not remembered.
-        """
+        """The samples of one batch."""
         while passes in self._given:
             order, size = self._given[passes]
             num_batches = -(-len(order) // size)
@@ -172,16 +155,7 @@ class FedSamples:
     def select(
         self, epochs: int, first: int, last: int
     ) -> list[npt.NDArray[np.int64]] | None:
-        """The samples of some batches, in their order.
-
-        Args:
-            epochs: How many epochs this training had begun before this one.
-            first: The first batch.
-            last: The last batch.
-
-        Returns:
-            Indices by batch, or `None` if they are not known.
-        """
+        """The samples of some batches, in their order."""
         chosen = []
         for batch in range(first, last + 1):
             if self._steps:
@@ -195,14 +169,7 @@ class FedSamples:
         return chosen
 
     def checksum(self, chosen: list[npt.NDArray[np.int64]]) -> str | None:
-        """Checksum of some samples.
-
-        Args:
-            chosen: As `select` gives them.
-
-        Returns:
-            A checksum, or `None` for data whose rows cannot be taken.
-        """
+        """Checksum of some samples."""
         if self._rows is None:
             self._rows = _find_rows(self._arrays)
         if not self._rows:
@@ -272,11 +239,7 @@ class DataOutline:
 
 
 def outline_data(call: Mapping[str, Any]) -> DataOutline:
-    """Say what `fit` is given.
-
-    Args:
-        call: The arguments of `fit` by name.
-    """
+    """Say what `fit` is given."""
     x = call.get("x")
     arrays = (x, call.get("y"), call.get("sample_weight"))
     kind = _find_kind(arrays)
@@ -396,16 +359,7 @@ class DataPositions:
     def restart(
         self, dataset: Any, seed: int, *, at_start: bool
     ) -> tuple[Any, list[str]]:
-        """A `tf.data` pipeline that stands where the trial stands.
-
-        Args:
-            dataset: The pipeline as the user made it.
-            seed: The trial's; used where the pipeline has no seed.
-            at_start: Whether a trial begins.
-
-        Returns:
-            The pipeline to feed, and what cannot be rewound, in words.
-        """
+        """A `tf.data` pipeline that stands where the trial stands."""
         if dataset not in self._graphs:
             try:
                 graph = serialize_pipeline(dataset)

@@ -102,15 +102,6 @@ def classify(
     a layer keeps no random initializer nothing can be proven: then what
     looks random counts as drawn, but only as likely so if the layer came to
     the model already built.
-
-    Args:
-        model: The model.
-        start: The start by `id` of the variable.
-        draw: What some seed draws for the model.
-        foreign: `id`s of layers that were built before the model got them.
-
-    Returns:
-        `drawn` or `likely` by `id`, for the variables that a seed draws.
     """
     found: dict[int, str] = {}
     for unit in drawing_units(model):

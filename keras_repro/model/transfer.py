@@ -38,14 +38,6 @@ class PicklingError(Exception):
 def pack(value: Any, *, by_value: bool = False) -> bytes:
     """Write a value for another process with the same software.
 
-    Args:
-        value: Anything that cloudpickle or Keras can write.
-        by_value: Also send what the person's own modules hold, so that the
-            other process need not import them.
-
-    Returns:
-        Bytes for `pickle.loads`.
-
     Raises:
         PicklingError: If it cannot be written.
     """
@@ -82,14 +74,7 @@ def _load_model(parts: dict[str, Any], content: bytes) -> Any:
 
 
 def find_own_parts(model: Any) -> dict[str, Any]:
-    """Find the classes and functions of the person's that a model is made of.
-
-    Args:
-        model: A Keras model.
-
-    Returns:
-        Layers, losses, metrics and their like, by name.
-    """
+    """Find the classes and functions of the person's in a model, by name."""
     found: dict[str, Any] = {}
     own: list[Any]
     for part in _walk(model):
@@ -161,11 +146,7 @@ def _sent_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
 
 
 def read_settings() -> dict[str, Any]:
-    """What another process needs set to compute as this one does.
-
-    Returns:
-        Plain values by name, for `apply_settings`.
-    """
+    """What another process needs set to compute as this one does."""
     backend = get_backend()
     return {
         "floatx": keras.config.floatx(),
@@ -178,11 +159,7 @@ def read_settings() -> dict[str, Any]:
 
 
 def apply_settings(settings: dict[str, Any]) -> None:
-    """Set in this thread and process what `read_settings` read in another.
-
-    Args:
-        settings: What it read.
-    """
+    """Set in this thread and process what `read_settings` read in another."""
     keras.config.set_floatx(settings["floatx"])
     keras.config.set_epsilon(settings["epsilon"])
     keras.config.set_image_data_format(settings["image_data_format"])

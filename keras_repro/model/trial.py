@@ -141,15 +141,8 @@ def is_built(model: Any) -> bool:
 def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:
     """Capture the initial state as soon as there is one.
 
-    What appears until the first step, a layer or a part of one, belongs to it.
-
-    Args:
-        model: The model.
-        has_stepped: Whether a step was traced, so that what it is made of is
-            there, whatever Keras says of it.
-
-    Returns:
-        Whether there is one.
+    What appears until the first step, a layer or a part of one, belongs to
+    it. After a step what it is made of is there, whatever Keras says of it.
     """
     trial: Trial = model._repro
     is_there = is_built(model) or (has_stepped and bool(model.variables))
@@ -257,13 +250,7 @@ def begin_trial(trial: Trial) -> None:
 
 
 def move_to_seed(model: Any, seed: int, vary: str = ALL) -> None:
-    """Make the start that a seed draws the initial state.
-
-    Args:
-        model: A built model.
-        seed: The seed.
-        vary: What the seed moves; the rest is that of `FIXED_SEED`.
-    """
+    """Make the start that a seed draws the initial state."""
     trial: Trial = model._repro
     state = trial.captured
     draw = _draw(model, seed)

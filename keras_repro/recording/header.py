@@ -37,20 +37,7 @@ def make_header(
     run_id: str,
     snapshots: str | None = None,
 ) -> RunHeader:
-    """Tell what a run is.
-
-    Args:
-        model: Any compiled `keras.Model`.
-        places: Its variables.
-        every: How often the run records.
-        name: The name that the person gave.
-        data: What `fit` was given.
-        run_id: Names the run.
-        snapshots: Name of the folder with the weights themselves.
-
-    Returns:
-        The header; `identity["data"]` is `None` until the checksum is known.
-    """
+    """Tell what a run is."""
     trial = getattr(model, "_repro", None)
     config, compiled = _read_configs(model)
     identity = {
@@ -80,15 +67,7 @@ def make_header(
 
 
 def describe_model(model: Any) -> dict[str, Any]:
-    """What a built model is, whatever its seed, as plain values.
-
-    Args:
-        model: A compiled `ReproducibleModel`.
-
-    Returns:
-        Its class, its configuration and its compile configuration, each with
-        a checksum, and the checksums of the weights that no seed draws.
-    """
+    """What a built model is, whatever its seed, as plain values."""
     config, compiled = _read_configs(model)
     state = model.initial_state
     return {

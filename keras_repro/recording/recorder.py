@@ -479,11 +479,7 @@ class Look:
         return list(self._small.values())
 
     def read(self, norms: Iterator[Norms]) -> list[Reading]:
-        """What each variable held.
-
-        Args:
-            norms: Gives the norms of the arrays still to be read.
-        """
+        """What each variable held."""
         held = {
             i: (checksum_array(array), next(norms))
             for i, array in self._small.items()

@@ -28,15 +28,6 @@ Child = str | None | Iterable["Child"]
 def element(name: str, /, *children: Child, **attributes: object) -> Html:
     """Make an element.
 
-    Args:
-        name: The element's name.
-        *children: `Html` is taken as it is; any other string is made printable
-            and escaped; `None` is left out; of iterables, each item.
-        **attributes: Their values, escaped unless they are `Html`; `None` is
-            left out. A trailing
-            underscore is dropped, others become hyphens: `class_`,
-            `aria_label`.
-
     Example:
         >>> print(element("p", "1 < 2", title='"', class_="note"))
         <p title="&quot;" class="note">1 &lt; 2</p>

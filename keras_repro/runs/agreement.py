@@ -42,15 +42,7 @@ class Agreement:
 def list_agreements(
     record: RunRecord, found: Mismatch | None
 ) -> Iterator[Agreement]:
-    """How each part of a model agrees at one moment.
-
-    Args:
-        record: The record of the first run.
-        found: How the other differs from it, or `None`.
-
-    Yields:
-        One entry per part: the layers, then random state, optimizer, metrics.
-    """
+    """How each part of a model agrees at one moment."""
     parts: dict[str, list[VariableDifference]] = {
         part: []
         for role in ROLES
@@ -119,16 +111,6 @@ def measure_exactly(
 ) -> Mismatch:
     """Measure the variables of a mismatch in snapshots.
 
-    Args:
-        mismatch: The mismatch.
-        a: The first run, and its record with a snapshot, at the mismatch or
-            after it.
-        b: The same of the second.
-        tolerance: Within which a variable is marked as such.
-
-    Returns:
-        A new mismatch, which says so if a snapshot is not there any more.
-
     Raises:
         ValueError: If a snapshot is damaged.
     """
@@ -176,16 +158,7 @@ def _measured_difference(
 def note_differences(
     a: Run, b: Run, pairs: list[tuple[RunRecord, RunRecord]]
 ) -> Iterator[str]:
-    """Tell what is not alike in two runs and is no mismatch.
-
-    Args:
-        a: The first run.
-        b: The second run.
-        pairs: Their records of the same moments.
-
-    Yields:
-        A line each.
-    """
+    """Tell what is not alike in two runs and is no mismatch."""
     yield from _note_ends(a, b)
     yield from _note_metrics(pairs)
     yield from _note_names(a, b, pairs)

@@ -18,15 +18,7 @@ _MOST_EPOCH_TICKS = 10
 
 
 def draw_chart(grid: Grid, first: int | None) -> Html | None:
-    """Draw one line per layer: its distance over the epochs.
-
-    Args:
-        grid: The agreements to draw.
-        first: The epoch of the first mismatch, to be marked, or `None`.
-
-    Returns:
-        A `figure`; `None` if there is no distance to draw.
-    """
+    """Draw one line per layer: its distance over the epochs."""
     layers = grid.layers()
     lines = [layers.line(part) for part in layers.parts]
     axis = find_axis([one for line in lines for one in line])

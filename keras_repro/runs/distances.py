@@ -81,14 +81,7 @@ class Grid:
 
 
 def arrange(agreements: Iterable[Agreement]) -> Grid:
-    """Arrange agreements by epoch and part.
-
-    Args:
-        agreements: In any order.
-
-    Returns:
-        The grid; without rows for an empty sequence.
-    """
+    """Arrange agreements by epoch and part."""
     cells = {(one.epoch, one.part): one for one in agreements}
     epochs = sorted({epoch for epoch, _ in cells}, key=count_epochs)
     parts = dict.fromkeys(part for _, part in cells)
@@ -104,14 +97,6 @@ def count_epochs(epoch: int | None) -> int:
 
 def thin_out(count: int, keep: Iterable[int], limit: int) -> list[int]:
     """Choose some of many positions, evenly, with some that must stay.
-
-    Args:
-        count: How many there are.
-        keep: Positions that stay, with their neighbours.
-        limit: How many to choose at most; 16 or more.
-
-    Returns:
-        The positions in order, the first and the last always among them.
 
     Example:
         >>> thin_out(1000, [500], 16)[:3]
@@ -192,14 +177,7 @@ class Axis:
 
 
 def find_axis(agreements: Sequence[Agreement | None]) -> Axis | None:
-    """Find the axis on which all agreements have their place.
-
-    Args:
-        agreements: What is to be drawn.
-
-    Returns:
-        The axis; `None` if nothing was measured or all is equal.
-    """
+    """Find the axis on which all agreements have their place."""
     known = [
         (one.status, one.distance)
         for one in agreements

@@ -108,11 +108,7 @@ def load_runs(path: str | os.PathLike[str]) -> list[Run]:
 
 
 def decode_runs(lines: Iterable[str]) -> list[Run]:
-    """Read runs from lines that were never in a file.
-
-    Args:
-        lines: As `encode_entry` wrote them, whole and in order.
-    """
+    """Read runs from lines that were never in a file."""
     builders: dict[str, _Builder] = {}
     for line in lines:
         entry = decode_entry(line)
@@ -127,13 +123,6 @@ def find_first_finished(
     """Find the first finished run with a header that matches.
 
     Reads the records of that run alone, so that it is quick in a long file.
-
-    Args:
-        path: A run's file; none need exist.
-        matches: Says of a header whether it will do.
-
-    Returns:
-        The run, or `None`.
 
     Raises:
         ValueError: As `load_runs`.
@@ -178,9 +167,6 @@ class RunWriter:
 
     def write(self, *entries: Entry) -> None:
         """Append entries, all of them or none.
-
-        Args:
-            *entries: Headers, checksums of data, records or ends.
 
         Raises:
             OSError: If a line could not be written whole, or the file is not

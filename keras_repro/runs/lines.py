@@ -277,12 +277,6 @@ def encode_entry(entry: Entry) -> str:
 
     The type and the run's id come first, so that a reader can skip a line.
 
-    Args:
-        entry: A header, the data's checksum, a record or an end.
-
-    Returns:
-        Text without line breaks.
-
     Raises:
         ValueError: If the run's id could not be read back.
         TypeError: If a value is no plain value, number or string.
@@ -363,12 +357,6 @@ def _make_plain(value: Any) -> Any:
 
 def decode_entry(text: str) -> Entry | None:
     """Read one line.
-
-    Args:
-        text: The line, without its end.
-
-    Returns:
-        The entry; `None` if the line is torn: the beginning of one of ours.
 
     Raises:
         LineError: If it is none of ours, or a field is not what it must be.

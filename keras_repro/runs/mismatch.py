@@ -59,13 +59,7 @@ class Tolerance:
         return bool(self.rtol or self.atol)
 
     def covers(self, a: float, b: float, scale: float | None = None) -> bool:
-        """Whether two numbers are close; NaN is close to NaN.
-
-        Args:
-            a: A number.
-            b: Another; `rtol` is relative to it unless there is a `scale`.
-            scale: What `rtol` is relative to instead.
-        """
+        """Whether two numbers are close; NaN is close to NaN."""
         if a == b or (math.isnan(a) and math.isnan(b)):
             return True
         bound = self.atol + self.rtol * abs(b if scale is None else scale)
@@ -76,11 +70,6 @@ class Tolerance:
 
         A necessary sign, not a sufficient one: arrays that are close have
         norms that are close in this sense.
-
-        Args:
-            a: Norms of one array.
-            b: Norms of the other.
-            size: How many elements each has.
         """
         root = math.sqrt(max(size, 1))
         wide = Tolerance(rtol=self.rtol, atol=self.atol * root)
@@ -162,15 +151,7 @@ class Mismatch:
 def compare_identities(
     reference: RunHeader, header: RunHeader
 ) -> Mismatch | None:
-    """Compare what two runs are, before what they did.
-
-    Args:
-        reference: The header of the run to compare with.
-        header: The other run's header.
-
-    Returns:
-        A mismatch of the role `"identity"`, or `None`.
-    """
+    """Compare what two runs are, before what they did."""
     ours, theirs = dict(header.identity), dict(reference.identity)
     keys = sorted({*ours, *theirs}, key=_position)
     places = tuple(
@@ -208,16 +189,7 @@ def _is_unknown(key: str, ours: Any, theirs: Any) -> bool:
 def compare_settings(
     prefix: str, reference: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Tell in words which entries of two nested settings differ.
-
-    Args:
-        prefix: What they are settings of.
-        reference: The settings to compare with.
-        settings: The other settings.
-
-    Yields:
-        Such as `"compile.optimizer.learning_rate: 0.01, not 0.001"`.
-    """
+    """Tell in words which entries of two nested settings differ."""
     for key, was, now in list_differing(reference, settings):
         yield f"{prefix}.{key}: {now}, not {was}"
 
@@ -230,19 +202,7 @@ def compare_records(
     tolerance: Tolerance | None = None,
     outlines: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
 ) -> Mismatch | None:
-    """Compare two records of the same moment.
-
-    Args:
-        reference: The record to compare with.
-        record: The other record.
-        previous: The last moment at which all was equal, in words.
-        tolerance: How far variables may be apart and be marked as within it.
-        outlines: Shape and dtype of the variables by role and place, which
-            the tolerance needs.
-
-    Returns:
-        A mismatch, or `None` if all that both hold is bitwise equal.
-    """
+    """Compare two records of the same moment."""
     if _are_alike(reference, record):
         return None
     differing: dict[str, list[str]] = {}
@@ -275,14 +235,7 @@ def is_within(
     record: RunRecord,
     tolerance: Tolerance,
 ) -> bool:
-    """Whether all that differs between two records is within a tolerance.
-
-    Args:
-        mismatch: What `compare_records` found with this tolerance.
-        reference: The record compared with.
-        record: The other record.
-        tolerance: The tolerance.
-    """
+    """Whether all that differs between two records is within a tolerance."""
     measured = {one.place for one in mismatch.differences}
     metrics = {
         _metric_place(name)
@@ -301,14 +254,6 @@ def pair_places(
 
     By place; and by position where as many have other names, since a renamed
     variable is the same variable.
-
-    Args:
-        reference: Checksums by role and place.
-        record: The same of the other record.
-        role: The role.
-
-    Returns:
-        The place, and the place in each of the two, `None` where it lacks it.
     """
     theirs, ours = reference.get(role, {}), record.get(role, {})
     if theirs.keys() == ours.keys():
@@ -327,15 +272,7 @@ def pair_places(
 
 
 def with_note(mismatch: Mismatch, note: str) -> Mismatch:
-    """Add a line to a mismatch.
-
-    Args:
-        mismatch: The mismatch.
-        note: More about it, in words.
-
-    Returns:
-        A new mismatch.
-    """
+    """Add a line to a mismatch."""
     return replace(mismatch, details=(*mismatch.details, note))
 
 

@@ -63,13 +63,6 @@ _DOTS = {3: "●●●", 2: "●●○", 1: "●○○", 0: "○○○"}
 def write_comparison_page(comparison: Comparison) -> str:
     """A comparison as a page of its own.
 
-    Args:
-        comparison: The comparison.
-
-    Returns:
-        A page that needs no network and runs no script. Every name and value
-        of the runs is escaped.
-
     Scope:
         Of long runs 100 epochs are shown at most, of large models 240 parts,
         and the page says so; the first mismatch is always among them.
@@ -91,14 +84,7 @@ def write_comparison_page(comparison: Comparison) -> str:
 
 
 def write_comparison_fragment(comparison: Comparison) -> str:
-    """A comparison as a part of another page, such as a notebook.
-
-    Args:
-        comparison: The comparison.
-
-    Returns:
-        One element, with a style sheet that reaches nothing outside it.
-    """
+    """A comparison as a part of another page, such as a notebook."""
     grid = choose_grid(comparison, _FEW_EPOCHS, _FEW_PARTS)
     runs = f"a: {outline_run(comparison.a)}"
     other = f"b: {outline_run(comparison.b)}"
@@ -351,15 +337,7 @@ _KEY = (
 def choose_grid(
     comparison: Comparison, most_epochs: int, most_parts: int
 ) -> Grid:
-    """What to show of the agreements of two runs.
-
-    Args:
-        comparison: The comparison.
-        most_epochs: How many epochs to show at most, the first mismatch and
-            its neighbours always among them.
-        most_parts: How many parts to show at most; those that differ in the
-            epochs shown go before those that are equal.
-    """
+    """What to show of the agreements of two runs."""
     grid = arrange(comparison.agreements)
     epochs = list(grid.epochs)
     marked = [
@@ -378,15 +356,7 @@ def choose_grid(
 
 
 def write_grid(comparison: Comparison, grid: Grid) -> Html | None:
-    """The table of epoch by layer.
-
-    Args:
-        comparison: The comparison.
-        grid: What to show of it, as `choose_grid` gives it.
-
-    Returns:
-        A section; `None` if no epoch is in both runs.
-    """
+    """The table of epoch by layer."""
     if not comparison.agreements:
         return None
     key = [element("span", text, class_=kind) for kind, text in _KEY]

@@ -32,12 +32,6 @@ def plot_run(run: Run) -> Any:
 
     A metric and its `val_` twin share their axes.
 
-    Args:
-        run: The run.
-
-    Returns:
-        A `matplotlib.figure.Figure`, not shown and not saved.
-
     Raises:
         ImportError: If Matplotlib is not installed (extra `plot`).
     """
@@ -64,13 +58,6 @@ def plot_run(run: Run) -> Any:
 
 def plot_comparison(comparison: Comparison) -> Any:
     """Draw how far the parts of two models are apart, over the epochs.
-
-    Args:
-        comparison: The comparison.
-
-    Returns:
-        A `matplotlib.figure.Figure`, not shown and not saved. Equal parts lie
-        on a level of their own below the powers of ten.
 
     Raises:
         ImportError: If Matplotlib is not installed (extra `plot`).

@@ -37,14 +37,6 @@ _NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,127}\.h5")
 def snapshot_folder(log_path: str | os.PathLike[str], run_id: str) -> Path:
     """Say where the snapshots of a run lie.
 
-    Args:
-        log_path: The run's file.
-        run_id: The run.
-
-    Returns:
-        The folder; relative to the directory of the run's file it is what
-        the header's `snapshots` says.
-
     Example:
         >>> snapshot_folder("logs/runs.jsonl", "a1").as_posix()
         'logs/runs.jsonl.snapshots/a1'
@@ -65,14 +57,6 @@ def write_snapshot(
     run_id: str,
 ) -> None:
     """Write variables into a file of their own.
-
-    Args:
-        folder: As `snapshot_folder` gives it; it is made, its directory's
-            directory must exist.
-        name: Name of the file, such as `"record-000003.h5"`.
-        variables: The arrays, by role and place.
-        checksums: Their checksums, by role and place.
-        run_id: The run they belong to.
 
     Raises:
         ValueError: If the name is none, or a checksum is missing.
@@ -151,13 +135,6 @@ def _flush_folder(folder: Path) -> None:
 def find_snapshot(run: Run, record: RunRecord) -> Path | None:
     """Find the snapshot of a record.
 
-    Args:
-        run: A run that was loaded from a file.
-        record: One of its records.
-
-    Returns:
-        The snapshot; `None` if there is none, or none any more.
-
     Raises:
         ValueError: If the run's file names anything but a file in the run's
             folder beside it.
@@ -223,13 +200,6 @@ class Snapshot:
     def read(self, role: str, place: str) -> npt.NDArray[Any]:
         """Read one variable, with its values verified.
 
-        Args:
-            role: Such as `"weights"`.
-            place: Such as `"layers.2.kernel"`.
-
-        Returns:
-            The array, of the dtype and shape that it had.
-
         Raises:
             KeyError: If the snapshot does not hold it.
             ValueError: If the values do not have the checksum beside them, or
@@ -249,12 +219,6 @@ class Snapshot:
 @contextmanager
 def open_snapshot(path: str | os.PathLike[str]) -> Iterator[Snapshot]:
     """Open a snapshot to read it.
-
-    Args:
-        path: The file.
-
-    Yields:
-        The snapshot, open until the end of the block.
 
     Raises:
         FileNotFoundError: If there is no such file.

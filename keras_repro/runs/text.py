@@ -33,15 +33,7 @@ _MOST_GROUPS = 5
 
 
 def write_text(comparison: Comparison) -> str:
-    """A comparison for a terminal: the verdict first.
-
-    Args:
-        comparison: The comparison.
-
-    Returns:
-        Lines of at most 79 characters, without a line break at the end and
-        without control characters, whatever the runs are called.
-    """
+    """A comparison for a terminal: the verdict first."""
     lines = [*wrap(say_verdict(comparison)), ""]
     for label, run in (("a", comparison.a), ("b", comparison.b)):
         lines += wrap(f"{label}: {outline_run(run)}", hang=3)
@@ -52,14 +44,7 @@ def write_text(comparison: Comparison) -> str:
 
 
 def write_groups_text(groups: RunGroups) -> str:
-    """Groups of runs for a terminal.
-
-    Args:
-        groups: The groups.
-
-    Returns:
-        Lines of at most 79 characters, as those of `write_text`.
-    """
+    """Groups of runs for a terminal."""
     lines = wrap(say_groups_verdict(groups))
     for number, group in enumerate(groups.groups, 1):
         lines += [

@@ -28,17 +28,7 @@ _LONGEST_NAME = 22
 def draw_strips(
     strips: Sequence[Strip], title: str, *, with_zero: bool = False
 ) -> Html:
-    """Draw strips below each other, on one scale.
-
-    Args:
-        strips: At least one.
-        title: What the scale measures.
-        with_zero: Whether to draw a line at 0, as for differences.
-
-    Returns:
-        A `figure`; each dot names its seed. Of very many dots some are drawn,
-        evenly by rank, and the figure says so.
-    """
+    """Draw strips below each other, on one scale."""
     chart = _Chart(
         strips=strips,
         title=title,

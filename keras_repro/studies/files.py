@@ -217,14 +217,7 @@ def make_results(
     vary: str,
     path: Path | None,
 ) -> TrialResults:
-    """Put outcomes together.
-
-    Args:
-        outcomes: One for each seed, in the order of the study.
-        notes: What else there is to say.
-        vary: What the seeds moved.
-        path: The folder of the study, or `None`.
-    """
+    """Put outcomes together."""
     listed = list(outcomes)
     done = [one for one in listed if not one.status]
     return TrialResults(
@@ -277,9 +270,6 @@ class _RunSource:
 def read_study(path: Path) -> dict[str, Any]:
     """Read what a study is.
 
-    Args:
-        path: Its folder.
-
     Raises:
         FileNotFoundError: If there is none.
         ValueError: If it is damaged or of another version.
@@ -306,9 +296,6 @@ def read_study(path: Path) -> dict[str, Any]:
 
 def read_content(path: Path) -> StudyContent:
     """Read the trials and notes of a study.
-
-    Args:
-        path: Its folder.
 
     Raises:
         ValueError: If a line is damaged; the last one may be torn, when a

@@ -18,20 +18,7 @@ def compare_identities(
     after: Mapping[str, Any],
     written: Collection[str] = (),
 ) -> list[str]:
-    """Say what of a study has changed.
-
-    Args:
-        before: What it was: `train`, `build` (fingerprints, or `None`),
-            `parts` (fingerprints by name), `model` (nested plain values),
-            `vary` and `backend`.
-        after: What it is.
-        written: Names of data that the trials themselves change, such as a
-            list that `train` appends to: these may differ.
-
-    Returns:
-        A sentence for each change, without a full stop; none if it is the
-        same study.
-    """
+    """Say what of a study has changed."""
     changes = []
     for name in ("train", "build"):
         changes += _compare_functions(
@@ -51,11 +38,7 @@ def compare_identities(
 
 
 def list_unread(identity: Mapping[str, Any]) -> list[str]:
-    """Names of what a study takes along and nobody can read.
-
-    Args:
-        identity: What the study is.
-    """
+    """Names of what a study takes along and nobody can read."""
     functions = _functions_of(identity).values()
     return sorted({name for one in functions for name in one["unread"]})
 
@@ -73,12 +56,7 @@ def _functions_of(
 def find_written(
     before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> list[str]:
-    """Names of data that a trial has changed.
-
-    Args:
-        before: What a study is, before the trial.
-        after: The same after it, in the same process.
-    """
+    """Names of data that a trial has changed."""
     first, second = _functions_of(before), _functions_of(after)
     names: set[str] = set()
     for function in first.keys() & second.keys():
@@ -189,13 +167,6 @@ class Fingerprint:
 
 def compare_fingerprints(before: Fingerprint, after: Fingerprint) -> list[str]:
     """Say what is not as it was.
-
-    Args:
-        before: The fingerprint from earlier.
-        after: The fingerprint of today.
-
-    Returns:
-        Sentences, those on code first; none if nothing was changed.
 
     Scope:
         Code that two versions of Python compiled cannot be compared. Then the

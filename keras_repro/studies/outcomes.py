@@ -73,15 +73,7 @@ class TrialOutcome:
 def gather_scores(
     outcomes: Iterable[TrialOutcome],
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """The scores of trials that went well.
-
-    Args:
-        outcomes: Of these trials.
-
-    Returns:
-        By name, one score per trial, shape `(num_trials,)`; NaN where a trial
-        gave none.
-    """
+    """The scores of trials that went well."""
     done = list(outcomes)
     names = dict.fromkeys(name for one in done for name in one.scores)
     return {

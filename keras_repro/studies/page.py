@@ -61,15 +61,7 @@ _MOST_CONDITIONS, _FEW_CONDITIONS = 60, 12
 
 
 def write_results_page(results: TrialResults) -> str:
-    """A study as one self-contained HTML page.
-
-    Args:
-        results: The study.
-
-    Returns:
-        A page that needs no network and runs no script. Every name, note and
-        error is escaped. Of long studies the first 500 trials are listed.
-    """
+    """A study as one self-contained HTML page."""
     summary = results.summary()
     return make_page(
         say_headline(results),
@@ -81,26 +73,12 @@ def write_results_page(results: TrialResults) -> str:
 
 
 def write_results_fragment(results: TrialResults) -> str:
-    """A study for a notebook: HTML without a page around it.
-
-    Args:
-        results: The study.
-
-    Returns:
-        One element, with a style sheet that reaches nothing outside it.
-    """
+    """A study for a notebook: HTML without a page around it."""
     return write_summary_fragment(results.summary())
 
 
 def write_summary_fragment(summary: TrialSummary) -> str:
-    """A summary for a notebook.
-
-    Args:
-        summary: The summary.
-
-    Returns:
-        One element, as that of `write_results_fragment`.
-    """
+    """A summary for a notebook."""
     return write_fragment(
         *_summary_parts(summary, "p", _FEW_METRICS),
         _failures(summary.results.failures),
@@ -110,14 +88,7 @@ def write_summary_fragment(summary: TrialSummary) -> str:
 def write_comparisons_page(
     comparisons: TrialComparison | TrialComparisons,
 ) -> str:
-    """A comparison of studies, or several, as one self-contained page.
-
-    Args:
-        comparisons: What `compare_trials` returned.
-
-    Returns:
-        A page, as that of `write_results_page`.
-    """
+    """A comparison of studies, or several, as one self-contained page."""
     return make_page(
         _say_title(comparisons),
         *_comparisons_parts(comparisons, "h1", _MOST_CONDITIONS),
@@ -129,14 +100,7 @@ def write_comparisons_page(
 def write_comparisons_fragment(
     comparisons: TrialComparison | TrialComparisons,
 ) -> str:
-    """A comparison of studies, or several, for a notebook.
-
-    Args:
-        comparisons: What `compare_trials` returned.
-
-    Returns:
-        One element, as that of `write_results_fragment`.
-    """
+    """A comparison of studies, or several, for a notebook."""
     return write_fragment(
         *_comparisons_parts(comparisons, "p", _FEW_CONDITIONS)
     )

@@ -43,13 +43,6 @@ _INK = "0.15"
 def plot_summary(summary: TrialSummary) -> Any:
     """Draw the scores of a study: a strip of dots for each metric.
 
-    Args:
-        summary: The summary.
-
-    Returns:
-        A `matplotlib.figure.Figure`, not shown and not saved. Of more than
-        2,000 trials 2,000 dots are drawn, evenly by rank.
-
     Raises:
         ImportError: If Matplotlib is not installed (extra `plot`).
     """
@@ -105,13 +98,6 @@ def _draw_row(axes: Any, strip: Strip, level: str) -> None:
 
 def plot_comparisons(comparisons: Sequence[TrialComparison]) -> Any:
     """Draw studies beside each other, and their differences to the first.
-
-    Args:
-        comparisons: One comparison, or those of a family.
-
-    Returns:
-        A `matplotlib.figure.Figure`, not shown and not saved. A mean that is
-        settled is filled, one that is open is not.
 
     Raises:
         ImportError: If Matplotlib is not installed (extra `plot`).

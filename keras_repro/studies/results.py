@@ -325,9 +325,6 @@ class TrialResults:
 def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     """Seeds as a tuple of different integers.
 
-    Args:
-        seeds: Integers from 0 to 2**32 - 1, each once.
-
     Raises:
         ValueError: If one is out of range or there twice.
         TypeError: If one is not an integer.
@@ -483,12 +480,6 @@ def summarize_scores(
 ) -> Summary:
     """Sum scores up, as `summarize`; NaN for all if none of them is finite.
 
-    Args:
-        scores: One per trial, shape `(num_trials,)`.
-        confidence_level: That of the interval, strictly between 0 and 1.
-        num_resamples: How many resamples to draw.
-        seed: Seed of the resampling alone.
-
     Example:
         >>> summarize_scores(np.array([np.nan])).num_missing
         1
@@ -511,11 +502,6 @@ def summarize_scores(
 
 def rank_score(results: TrialResults, place: int, metric: str) -> Rank:
     """Say where a trial stands among all with a finite score.
-
-    Args:
-        results: The study.
-        place: The position of the trial.
-        metric: The name of the score.
 
     Raises:
         ValueError: If its score is not finite.
@@ -543,10 +529,6 @@ def rank_score(results: TrialResults, place: int, metric: str) -> Rank:
 def find_metric(results: TrialResults, metric: str | None) -> str:
     """The name of a score of a study.
 
-    Args:
-        results: The study.
-        metric: A name; `None` for the first one.
-
     Raises:
         ValueError: If the study has no such score, or none at all.
     """
@@ -565,10 +547,6 @@ def find_metric(results: TrialResults, metric: str | None) -> str:
 def find_places(results: TrialResults, seeds: Iterable[int]) -> list[int]:
     """The positions of the trials with these seeds.
 
-    Args:
-        results: The study.
-        seeds: The seeds.
-
     Raises:
         ValueError: If no trial with such a seed finished.
     """
@@ -585,12 +563,7 @@ def find_places(results: TrialResults, seeds: Iterable[int]) -> list[int]:
 
 
 def make_columns(results: TrialResults) -> dict[str, list[Any]]:
-    """All that is known of each trial, by the name of its column.
-
-    Args:
-        results: The study. A score that is called as another column is called
-            otherwise.
-    """
+    """All that is known of each trial, by the name of its column."""
     empty = [None] * results.num_trials
     seconds = results.seconds
     others = {

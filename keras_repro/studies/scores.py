@@ -55,19 +55,6 @@ def bootstrap_interval(
     are moved away from the mean by it. For symmetric scores that is nearly
     Student's interval; for others it leans to the side of the long tail.
 
-    Args:
-        scores: One finite score per trial, shape `(num_trials,)`.
-        confidence_level: Share of such intervals that should cover the true
-            mean, strictly between 0 and 1.
-        num_resamples: How many resamples to draw. `None` draws 9,999, and
-            fewer of more than 1,000 scores, so that about 10 million scores
-            are drawn in all; never fewer than 1,000 resamples.
-        seed: Seed of the resampling alone.
-
-    Returns:
-        The interval; it contains the mean of the scores. If all scores are
-        equal it is that point.
-
     Raises:
         TypeError: If the scores are no numbers, or a count no integer.
         ValueError: If there are fewer than two scores, or one is not finite.
@@ -129,14 +116,6 @@ def t_interval(
 ) -> Interval:
     """Compute Student's interval for the mean: quick, and it draws nothing.
 
-    Args:
-        scores: One finite score per trial, shape `(num_trials,)`.
-        confidence_level: Share of such intervals that should cover the true
-            mean, strictly between 0 and 1.
-
-    Returns:
-        The mean, less and plus t standard errors.
-
     Raises:
         ValueError: If there are fewer than two scores, or one is not finite.
 
@@ -197,13 +176,6 @@ def summarize(
     seed: int = 0,
 ) -> Summary:
     """Sum up the scores of many trials.
-
-    Args:
-        scores: One score per trial, shape `(num_trials,)`; NaN and infinite
-            ones are counted and left out.
-        confidence_level: As for `bootstrap_interval`.
-        num_resamples: As for `bootstrap_interval`.
-        seed: Seed of the resampling alone.
 
     Raises:
         TypeError: If the scores are no numbers.
@@ -269,10 +241,6 @@ class ScoreRank:
 
 def rank_of(scores: npt.ArrayLike, index: int) -> ScoreRank:
     """Say where one score stands among all.
-
-    Args:
-        scores: One finite score per trial, shape `(num_trials,)`.
-        index: The position of the score in question.
 
     Raises:
         TypeError: If the scores are no numbers, or `index` is no integer.
@@ -452,16 +420,6 @@ def compare_paired(
     What the seed moves in both alike cancels in the differences, so fewer
     seeds show a difference than in a comparison of unrelated runs.
 
-    Args:
-        a: One finite score per seed, shape `(num_pairs,)`.
-        b: The scores of the same seeds in the same order.
-        confidence_level: As for `bootstrap_interval`.
-        num_resamples: As for `bootstrap_interval`.
-        seed: Seed of the resampling alone.
-
-    Returns:
-        The statistics; b is measured against a.
-
     Raises:
         TypeError: If the scores are no numbers.
         ValueError: If there are fewer than two pairs, if a score is not
@@ -533,12 +491,6 @@ def adjust_holm(p_values: npt.ArrayLike) -> Scores:
     Of all that stay below a level, the probability that one of them is a
     mistake stays below that level too, however they depend on each other.
 
-    Args:
-        p_values: One p value per test, shape `(num_tests,)`, in any order.
-
-    Returns:
-        The adjusted values in the same order, at most 1.
-
     Raises:
         TypeError: If they are no numbers.
         ValueError: If there is none, or one does not lie between 0 and 1.
@@ -572,18 +524,6 @@ def count_needed_pairs(
     confidence_level: float = 0.95,
 ) -> int | None:
     """Count the pairs that would show an effect of a size.
-
-    Args:
-        effect_size_paired: The mean of the paired differences in their
-            standard deviations; its sign does not matter.
-        power: The probability that the two-sided paired t test shows it,
-            strictly between 0 and 1.
-        confidence_level: One less the level of the test, strictly between
-            0 and 1.
-
-    Returns:
-        The smallest number of pairs, 2 or more; `None` if it is over a
-        million, as for no effect at all.
 
     Raises:
         ValueError: If an argument is NaN or out of range.

@@ -198,16 +198,7 @@ def _name_tick(value: float, power: int) -> str:
 
 
 def choose_scale(strips: Iterable[Strip], *, with_zero: bool = False) -> Scale:
-    """A scale on which all strips lie.
-
-    Args:
-        strips: The strips, at least one.
-        with_zero: Whether 0 must be on it, as for differences.
-
-    Returns:
-        A logarithmic scale for positive scores of which the largest is more
-        than 100 times the smallest; a linear one otherwise.
-    """
+    """A scale on which all strips lie."""
     found = list(strips)
     scores = np.concatenate([one.scores for one in found])
     low, high = float(scores.min()), float(scores.max())
@@ -229,10 +220,6 @@ def choose_scale(strips: Iterable[Strip], *, with_zero: bool = False) -> Scale:
 def thin_out(scores: Scores, most: int = MOST_DOTS) -> npt.NDArray[np.intp]:
     """The positions of some scores, evenly by rank, in rising order.
 
-    Args:
-        scores: Finite scores.
-        most: How many to keep; the lowest and the highest are among them.
-
     Example:
         >>> thin_out(np.array([3.0, 1.0, 2.0]), 2)
         array([1, 0])
@@ -247,14 +234,6 @@ def thin_out(scores: Scores, most: int = MOST_DOTS) -> npt.NDArray[np.intp]:
 
 def spread_dots(places: Scores, num_lanes: int = _NUM_LANES) -> Scores:
     """How far beside the middle each dot lies, so that few cover others.
-
-    Args:
-        places: Where the dots lie along the strip, from 0 to 1, rising.
-        num_lanes: Into how many lanes the strip is cut; those of one lane lie
-            beside each other.
-
-    Returns:
-        Whole or half steps to either side, 0 for a dot alone.
 
     Example:
         >>> spread_dots(np.array([0.1, 0.5, 0.501, 0.502]))

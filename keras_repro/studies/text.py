@@ -28,11 +28,7 @@ _MOST_REMARKS = 20
 
 
 def write_summary_text(summary: TrialSummary) -> str:
-    """The scores of a study for a terminal.
-
-    Returns:
-        Lines of at most 79 characters, without control characters.
-    """
+    """The scores of a study for a terminal."""
     lines = wrap(say_headline(summary.results))
     titles = [say_level(summary.confidence_level), *COLUMNS[2:]]
     rows = [
@@ -51,11 +47,7 @@ def write_summary_text(summary: TrialSummary) -> str:
 
 
 def write_comparison_text(comparison: TrialComparison) -> str:
-    """A comparison of two studies for a terminal: the verdict first.
-
-    Returns:
-        Lines of at most 79 characters, without control characters.
-    """
+    """A comparison of two studies for a terminal: the verdict first."""
     lines = [*wrap(comparison.verdict), ""]
     facts = list_statistics(comparison)
     width = min(max(len(label) for label, _ in facts), 36) + 3
@@ -65,11 +57,7 @@ def write_comparison_text(comparison: TrialComparison) -> str:
 
 
 def write_comparisons_text(comparisons: TrialComparisons) -> str:
-    """Several studies against the first, for a terminal.
-
-    Returns:
-        Lines of at most 79 characters, without control characters.
-    """
+    """Several studies against the first, for a terminal."""
     family = comparisons.comparisons
     lines = [*wrap(say_family(family)), ""]
     lines += [*_format_table(FAMILY_COLUMNS, list_family(family)), ""]

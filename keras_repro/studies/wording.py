@@ -38,14 +38,6 @@ _VARIED = {
 def write_number(value: float, error: float | None = None) -> str:
     """A number with as many digits as its error allows.
 
-    Args:
-        value: The number.
-        error: The half width of its interval, of which two digits are shown;
-            `None` or 0 if there is none.
-
-    Returns:
-        Its text; a number that is not 0 never shows as 0.
-
     Example:
         >>> write_number(19.01723, 0.186), write_number(0.001, 0.186)
         ('19.02', '1.0e-03')

@@ -45,13 +45,6 @@ class Uses:
 def checksum_code(code: CodeType) -> str:
     r"""Compute the checksum of what a code object does.
 
-    Args:
-        code: The code of a function or of a module.
-
-    Returns:
-        A checksum. Names of parameters count, those of local variables do
-        not; lines, comments and docstrings do not.
-
     Scope:
         One version of Python: another one writes other code.
 
@@ -133,12 +126,6 @@ def describe_constant(value: Any) -> str:
 def list_uses(code: CodeType) -> Uses:
     """List what a code object, with all code within, takes from outside.
 
-    Args:
-        code: The code of a function or of a module.
-
-    Returns:
-        Globals, variables of functions around it, and imports.
-
     Scope:
         What the code names. A name that is put together while it runs, for
         `getattr`, `globals()` or `eval`, cannot be seen.
@@ -183,12 +170,6 @@ def _read_attributes(listed: list[dis.Instruction]) -> Iterator[str]:
 
 def find_module_code(name: str) -> CodeType | None:
     """Compile a module of the person's own without importing it.
-
-    Args:
-        name: Its full name, such as `"project.helpers"`.
-
-    Returns:
-        Its code; `None` if it is a library's, or if there is no source.
 
     Example:
         >>> find_module_code("json") is None

@@ -25,19 +25,7 @@ def check_elsewhere(
     vary: str,
     environments: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
-    """Repeat a share of the trials, each on another worker than before.
-
-    Args:
-        engine: Runs them.
-        outcomes: Of the trials that went well.
-        share: Which part of them, from 0 to 1; at least one trial.
-        vary: What the seeds move.
-        environments: Of the workers that are known, by name.
-
-    Yields:
-        What there is to say: mismatches with the workers they are between,
-        and a worker that differs from all others.
-    """
+    """Repeat a share of the trials, each on another worker than before."""
     first = {one.seed: one for one in choose_trials(outcomes, share)}
     tasks = [
         TrialTask(seed=seed, vary=vary, avoid=one.worker or None)
@@ -69,12 +57,7 @@ def check_elsewhere(
 def choose_trials(
     outcomes: Sequence[TrialOutcome], share: float
 ) -> list[TrialOutcome]:
-    """Choose trials, spread evenly over the study.
-
-    Args:
-        outcomes: Of all trials.
-        share: Which part of them; at least one, if there is any.
-    """
+    """Choose trials, spread evenly over the study."""
     number = min(math.ceil(share * len(outcomes) - 1e-9), len(outcomes))
     return [
         outcomes[(2 * place + 1) * len(outcomes) // (2 * number)]
@@ -88,14 +71,7 @@ def tell_differences(
     other: str,
     other_environment: Mapping[str, Any],
 ) -> Iterator[str]:
-    """In what two workers differ that is likely to change results.
-
-    Args:
-        one: Name of a worker.
-        environment: Its environment.
-        other: Name of another.
-        other_environment: Its environment.
-    """
+    """In what two workers differ that is likely to change results."""
     found = [
         difference
         for difference in compare_environments(environment, other_environment)

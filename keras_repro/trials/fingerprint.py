@@ -42,14 +42,6 @@ def fingerprint(
     code names: functions, classes, modules, variables. Of libraries only
     names count.
 
-    Args:
-        function: A function, a method, a `functools.partial` or an object
-            that can be called.
-        ignore: Objects that are left out, as others describe them: the model.
-
-    Returns:
-        The fingerprint.
-
     Raises:
         TypeError: If `function` cannot be called.
 
@@ -83,15 +75,6 @@ def find_generators(
     function: Callable[..., Any], *, ignore: Iterable[object] = ()
 ) -> list[tuple[str, object]]:
     """Find the generators of random numbers that a function takes along.
-
-    Args:
-        function: As for `fingerprint`.
-        ignore: As for `fingerprint`.
-
-    Returns:
-        Names and generators: `random.Random`, NumPy's, PyTorch's and Keras'
-        own. Those that a whole process shares are not among them, nor are
-        those within Keras models.
 
     Raises:
         TypeError: If `function` cannot be called.

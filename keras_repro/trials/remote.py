@@ -32,18 +32,7 @@ _of_this_thread = threading.local()
 def run_remotely(
     key: str, backend: str, payload: bytes | None, task: TrialTask
 ) -> Answer:
-    """Run a trial in a worker.
-
-    Args:
-        key: Names the study; a worker keeps what it was sent under it.
-        backend: The Keras backend of the study.
-        payload: The model and `train`, or `None` where the worker should
-            have them.
-        task: The trial.
-
-    Returns:
-        Its outcome, or why there is none.
-    """
+    """Run a trial in a worker."""
     worker = name_worker()
     if _is_forked():
         return Unfit(worker, _FORKED)
@@ -82,24 +71,13 @@ def _run_beside(
 
 
 def hold_worker(seconds: float, ticket: int) -> None:
-    """Keep a worker busy, so that what comes next goes to another.
-
-    Args:
-        seconds: For how long.
-        ticket: Of this very call, which none before had.
-    """
+    """Keep a worker busy, so that what comes next goes to another."""
     del ticket
     time.sleep(seconds)
 
 
 def start_worker(key: str, backend: str, payload: bytes) -> None:
-    """Make a process of our own ready: it gets the model once, as it starts.
-
-    Args:
-        key: Names the study.
-        backend: The Keras backend of the study.
-        payload: The model and `train`.
-    """
+    """Make a process of our own ready: it gets the model once, as it starts."""
     end_with_parent()
     if not _find_reason(backend):
         from keras_repro.trials import worker
@@ -109,11 +87,7 @@ def start_worker(key: str, backend: str, payload: bytes) -> None:
 
 
 def make_environment(backend: str) -> dict[str, str]:
-    """What a process that runs trials starts with, on top of what we have.
-
-    Args:
-        backend: The Keras backend of the study.
-    """
+    """What a process that runs trials starts with, on top of what we have."""
     wanted = {"KERAS_BACKEND": backend}
     # Without one each process would order its sets of strings another way.
     if not os.environ.get("PYTHONHASHSEED"):
@@ -179,13 +153,6 @@ class OwnProcess:
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function there.
-
-        Args:
-            function: One that can be imported there.
-            *args: What can be pickled.
-
-        Returns:
-            What it returned.
 
         Raises:
             DeadProcessError: If the process ends before the function does.

@@ -356,9 +356,6 @@ def _find_other_engine(
 def read_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
     """The seeds of a study.
 
-    Args:
-        seeds: How many, or which.
-
     Raises:
         TypeError: If they are no integers.
         ValueError: If there is none, one is out of range or there twice.
@@ -453,11 +450,7 @@ class TrialBar:
             self._bar.close()
 
     def show(self, outcomes: Iterable[TrialOutcome]) -> None:
-        """Show these outcomes.
-
-        Args:
-            outcomes: All that there are so far.
-        """
+        """Show these outcomes."""
         if self._bar is None or self._bar.disable:
             return
         listed = list(outcomes)
@@ -466,11 +459,7 @@ class TrialBar:
 
 
 def say_so_far(outcomes: list[TrialOutcome]) -> str:
-    """The first score's mean, with the t interval; how many trials failed.
-
-    Args:
-        outcomes: Of the trials so far.
-    """
+    """The first score's mean, with the t interval; how many trials failed."""
     done = [one for one in outcomes if not one.status]
     words = []
     if done:

@@ -114,10 +114,6 @@ class Values:
     def describe(self, value: Any, name: str) -> str:
         """Describe a value as text.
 
-        Args:
-            value: Anything.
-            name: Where it was found.
-
         Raises:
             TooLargeError: If it holds too much.
         """
@@ -168,15 +164,7 @@ class Values:
     # --- containers -------------------------------------------------------
 
     def open(self, value: Any) -> Parts | None:
-        """The parts of a value that have names of their own.
-
-        Args:
-            value: Anything.
-
-        Returns:
-            Parts by the suffix that names them, such as `"['lr']"`; `None`
-            if the value is better told as a whole.
-        """
+        """The parts of a value that have names of their own."""
         kind = type(value)
         if id(value) in self._path or id(value) in self._ignored:
             return None
@@ -394,14 +382,6 @@ _NAMESPACES = (("types", "SimpleNamespace"), ("argparse", "Namespace"))
 def open_table(value: Any) -> Parts | None:
     """What a table is made of.
 
-    Args:
-        value: A frame, series or index of pandas, or a frame or series of
-            Polars; or anything else.
-
-    Returns:
-        Values with the suffix that names each, such as `"['price']"`; `None`
-        if it is no table.
-
     Example:
         >>> open_table([1, 2]) is None
         True
@@ -465,13 +445,6 @@ def _read_polars(one: Any) -> Any:
 def read_attributes(value: Any) -> dict[str, Any]:
     """Read the attributes that an object itself holds, slots included.
 
-    Args:
-        value: Anything.
-
-    Returns:
-        The attributes by name, in that order. No property is asked, and what
-        `functools.cached_property` keeps is left out.
-
     Example:
         >>> read_attributes(types.SimpleNamespace(b=1, a=2))
         {'a': 2, 'b': 1}
@@ -494,12 +467,6 @@ def read_attributes(value: Any) -> dict[str, Any]:
 
 def generator_state(value: Any) -> Any:
     """Read the state of a generator of random numbers.
-
-    Args:
-        value: Anything.
-
-    Returns:
-        Arrays and plain values; `None` if it is no such generator.
 
     Example:
         >>> generator_state(np.random.default_rng(0))["bit_generator"]
@@ -634,10 +601,6 @@ _SECRET = re.compile(r"token|secret|passw|credential|api_?key", re.IGNORECASE)
 def shorten(text: str, name: str = "") -> str:
     """Short text as it is, so that people can read it; else its checksum.
 
-    Args:
-        text: Any text without line breaks.
-        name: What it is the content of; that of a password is not shown.
-
     Example:
         >>> shorten("[1, 2]"), shorten("'abc'", "password")[:4]
         ('[1, 2]', 'kr1:')
@@ -651,12 +614,6 @@ def shorten(text: str, name: str = "") -> str:
 
 def describe_leaf(value: Any) -> str | None:
     """Describe a value that holds no others.
-
-    Args:
-        value: Anything.
-
-    Returns:
-        Text; `None` if it is not one of the kinds known here.
 
     Example:
         >>> describe_leaf(0.4), describe_leaf(np.float32(2)), describe_leaf([])
@@ -721,12 +678,6 @@ def describe_plain(items: Sequence[Any]) -> str | None:
 def read_array(value: Any) -> npt.NDArray[Any] | None:
     """Read an array, a tensor or a Keras variable.
 
-    Args:
-        value: Anything.
-
-    Returns:
-        Its values; `None` if it is not one of these.
-
     Example:
         >>> read_array(np.ones(2)).shape, read_array([1.0])
         ((2,), None)
@@ -761,12 +712,6 @@ def is_a(kind: type, module: str, name: str) -> bool:
 
 def describe_array(array: npt.NDArray[Any]) -> str | None:
     """Describe an array by its checksum.
-
-    Args:
-        array: An array of any dtype.
-
-    Returns:
-        Text; `None` if it holds Python objects.
 
     Example:
         >>> describe_array(np.zeros(2)) == describe_array(np.zeros(3))

@@ -68,14 +68,7 @@ class TrialRunner:
         self._is_known = False
 
     def run(self, task: TrialTask) -> TrialOutcome:
-        """Run one trial.
-
-        Args:
-            task: Which.
-
-        Returns:
-            What it gave; also where `train` raised.
-        """
+        """Run one trial."""
         worker, scores, problem = name_worker(), {}, {}
         recorder = _TrialRecorder()
         started = time.perf_counter()
@@ -147,9 +140,6 @@ class TrialRunner:
 
 def read_scores(value: Any) -> dict[str, float]:
     """What `train` returned, as numbers by name.
-
-    Args:
-        value: A number, or a mapping of names to numbers.
 
     Raises:
         _ScoreError: If it is neither.
@@ -284,12 +274,7 @@ def has(key: str) -> bool:
 
 
 def receive(key: str, payload: bytes) -> None:
-    """Take in a study, unless it is here already.
-
-    Args:
-        key: Names it.
-        payload: What `TrialRunner.pack` wrote.
-    """
+    """Take in a study, unless it is here already."""
     if key not in _held:
         _held[key] = _unpack(payload)
     while len(_held) > _MOST_HELD:
@@ -313,15 +298,7 @@ def _unpack(payload: bytes) -> _Held:
 
 
 def run(key: str, task: TrialTask) -> TrialOutcome | str:
-    """Run a trial of a study that was sent here.
-
-    Args:
-        key: Names the study.
-        task: The trial.
-
-    Returns:
-        Its outcome, or why there is none.
-    """
+    """Run a trial of a study that was sent here."""
     _held.move_to_end(key)
     held = _held[key]
     if held.runner is None:

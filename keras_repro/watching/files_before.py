@@ -55,13 +55,7 @@ class KeptFiles:
 
 @contextmanager
 def as_before(folders: Sequence[Path], stash: Path) -> Iterator[None]:
-    """Have files as they were before some processes, for a block.
-
-    Args:
-        folders: Those of the processes, in the order in which they ran.
-        stash: An empty folder, where the files as they are now wait to be
-            put back, also after an exception.
-    """
+    """Have files as they were before some processes, for a block."""
     earliest: dict[Path, Path | None] = {}
     for folder in folders:
         for mark, name in _read_index(folder):

@@ -101,16 +101,7 @@ class Entropy:
         self._num_forks = 0
 
     def draw(self, name: str, place: str, num_bytes: int) -> bytes:
-        """Draw bytes.
-
-        Args:
-            name: The function that asks, such as `"uuid.uuid4"`.
-            place: Where it asks from: file and line; more behind a `|`.
-            num_bytes: How many.
-
-        Returns:
-            The next bytes of that place, as unforeseeable as the key is.
-        """
+        """Draw bytes."""
         file_and_line = place.partition("|")[0]
         key = self._keys.get(f"entropy {name} {file_and_line}")
         key = key or self._keys["entropy"]
@@ -127,11 +118,7 @@ class Entropy:
         return hashlib.shake_256(key + asked).digest(num_bytes)
 
     def start_of(self, generator: str) -> int:
-        """Where a generator starts: a number of 256 bits.
-
-        Args:
-            generator: Such as `"python"`.
-        """
+        """Where a generator starts: a number of 256 bits."""
         key = self._keys[generator] + self._branch
         digest = hashlib.sha256(key + generator.encode()).digest()
         return int.from_bytes(digest, "little")

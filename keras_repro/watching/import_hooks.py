@@ -24,11 +24,7 @@ class ImportHook:
         self._actions = actions
 
     def install(self, *, also_loaded: bool = False) -> None:
-        """Wait from now on.
-
-        Args:
-            also_loaded: Whether to call at once for what is there already.
-        """
+        """Wait from now on."""
         for name, action in self._actions.items():
             module = sys.modules.get(name) if also_loaded else None
             if module is not None:

@@ -73,14 +73,7 @@ class CallFile:
 
 
 def load_calls(folder: str | os.PathLike[str]) -> tuple[Call, ...]:
-    """Read the calls of a process, in the order in which they began.
-
-    Args:
-        folder: Where it wrote them.
-
-    Returns:
-        None if it wrote none. A last, torn line is left out.
-    """
+    """Read the calls of a process, in the order in which they began."""
     calls = [
         Call(**{**one, "traps": tuple(one["traps"])})
         for one in read_json_lines(Path(folder) / CALLS)

@@ -67,16 +67,7 @@ class Audit:
         value: Any = None,
         detail: str = "",
     ) -> None:
-        """Note that something was done.
-
-        Args:
-            kind: One of the kinds that stand in this file.
-            name: The generator, function or file.
-            site: Where; found from the stack if it is not given. What this
-                package does itself is not noted.
-            value: What was given, where that matters.
-            detail: More, in words.
-        """
+        """Note that something was done."""
         if self.is_muted:
             return
         with self.muted():
@@ -180,16 +171,7 @@ class Audit:
             self.note(ENTROPY, name, site=site)
 
     def note_seed(self, generator: str, name: str, value: Any) -> Any:
-        """A generator is about to be seeded with a value.
-
-        Args:
-            generator: Which global generator, or `""` for another one.
-            name: The function.
-            value: The seed.
-
-        Returns:
-            The seed to take.
-        """
+        """A generator is about to be seeded with a value."""
         if generator:
             self._seeded.add(generator)
         site = find_site()
@@ -214,13 +196,7 @@ class Audit:
     # --- values given again --------------------------------------------------
 
     def give(self, kind: str, place: str, value: Any) -> Any:
-        """The value to take: the one that came, or that of another process.
-
-        Args:
-            kind: `seeds`, `thread_counts`, `clock` or `process`.
-            place: Where it is taken.
-            value: The one that came.
-        """
+        """The value to take: the one that came, or that of another process."""
         if self.is_muted:
             return value
         given = self._replayed.get((kind, place))
@@ -329,14 +305,7 @@ class NoteFile:
 
 
 def load_notes(folder: str | os.PathLike[str]) -> tuple[Note, ...]:
-    """Read the notes of a process, in order.
-
-    Args:
-        folder: Where it wrote them.
-
-    Returns:
-        None if it wrote none. A last, torn line is left out.
-    """
+    """Read the notes of a process, in order."""
     found = map(note_from_json, read_json_lines(Path(folder) / NOTES))
     notes = {one.order: one for one in found}
     return tuple(notes[order] for order in sorted(notes))

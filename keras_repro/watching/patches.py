@@ -29,14 +29,7 @@ class Patches:
         self._undoing: list[Callable[[], None]] = []
 
     def replace(self, owner: Any, name: str, value: Any) -> None:
-        """Replace an attribute.
-
-        Args:
-            owner: A module or a class.
-            name: The attribute; one that a class inherits is covered by a new
-                one, which goes again.
-            value: What stands there from now on.
-        """
+        """Replace an attribute."""
         before = vars(owner).get(name, _ABSENT)
         setattr(owner, name, value)
 
@@ -55,14 +48,6 @@ class Patches:
 
         Such a class refuses `setattr`, and a subclass in its place would not
         be the same type to anybody who asks.
-
-        Args:
-            owner: The class.
-            name: An attribute of its own.
-            value: What stands there from now on.
-
-        Returns:
-            Whether it was replaced; only CPython lets us.
         """
         attributes = _attributes_of(owner)
         if attributes is None or name not in attributes:

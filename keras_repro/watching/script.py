@@ -34,10 +34,6 @@ _STARTER = str(Path(__file__).parents[1] / "__main__.py")
 def main(argv: Sequence[str]) -> None:
     """Run a script as the main program of this interpreter.
 
-    Args:
-        argv: What is asked for, as `make_session` takes it; the script or the
-            module; its own arguments.
-
     Raises:
         SystemExit: As the script exits; with 2 if it cannot be found.
         BaseException: What the script raises; its traceback, as Python prints
@@ -67,15 +63,7 @@ def main(argv: Sequence[str]) -> None:
 def prepare_script(
     script: str, arguments: Sequence[str]
 ) -> tuple[types.CodeType, types.ModuleType]:
-    """Prepare to run a file, as `python script.py` does.
-
-    Args:
-        script: The file.
-        arguments: Its arguments.
-
-    Returns:
-        The code, and the module to run it in.
-    """
+    """Prepare to run a file, as `python script.py` does."""
     sys.argv[:] = [script, *arguments]
     path = str(Path(script).absolute())
     # As Python does it: the folder of the file that a link leads to.
@@ -92,13 +80,6 @@ def prepare_module(
     name: str, arguments: Sequence[str]
 ) -> tuple[types.CodeType, types.ModuleType]:
     """Prepare to run a module, as `python -m name` does.
-
-    Args:
-        name: Its name, in dots; of a package, its `__main__` is meant.
-        arguments: Its arguments.
-
-    Returns:
-        The code, and the module to run it in.
 
     Raises:
         SystemExit: If there is no such module, or it has no code.
@@ -217,11 +198,7 @@ class Session(Protocol):
 
 
 def make_session(text: str) -> Session:
-    """Make what the command asks for.
-
-    Args:
-        text: As `Options.to_text` gives it, or the path of a plan.
-    """
+    """Make what the command asks for."""
     if text.startswith("{"):
         return RunSession(Options(**json.loads(text)))
     return WatchSession(Plan.read(text))
@@ -276,10 +253,6 @@ def seed_keras(seed: int, *, deterministic: bool = True) -> None:
 
     The other generators stay where they are: each was seeded when it was
     loaded, and the script may have seeded or used it meanwhile.
-
-    Args:
-        seed: From 0 to `2**32 - 1`.
-        deterministic: Whether to turn them on.
     """
     from keras_repro.backends.active import get_backend
     from keras_repro.backends.keras_internals import set_global_seed

@@ -93,16 +93,7 @@ class Trace:
 def find_parting(
     a: str | os.PathLike[str], b: str | os.PathLike[str]
 ) -> tuple[str, str] | None:
-    """Where two traces part.
-
-    Args:
-        a: The folder of one.
-        b: The folder of the other.
-
-    Returns:
-        The place, such as `/home/me/train.py:12`, and the variable; `None`
-        if they are equal.
-    """
+    """Where two traces part."""
     for one, other in zip_longest(_read(a), _read(b)):
         if one != other:
             place, name, _ = (one or other or "").split("\t", 2)

@@ -18,14 +18,7 @@ _MOST_BYTES = 1 << 28
 
 
 def find_nan_features(x: Any) -> Iterator[str]:
-    """Find features that are NaN in every sample.
-
-    Args:
-        x: The inputs, as `fit` takes them; only arrays are looked at.
-
-    Yields:
-        A sentence for each input that has some.
-    """
+    """Find features that are NaN in every sample."""
     import keras
     import numpy as np
 
@@ -70,9 +63,6 @@ def read_rate(model: Any) -> float | None:
     """The learning rate as it is now; `None` without an optimizer.
 
     Loading weights with their optimizer silently brings its rate back too.
-
-    Args:
-        model: Any `keras.Model`.
     """
     import keras
 

@@ -73,11 +73,7 @@ class Watch:
         self.patches = self._watcher.patches
 
     def start(self, *more: Mapping[str, Action]) -> None:
-        """Begin to watch; libraries are watched once they are imported.
-
-        Args:
-            *more: By the name of a module, what to do with it then.
-        """
+        """Begin to watch; libraries are watched once they are imported."""
         try:
             for outer in _under_way:
                 self.patches.also_undo(outer.audit.forget_seeding())

@@ -185,6 +185,7 @@ def test_pandas():
     assert compute_checksum(twice) != expected
 
 
+@pytest.mark.slow
 def test_torch_tensors():
     """A torch tensor has the checksum of the same values in NumPy."""
     torch = pytest.importorskip("torch")

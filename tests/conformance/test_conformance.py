@@ -66,6 +66,7 @@ def leave_out(model: Any, ingredient: str) -> Callable[[], None]:
     raise AssertionError(ingredient)
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_reset_repeats_training(case: Case) -> None:
     """After any disturbance `reset()` gives the first training again."""

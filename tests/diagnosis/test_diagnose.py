@@ -157,6 +157,7 @@ DRAWN = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("train", DRAWN, ids=lambda one: one.__name__)
 def test_cause_and_rung(train):
     """The rung that differs first is named, the kind, and the line."""
@@ -195,6 +196,7 @@ def test_reproducible():
     assert kinds == ({SAME_ORDER} if BACKEND == "tensorflow" else set())
 
 
+@pytest.mark.slow
 def test_unknown_says_what_was_ruled_out():
     """What the program counts for itself is not blamed on a generator."""
     found = diagnose(counting)
@@ -202,6 +204,7 @@ def test_unknown_says_what_was_ruled_out():
     assert cause.kind == UNKNOWN
 
 
+@pytest.mark.slow
 def test_model_that_goes_on():
     """One model trained twice leaks its state, and the state is named."""
     model = build()
@@ -248,6 +251,7 @@ def test_state_that_keras_does_not_see():
     assert "times" in cause.evidence
 
 
+@pytest.mark.slow
 def test_racing_workers():
     """Workers that race for one generator are told as what they are."""
     keras.utils.set_random_seed(1)
@@ -270,6 +274,7 @@ def test_racing_workers():
     assert [one.kind for one in found.causes] == [PARALLEL_LOADING]
 
 
+@pytest.mark.slow
 def test_generator_that_is_used_up():
     """A generator outside of the training feeds other data each time."""
     rng = np.random.default_rng(1)
@@ -292,6 +297,7 @@ def test_generator_that_is_used_up():
     ]
 
 
+@pytest.mark.slow
 def test_function_imported_by_name():
     """A draw by a name that was bound before is seen, if not its line."""
     rand = np.random.rand
@@ -330,6 +336,7 @@ def kinds_of_traps(train, model=None):
     return {one.kind for one in found.traps} - {SAME_ORDER}
 
 
+@pytest.mark.slow
 def test_nan_features():
     """Features that are NaN in every sample are told with their number."""
 
@@ -344,6 +351,7 @@ def test_nan_features():
     assert "1 of 4 features are NaN in every sample: 2" in trap.evidence
 
 
+@pytest.mark.slow
 def test_shared_initializer():
     """Two layers that start alike are told; two of their own are not."""
 
@@ -363,6 +371,7 @@ def test_shared_initializer():
     assert kinds_of_traps(train) == set()
 
 
+@pytest.mark.slow
 def test_loaded_rate(tmp_path):
     """Weights that bring another learning rate along are told."""
     path = tmp_path / "saved.weights.h5"
@@ -381,6 +390,7 @@ def test_loaded_rate(tmp_path):
     assert kinds_of_traps(lambda: train(0.5)) == set()
 
 
+@pytest.mark.slow
 def test_validation_that_steers():
     """On PyTorch validation draws from the generator of the training."""
 
@@ -403,6 +413,7 @@ def test_validation_does_not_steer_a_reproducible_model():
     )
 
 
+@pytest.mark.slow
 def test_seed_without_effect():
     """A seed that does nothing is told; one that does something is not."""
 
@@ -430,6 +441,7 @@ def test_seed_without_effect():
     assert found == {SEED_IGNORED}
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend("tensorflow")
 def test_same_order():
     """The order of all epochs is told, where `fit` shuffles."""
@@ -445,6 +457,7 @@ def test_same_order():
 # --- around it ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_program_is_left_as_it_was():
     """Generators, `fit` and the path stand where they stood."""
     keras.utils.set_random_seed(7)
@@ -459,6 +472,7 @@ def test_program_is_left_as_it_was():
     assert sys.meta_path == finders
 
 
+@pytest.mark.slow
 def test_diagnosis_within_a_diagnosis():
     """The outer one names what is unseeded inside, as the inner one does."""
     inner = []
@@ -551,6 +565,7 @@ def typed():
 """
 
 
+@pytest.mark.slow
 def test_fresh_process():
     """The last rung: equal in another interpreter.
 
@@ -563,6 +578,7 @@ def test_fresh_process():
     assert statuses(found) == ["equal"] * 5
 
 
+@pytest.mark.slow
 def test_this_process_is_not_like_a_fresh_one():
     """What another process lacks is told, where its environment tells it."""
     keras.config.set_floatx("float16")
@@ -593,6 +609,7 @@ def test_order_of_a_set():
     assert found.causes[0].location == line_of(ordered, "ordered here")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_sent():
     """A function that holds what cannot be pickled skips the last rung."""
     lock = __import__("threading").Lock()

@@ -58,6 +58,16 @@ def verify(tmp_path):
 
 
 @pytest.mark.requires_backend
+def test_a_seed_makes_it_reproducible(verify):
+    """What two runs of a script give is compared; unseeded they differ."""
+    seeded = verify(TRAIN, options=("--seed", "4", "--quiet"))
+    assert "Reproducible with --seed 4: 2 runs" in seeded.stdout
+    unseeded = verify(TRAIN, options=("--budget", "0", "--quiet"), code=1)
+    assert "First mismatch: call 1, fit at script.py:9" in unseeded.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.requires_backend
 def test_not_reproducible_and_mended(verify, tmp_path):
     """An unseeded script is told why; with `--seed` it is repeatable."""
     options = ("--json", "verdict.json", "--log", "runs.jsonl")
@@ -96,6 +106,7 @@ def test_not_reproducible_and_mended(verify, tmp_path):
     assert len(load_runs(tmp_path / "runs.jsonl")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_loops_of_ones_own(verify):
     """A script that calls nothing recorded is judged by what it leaves.
@@ -136,6 +147,7 @@ def test_second_run_fails(verify, tmp_path):
     assert "FileExistsError" in result.stderr
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -152,6 +164,7 @@ def test_trouble(verify, text, told):
     assert told in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_script_that_hangs(verify):
     """`--timeout` ends a script that hangs, with what it has started."""
     text = (
@@ -166,6 +179,7 @@ def test_script_that_hangs(verify):
     assert time.monotonic() - started < 25
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -245,6 +259,7 @@ def test_signals(tmp_path, number, everybody, told, code):
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_files_are_put_back(verify, tmp_path):
     """An experiment with earlier files leaves them as the runs left them."""

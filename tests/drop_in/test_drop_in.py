@@ -259,6 +259,7 @@ LOOKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", SINGLE, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("look", LOOKS, ids=lambda f: f.__name__)
 def test_looks_the_same(look, make):
@@ -266,6 +267,7 @@ def test_looks_the_same(look, make):
     assert observe(look, OURS, make) == observe(look, PLAIN, make)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", LOOKS, ids=lambda f: f.__name__)
 def test_looks_differ_between_models(look):
     """The twin: each look tells one model from another."""
@@ -276,12 +278,14 @@ def test_looks_differ_between_models(look):
     assert one == observe(look, OURS, sequential)
 
 
+@pytest.mark.slow
 def test_values_depend_on_the_seed():
     """The twin: weights are compared by value, not by being there."""
     one = observe(see_values, OURS, sequential)
     assert one != observe(see_values, OURS, sequential, seed=4)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("make", SINGLE, ids=lambda f: f.__name__)
 def test_kind_of_model(make):
     """A list gives a Sequential, tensors a Functional, all of them a Model."""
@@ -309,6 +313,7 @@ def strip_classes(config):
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [sequential, branches, deferred])
 def test_to_json(make):
     """The JSON of a model is that of Keras' class but for the class."""
@@ -325,6 +330,7 @@ def test_to_json(make):
 # --- building ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_given_layers_in_any_iterable():
     """A list, a tuple or a generator of layers, as Keras takes them."""
 
@@ -338,6 +344,7 @@ def test_given_layers_in_any_iterable():
         assert len(plain[0]) == 1
 
 
+@pytest.mark.slow
 def test_keywords_of_the_constructors():
     """Names, flags and layers by keyword."""
 
@@ -356,6 +363,7 @@ def test_keywords_of_the_constructors():
     assert observe(scenario, OURS) == observe(scenario, PLAIN)
 
 
+@pytest.mark.slow
 def test_add_and_pop():
     """Layers come and go as in a `keras.Sequential`."""
 
@@ -372,6 +380,7 @@ def test_add_and_pop():
     assert observe(scenario, OURS) == observe(scenario, PLAIN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", LATE, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("how", ["build", "call", "fit", "evaluate", "predict"])
 def test_built_late(make, how):
@@ -572,6 +581,7 @@ def error_of(scenario, kind):
     return None
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda f: f.__name__)
 def test_mistakes_raise_the_same(mistake):
     """A mistake gets the error that Keras gives, with the same words."""
@@ -593,6 +603,7 @@ def summary_of_unbuilt(kind):
     return lines
 
 
+@pytest.mark.slow
 def test_summary_of_an_unbuilt_model():
     """A summary before the build says what Keras' does."""
     ours = observe(summary_of_unbuilt, OURS)
@@ -619,6 +630,7 @@ def train(kind, make, run_eagerly=True, **options):
     return history, [weight.tolist() for weight in model.get_weights()]
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(
     "make", [*SINGLE, unseeded_dropout, normalized], ids=lambda f: f.__name__
 )
@@ -637,6 +649,7 @@ def test_first_training_equals_that_of_keras(make):
     assert other != plain
 
 
+@pytest.mark.slow
 def test_only_the_order_is_ours():
     """The twin: with shuffling, the order of the data is another one."""
     plain = observe(train, PLAIN, sequential)
@@ -655,6 +668,7 @@ def with_equal_weights(make, **options):
     return models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [sequential, branches, subclass])
 def test_evaluation_returns_the_same(make):
     """`evaluate`, `predict` and their like return what Keras returns."""
@@ -679,6 +693,7 @@ def test_evaluation_returns_the_same(make):
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 def test_forms_of_train_on_batch():
     """`train_on_batch` returns numbers, lists or a dictionary alike."""
     results = [
@@ -714,6 +729,7 @@ FIT_CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIT_CALLS)
 def test_ways_to_call_fit(name):
     """Every way to call `fit` gives the history that Keras gives."""
@@ -728,6 +744,7 @@ def test_ways_to_call_fit(name):
     assert seen[0] == seen[1]
 
 
+@pytest.mark.slow
 def test_dictionaries_of_arrays():
     """Inputs and outputs by name, with a loss for each."""
     x = {"a": X[:, :2], "b": X[:, 2:]}
@@ -757,6 +774,7 @@ class Stop(keras.callbacks.Callback):
         self.model.stop_training = True
 
 
+@pytest.mark.slow
 def test_stopped_by_a_callback():
     """`stop_training` ends the training, and says so afterwards."""
     for model in with_equal_weights(added):
@@ -822,6 +840,7 @@ def test_class_keeps_its_bases():
     assert plain(X).shape == (12, 1)
 
 
+@pytest.mark.slow
 def test_constructor_runs_once():
     """A constructor with side effects is run once per model."""
 
@@ -860,6 +879,7 @@ def test_attributes_of_a_subclass():
 # --- saving ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [sequential, added, branches, deferred])
 def test_keras_file(tmp_path, make):
     """A `.keras` file gives the class, the values and the compilation."""
@@ -884,6 +904,7 @@ def test_keras_file(tmp_path, make):
         assert other.fit(X, Y, **FIT).history["loss"][0] != loss
 
 
+@pytest.mark.slow
 def test_keras_file_of_a_subclass(tmp_path):
     """A subclass comes back by `custom_objects`, as in Keras."""
     for kind in (OURS, PLAIN):
@@ -917,6 +938,7 @@ def test_weights_travel_between_both(tmp_path, make):
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copy", ["pickle", "clone"])
 @pytest.mark.parametrize("make", [sequential, branches, deferred])
 def test_copies(make, copy):
@@ -952,6 +974,7 @@ def test_clone_model_gives_a_plain_sequential():
 # --- nesting -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [sequential, branches, deferred, subclass])
 def test_nested(make):
     """Ours in a plain model, and a plain one in ours, train as in Keras."""

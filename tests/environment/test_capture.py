@@ -425,6 +425,7 @@ def test_settings_of_tensorflow():
     assert first["jit"] is False
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend("tensorflow")
 @pytest.mark.parametrize("value", ["", "0", "TRUE"])
 def test_onednn_of_tensorflow(run_python, value):

@@ -238,6 +238,7 @@ def test_hash_seed_takes_effect(run_python):
     assert run(1) != run(2)
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend("tensorflow")
 def test_tensorflow_reads_its_switch(run_python):
     """TensorFlow turns deterministic mode on by its variable alone."""

@@ -22,7 +22,7 @@ for path in sys.argv[1:]:
 """
 UNSEEDED = "np.random.default_rng().integers(2**32, size=5).tolist()"
 
-pytestmark = pytest.mark.requires_backend
+pytestmark = [pytest.mark.requires_backend, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -131,6 +131,7 @@ def test_fixture_and_marker(run_pytest):
     assert "def diagnose" not in output
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_keras_seed(run_pytest):
     """With `--keras-seed` each test draws the same; another seed, others."""

@@ -363,6 +363,7 @@ def refused(model, path, error, match):
     assert match in str(caught.value)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
 def test_damaged_file(path, damage):
     """A file that is not what was written is refused, whatever broke."""
@@ -497,6 +498,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
 def test_changed_structure_after_training(change):
     """A trained model whose variables changed is refused, and told why."""
@@ -587,6 +589,7 @@ def assign_each(model, new, path):
 SETUPS = [load_from_file, set_directly]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("setup", [*SETUPS, assign_each])
 @pytest.mark.parametrize("inputs", [True, False], ids=["built", "late"])
 @pytest.mark.parametrize("seed", [None, 9])
@@ -720,6 +723,7 @@ class BreakEvaluation(keras.callbacks.Callback):
     on_predict_batch_end = on_test_batch_end
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("trained", [True, False])
 @pytest.mark.parametrize("method", ["evaluate", "predict"])
 def test_reset_after_an_interrupted_evaluation(trained, method):
@@ -784,6 +788,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path, run_python):
     """A state that cannot be written whole is an error, and not there."""
     pytest.importorskip("resource")

@@ -4,13 +4,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.checkout import ROOT, run_command
+
 SCRIPTS = Path(__file__).parent / "scripts"
-ROOT = Path(__file__).resolve().parents[2]
 # Repeatable, and something is wrong; in two places; nothing is wrong.
 LEAKS, ELSEWHERE, CLEAN = "leaks", "elsewhere", "clean"
 _GROUPS = (LEAKS, "traps", ELSEWHERE, CLEAN)
@@ -134,23 +134,20 @@ def _read(text):
 def _verify(mystery, backend, folder, *options, **environment):
     installed = folder / "site-packages"
     paths = [str(ROOT), *([str(installed)] if installed.exists() else [])]
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "keras_repro", "verify"),
-            *("--json", "verdict.json", "--timeout", "300", *options),
-            mystery.main.name,
-        ],
+    environment = {
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **environment,
+    }
+    result = run_command(
+        *(sys.executable, "-m", "keras_repro", "verify"),
+        *("--json", "verdict.json", "--timeout", "300", *options),
+        mystery.main.name,
         cwd=folder,
-        env={
-            **{k: v for k, v in os.environ.items() if k != "PYTHONHASHSEED"},
-            "KERAS_BACKEND": backend,
-            "PYTHONPATH": os.pathsep.join(paths),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
+        code=None,
+        without={"PYTHONHASHSEED"},
+        **environment,
     )
     path = folder / "verdict.json"
     verdict = json.loads(path.read_text()) if path.exists() else None

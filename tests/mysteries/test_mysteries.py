@@ -49,6 +49,7 @@ def _parametrize(mysteries):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 @_parametrize([one for one in MYSTERIES if _is_in_share(one.name)])
 def test_share(mystery, answers):

@@ -198,6 +198,7 @@ def test_random_state_is_watched():
     assert checks.mismatch.roles == ("random",)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "change",
     [
@@ -290,6 +291,7 @@ def test_a_run_that_nobody_seeded(monkeypatch):
     assert named.mismatch.moment == "initial state"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "options",
     [
@@ -344,6 +346,7 @@ def test_stopping_on_drift(path):
     assert len(model.history.epoch) == 3
 
 
+@pytest.mark.slow
 def test_a_reference_overrides(path, tmp_path):
     """A given run or file is what counts, whatever its identity."""
     reference = fit(make_model(seed=2), ChecksumCallback(path))

@@ -110,6 +110,7 @@ def cases(kind, count):
     ]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("epoch", "batch", "number"), cases("weights", 15))
 @pytest.mark.parametrize("role", ["weights", "optimizer"])
 def test_one_bit(model, clean, role, epoch, batch, number):
@@ -122,6 +123,7 @@ def test_one_bit(model, clean, role, epoch, batch, number):
     assert [one.place for one in found.differences] == places
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("epoch", "batch", "number"), cases("random", 12))
 def test_one_extra_random_draw(model, clean, epoch, batch, number):
     """One number more from any global generator: the random state."""
@@ -151,6 +153,7 @@ def test_a_seed_generator_moved_on(model, clean, epoch, batch, number):
     assert found.places == tuple(places) == ("layers.2.seed_generator_state",)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("epoch", "batch", "number"), cases("data", 12))
 def test_two_samples_swapped(model, clean, epoch, batch, number, monkeypatch):
     """Two samples of one batch in the other order: the data parted first."""
@@ -170,6 +173,7 @@ def test_two_samples_swapped(model, clean, epoch, batch, number, monkeypatch):
     assert found.places[0] == "samples fed"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("epoch", "batch", "number"), cases("rate", 6))
 def test_another_learning_rate(model, clean, epoch, batch, number):
     """A learning rate that changes on the way: the optimizer, by its name."""
@@ -194,6 +198,7 @@ def test_another_learning_rate_from_the_start(model, clean):
     assert any("learning_rate" in one for one in found.identity.details)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("number", range(6))
 def test_another_library_version(model, clean, number):
     """Another version in the header is named, and is no mismatch."""
@@ -211,6 +216,7 @@ def test_another_library_version(model, clean, number):
     assert kr.compare_runs(clean, run).environment == ()
 
 
+@pytest.mark.slow
 def test_no_alarm_without_a_plant(model, clean):
     """As many trainings without a plant are all equal, also live."""
     runs = [train(model, reference=clean) for _ in range(15)]

@@ -169,6 +169,7 @@ def told(caught):
     return [str(one.message) for one in caught if one.category in kinds]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("snapshots", [None, "epoch"])
 @pytest.mark.parametrize("every", ["epoch", "batch"])
 @LOSSES
@@ -213,6 +214,7 @@ def test_a_file_that_stays_is_whole(model, path, intact):
     assert load_run(path).checksum == intact[1].checksum
 
 
+@pytest.mark.sampled(3)
 @LOSSES
 def test_a_file_lost_before_the_next_training(
     model, path, intact, monkeypatch, lose
@@ -377,6 +379,7 @@ def test_small_data_need_no_line_of_their_own(model, path):
     assert "data" not in read_types(path)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("every", ["epoch", "batch"])
 def test_drift_is_found_with_large_data(model, path, slow_data, every):
     """What was recorded before the data were known is compared too."""
@@ -474,6 +477,7 @@ def fit_plain(model, *watchers, epochs=2):
     )
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("by", ["close", "fit"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("planted")])
 def test_how_a_run_of_plain_keras_ended(path, error, by):
@@ -514,6 +518,7 @@ def test_steps_count_batches(model, every):
     assert batches == [*expected, None]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.requires_backend("tensorflow", "jax")
 @pytest.mark.parametrize("samples", [SAMPLES, SAMPLES - SIZE])
 @pytest.mark.parametrize("every", ["epoch", "batch", 3])
@@ -593,6 +598,7 @@ def order_by_hand(shuffle, samples, steps, epochs):
     return [stream[i * steps : (i + 1) * steps] for i in range(epochs)]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("every", ["batch", 2])
 @pytest.mark.parametrize(
     ("samples", "steps"), [(SAMPLES, None), (14, 2)], ids=["passes", "steps"]
@@ -673,6 +679,7 @@ def test_what_others_fed_is_not_known(watched, make):
 # --- random state --------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_live_random_state_of_plain_keras():
     """With batches recorded, one draw too many is found where it was."""
     runs = []

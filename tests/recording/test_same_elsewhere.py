@@ -5,10 +5,8 @@ changed between the two: Python's hash seed, or the number of threads.
 """
 
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import keras
 import pytest
@@ -16,8 +14,10 @@ import pytest
 import keras_repro as kr
 from keras_repro.runs.comparison import group_runs
 from keras_repro.runs.file import load_runs
+from tests.checkout import ROOT, SCRIPTS, run_command
 
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
 DATA = ROOT.parent / "shared" / "data" / "cmapss"
 # Set by the test that sets it, so that it is the one difference.
 VARYING = {"NPROC", "PYTHONHASHSEED", "TF_NUM_INTRAOP_THREADS"}
@@ -25,22 +25,10 @@ VARYING |= {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
 
 
 def run_script(*command, **variables):
-    """Run a script on this checkout in a process of its own."""
-    kept = {k: v for k, v in os.environ.items() if k not in VARYING}
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    result = subprocess.run(
-        [sys.executable, *map(str, command)],
-        env={
-            **kept,
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            **variables,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    """Run a script on this checkout; return what it printed."""
+    return run_command(
+        sys.executable, *command, without=VARYING, **variables
+    ).stdout
 
 
 # --- the example ---------------------------------------------------------
@@ -116,7 +104,7 @@ def test_other_smoothing_is_told_as_other_data(example):
 @pytest.fixture(scope="module")
 def threads(tmp_path_factory):
     """The folders of tests/scripts/with_threads.py with 1 and 2 threads."""
-    script = ROOT / "tests" / "scripts" / "with_threads.py"
+    script = SCRIPTS / "with_threads.py"
 
     def run(number):
         folder = tmp_path_factory.mktemp(f"threads-{number}-")

@@ -434,6 +434,7 @@ def test_text_is_narrow_and_printable(name):
     read_html(page)
 
 
+@pytest.mark.slow
 def test_long_runs_of_large_models_stay_usable():
     """The first mismatch and its neighbours are kept, and the rest said."""
     found = examples.make_mismatch(1233, None)

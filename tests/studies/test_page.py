@@ -219,6 +219,7 @@ def test_page_without_a_finished_trial():
     assert "1 of 1 trial gave no finite `rmse` and is left out." in page
 
 
+@pytest.mark.slow
 def test_long_results_are_cut_and_say_so():
     """Trials, metrics and failures beyond what anybody reads."""
     values = np.arange(510.0)

@@ -260,6 +260,7 @@ def plain_percentiles(scores):
     return Interval(found.low, found.high, 0.95)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [3, 5, 30])
 def test_interval_covers_the_mean_as_often_as_it_says(size):
     """Of 95% intervals of normal scores, 93% to 97% hold the mean."""

@@ -17,9 +17,12 @@ from tests.checkout import ROOT, SCRIPTS, is_running
 # All thirty where a process is soonest at work; elsewhere a few.
 NUM_STUDIES = 30 if os.environ["KERAS_BACKEND"] == "jax" else 3
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "fork"), reason="needs fork and SIGKILL"
-)
+pytestmark = [
+    pytest.mark.requires_backend,
+    pytest.mark.skipif(
+        not hasattr(os, "fork"), reason="needs fork and SIGKILL"
+    ),
+]
 
 
 def load_script():
@@ -30,6 +33,7 @@ def load_script():
     return module
 
 
+@pytest.mark.slow
 def test_killed_studies_lose_and_repeat_nothing(run_python, tmp_path):
     """Each is gone on with, and ends as if it had never been killed."""
     script = SCRIPTS / "killed_studies.py"
@@ -71,6 +75,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 def test_workers_end_with_the_program_that_is_killed(run_python, tmp_path):
     """None goes on computing for nobody; the study can be gone on with."""

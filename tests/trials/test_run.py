@@ -527,6 +527,7 @@ def test_processes_give_the_same(model, expected):
     assert [len(runs) for runs in results.runs] == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_callers_executor_gives_the_same(model, expected, pool):
     """The model travels to each worker once; the compiled function stays."""
     runner = TrialRunner(model, train)
@@ -542,6 +543,7 @@ def test_a_callers_executor_gives_the_same(model, expected, pool):
     assert engine.num_sent <= 2
 
 
+@pytest.mark.slow
 def test_a_callers_executor_runs_what_builds_a_model(expected, pool):
     """Such a model never travels; each worker builds its own."""
     results = kr.run_trials(
@@ -570,6 +572,7 @@ def test_a_worker_traces_once(pool):
     assert all(len(one) == 1 for one in calls.values())
 
 
+@pytest.mark.slow
 def test_many_kinds_of_models_travel(pool):
     """State, settings and the person's own parts are there in the worker."""
     inputs = keras.Input((4,))
@@ -590,6 +593,7 @@ def test_many_kinds_of_models_travel(pool):
         assert_same(there, here, range(2))
 
 
+@pytest.mark.slow
 def test_threads_run_trials_in_processes_of_their_own(model, expected):
     """What other threads of the worker draw meanwhile disturbs nothing."""
     stopped = threading.Event()
@@ -655,6 +659,7 @@ def test_a_training_that_raises_in_a_worker_is_reported(model, pool):
     assert "raise LocalError" in failure.traceback
 
 
+@pytest.mark.slow
 def test_a_rule_stops_workers_at_the_same_trial(model, pool):
     """Which worker was quicker does not matter."""
     results = kr.run_trials(
@@ -668,6 +673,7 @@ def test_a_rule_stops_workers_at_the_same_trial(model, pool):
     assert results.seeds == (0, 1, 2)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_gets_its_trial_run_again(model, expected, tmp_path):
     """The study says so; a trial that always kills its worker is given up."""
     marker = tmp_path / "died"
@@ -694,6 +700,7 @@ def test_a_worker_that_dies_gets_its_trial_run_again(model, expected, tmp_path):
 # --- checks ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_check_agrees(model, expected):
     """Repeated in a fresh process, half of the trials are the same."""
     with warnings.catch_warnings():
@@ -705,6 +712,7 @@ def test_a_check_agrees(model, expected):
     assert results.notes == ()
 
 
+@pytest.mark.slow
 def test_a_check_names_a_worker_that_computes_differently(model):
     """Its twin: what depends on the process is told with both checksums."""
 
@@ -724,6 +732,7 @@ def test_a_check_names_a_worker_that_computes_differently(model):
     )
 
 
+@pytest.mark.slow
 def test_a_check_without_another_worker_says_so(model, expected):
     """One worker repeats its own trials in the end, and that is told."""
     with ThreadPoolExecutor(1) as executor, pytest.warns(kr.TrialWarning):
@@ -862,6 +871,7 @@ def test_scores_that_are_not_finite_are_kept_on_disk(model, tmp_path):
     np.testing.assert_array_equal(read, [math.nan, math.inf, -math.inf, 0.1])
 
 
+@pytest.mark.slow
 def test_a_study_is_run_by_one_process_at_a_time(model, tmp_path):
     """A second one is refused while the first runs."""
     path, other = tmp_path / "study", build()
@@ -966,6 +976,7 @@ def kept_environment():
     os.environ.update(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kept_environment")
 @pytest.mark.filterwarnings("ignore")  # Of distributed and what it loads.
 def test_dask_runs_trials_and_survives_a_death(model, expected, tmp_path):
@@ -1030,6 +1041,7 @@ def run_command(folder, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_command_runs_shows_and_compares(tmp_path):
     """A study by two workers, the same in one; then the others."""
     (tmp_path / "study.py").write_text(SCRIPT)

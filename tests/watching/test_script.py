@@ -49,6 +49,7 @@ def last_line(text):
 # --- the same bits -------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_run_makes_an_unseeded_script_repeatable(start, tmp_path):
     """Two runs are equal; another seed, and no seed at all, are not."""
     script = SCRIPTS / "unseeded.py"
@@ -68,6 +69,7 @@ def test_run_makes_an_unseeded_script_repeatable(start, tmp_path):
     assert "seed" in different.identity.places
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("module", ["script", "watch"])
 def test_no_library_is_loaded_before_the_script(start, module):
     """What is seeded and watched right after its import is not there yet."""
@@ -80,6 +82,7 @@ def test_no_library_is_loaded_before_the_script(start, module):
     assert start(sys.executable, "-c", both).stdout == "True True\n"
 
 
+@pytest.mark.slow
 def test_every_kind_of_fit(start, tmp_path):
     """Each fit is one run, however it was called; nothing else is."""
     result = start(
@@ -98,6 +101,7 @@ def test_every_kind_of_fit(start, tmp_path):
     assert len(load_runs(tmp_path / "own.jsonl")) == 1
 
 
+@pytest.mark.slow
 def test_seeds_of_the_script_win(start, tmp_path):
     """What the script seeded or used before Keras came stays so."""
     script = SCRIPTS / "generators.py"
@@ -119,6 +123,7 @@ def test_seeds_of_the_script_win(start, tmp_path):
     assert before.get("backend") == none.get("backend")
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend("tensorflow")
 def test_keras_through_tensorflow(start, tmp_path):
     """`tf.keras` is recorded, and `tf.random.set_seed` before it stays."""

@@ -155,6 +155,7 @@ CODES = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_as_if_alone(both, name):
     """Output, errors and exit code are those without us, to the letter."""

@@ -60,15 +60,7 @@ def watch_workers(
     one: int = 1,
     dropped: tuple[str, ...] = (),
 ) -> None:
-    """Watch a class of workers, as many as an argument says.
-
-    Args:
-        watcher: What every source needs.
-        owner: The class.
-        argument: The name of the argument.
-        one: The number that means: one after the other.
-        dropped: Arguments that say nothing then.
-    """
+    """Watch a class of workers, as many as an argument says."""
     make = owner.__init__
     signature = inspect.signature(make)
 
@@ -102,14 +94,7 @@ def _note_workers(watcher: Watcher, made: Any, name: str) -> None:
 def watch_count(
     watcher: Watcher, owner: Any, attribute: str, name: str
 ) -> None:
-    """Watch a function that sets a number of threads, and hold it.
-
-    Args:
-        watcher: What every source needs.
-        owner: The module that has it.
-        attribute: Its name there.
-        name: How to call it.
-    """
+    """Watch a function that sets a number of threads, and hold it."""
     setter, held = getattr(owner, attribute), watcher.plan.num_threads
     if held is not None:
         # Some refuse a number once they have begun to compute.
@@ -131,14 +116,7 @@ def watch_count(
 def watch_ops(
     watcher: Watcher, owner: Any, names: Iterable[str], prefix: str
 ) -> None:
-    """Note where a program itself calls ops whose kernels may race.
-
-    Args:
-        watcher: What every source needs.
-        owner: A module or a class.
-        names: Those of the ops.
-        prefix: How to call the owner.
-    """
+    """Note where a program itself calls ops whose kernels may race."""
     audit = watcher.audit
 
     def watch(name: str, original: Any) -> None:
