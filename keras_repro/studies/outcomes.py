@@ -28,6 +28,7 @@ class TrialTask:
         seed: Its seed.
         vary: What the seed moves.
         avoid: The worker that shall not run it, which ran it before.
+        after: A seed that a worker which has run no trial begins with.
         ticket: Of this very sending: Dask would answer what looks as before
             with what it answered then.
     """
@@ -35,6 +36,7 @@ class TrialTask:
     seed: int
     vary: str
     avoid: str | None = None
+    after: int | None = None
     ticket: int = 0
 
 

@@ -25,10 +25,19 @@ def check_elsewhere(
     vary: str,
     environments: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
-    """Repeat a share of the trials, each on another worker than before."""
+    """Repeat a share of the trials, each on another worker than before.
+
+    A worker that has run none begins with another seed: what depends on the
+    seed that came first, such as a constant of a compiled function, shows.
+    """
     first = {one.seed: one for one in choose_trials(outcomes, share)}
     tasks = [
-        TrialTask(seed=seed, vary=vary, avoid=one.worker or None)
+        TrialTask(
+            seed=seed,
+            vary=vary,
+            avoid=one.worker or None,
+            after=seed ^ 1,  # Also of one seed alone there is another.
+        )
         for seed, one in first.items()
     ]
     known = dict(environments)

@@ -7,6 +7,8 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras  # noqa: TID253
@@ -65,11 +67,17 @@ class TrialRunner:
         _check_model(self.model)
         if not capture_if_built(self.model):
             around_fit.rehearse(self.model, train)
-        self._is_known = False
+        self._is_known = self._has_run = False
 
     def run(self, task: TrialTask) -> TrialOutcome:
         """Run one trial."""
         worker, scores, problem = name_worker(), {}, {}
+        if task.after is not None and not self._has_run:
+            # What a first training leaves behind is then of another seed.
+            with suppress(Exception):
+                self.rewind_generators()
+                self._train(replace(task, seed=task.after), _TrialRecorder())
+        self._has_run = True
         recorder = _TrialRecorder()
         started = time.perf_counter()
         try:

@@ -733,6 +733,20 @@ def test_a_check_names_a_worker_that_computes_differently(model):
 
 
 @pytest.mark.slow
+def test_a_check_begins_with_another_seed(model):
+    """What depends on the seed that came first in a process is found."""
+    first = []
+
+    def depend(model):
+        first.append(model.seed)
+        model.fit(X * (1 + first[0]), Y, verbose=0)
+        return 1.0
+
+    with pytest.warns(kr.TrialWarning, match="computes? differently"):
+        kr.run_trials(model, depend, [0], progress=False, check=1.0)
+
+
+@pytest.mark.slow
 def test_a_check_without_another_worker_says_so(model, expected):
     """One worker repeats its own trials in the end, and that is told."""
     with ThreadPoolExecutor(1) as executor, pytest.warns(kr.TrialWarning):
