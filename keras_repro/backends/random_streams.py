@@ -256,6 +256,15 @@ class Streams:
         self._position = self.start
         self._evaluations.clear()
 
+    @property
+    def evaluations(self) -> dict[str, RngState]:
+        """Where the stream of each kind of evaluation stands."""
+        return dict(self._evaluations)
+
+    @evaluations.setter
+    def evaluations(self, positions: dict[str, RngState]) -> None:
+        self._evaluations = dict(positions)
+
     def begin_at(self, start: RngState, seed: int) -> bool:
         """Begin a trial that another start was assumed of.
 

@@ -38,6 +38,34 @@ class Evaluations:
         """Begin every kind anew."""
         self._positions.clear()
 
+    def write(self, variables: list[Any]) -> dict[str, list[Any]]:
+        """The positions of these generators, in a form that JSON can hold."""
+        return {
+            kind: [
+                positions[id(one)][1].tolist() if id(one) in positions else None
+                for one in variables
+            ]
+            for kind, positions in self._positions.items()
+        }
+
+    def read(self, variables: list[Any], data: dict[str, list[Any]]) -> None:
+        """Take up what `write` gave.
+
+        Raises:
+            TypeError: If it is of another form.
+            ValueError: If it is of other generators.
+        """
+        positions: dict[str, dict[int, Any]] = {}
+        for kind, values in data.items():
+            positions[kind] = {}
+            for one, value in zip(variables, values, strict=True):
+                if value is not None:
+                    array = np.asarray(value, one.dtype)
+                    if array.shape != tuple(one.shape):
+                        raise ValueError(array.shape)
+                    positions[kind][id(one)] = VARIABLE, array
+        self._positions = positions
+
     @contextmanager
     def evaluating(
         self, state: InitialState | None, kind: str

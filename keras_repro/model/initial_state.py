@@ -119,6 +119,19 @@ class InitialState:
         for variable, entry in zip(self._variables, self.entries, strict=True):
             entry.source = sources.get(id(variable), entry.source)
 
+    def unchanged_sources(
+        self, values: dict[int, npt.NDArray[Any]]
+    ) -> dict[int, str]:
+        """Where those values came from, by `id`, that are as captured."""
+        return {
+            id(variable): entry.source
+            for index, (variable, entry) in enumerate(
+                zip(self._variables, self.entries, strict=True)
+            )
+            if id(variable) in values
+            and same_bits(values[id(variable)], self.value_of(index))
+        }
+
     def ids_a_seed_draws(self, sources: tuple[str, ...]) -> set[int]:
         """`id`s of generator states and of weights with such a source."""
         return {

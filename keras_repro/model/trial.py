@@ -161,8 +161,10 @@ def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:
     elif trial.state is None or _has_changed(model, trial):
         trial.state = InitialState.capture(model, earlier=trial.state)
         settle_seed(model)
-        if trial.is_evaluating:
-            trial.evaluations.take_up(trial.state)
+    else:
+        return True
+    if trial.is_evaluating:
+        trial.evaluations.take_up(trial.state)
     return True
 
 
@@ -195,10 +197,16 @@ def settle_seed(model: Any) -> None:
     values = state.values_by_id()
     draw = draw_start(model, seed)
     state.set_sources(classify(model, values, draw, trial.foreign))
+    parts = _parts_that_took_a_seed(model)
+    for part in parts:
+        # The seed of the whole counts, though it was drawn from another.
+        state.set_sources(part.captured.unchanged_sources(values))
     wanted = _wanted(state, draw, ("drawn",))
     if redraw:
         trial.state = state.replace(wanted)
         trial.captured.restore(model)
+        for part in parts:
+            part.state = part.captured.replace(wanted)
     elif trial.requested_seed is None and any(
         not same_bits(value, values[key]) for key, value in wanted.items()
     ):
@@ -206,6 +214,21 @@ def settle_seed(model: Any) -> None:
         draw = draw_start(model, seed)
         trial.as_built_seed = seed
     name_trial(trial, seed, draw.streams)
+
+
+def _parts_that_took_a_seed(model: Any) -> list[Trial]:
+    """The trials of untrained models in a model that nobody gave a seed."""
+    trials = [
+        getattr(layer, "_repro", None) for layer in flatten_layers(model)[1:]
+    ]
+    return [
+        trial
+        for trial in trials
+        if isinstance(trial, Trial)
+        and trial.state is not None
+        and trial.requested_seed is None
+        and not trial.has_trained
+    ]
 
 
 def _wanted(
@@ -375,8 +398,8 @@ def write_state(model: Any, path: Path) -> None:
     trial: Trial = model._repro
     capture_if_built(model)
     state, streams = trial.captured, trial.own_streams
-    present = [
-        read_variable(place.variable).tolist()
+    generators = [
+        place.variable
         for place in iterate_variables(model)
         if place.role == "random"
     ]
@@ -389,7 +412,12 @@ def write_state(model: Any, path: Path) -> None:
         "at_start": trial.at_start,
         "has_trained": trial.has_trained,
         "starts_apart": trial.starts_apart,
-        "random": present,
+        "random": [read_variable(one).tolist() for one in generators],
+        "evaluations": {
+            kind: random_streams.rng_to_json(position)
+            for kind, position in streams.evaluations.items()
+        },
+        "evaluations_random": trial.evaluations.write(generators),
     }
     state.write(path, extra)
 
@@ -405,7 +433,11 @@ def adopt(
     """
     trial: Trial = model._repro
     bound = read.bind(model, source)
-    places = [p for p in iterate_variables(model) if p.role == "random"]
+    generators = [
+        place.variable
+        for place in iterate_variables(model)
+        if place.role == "random"
+    ]
     try:
         seed = check_seed(extra["seed"])
         vary = check_vary(extra.get("vary", ALL))
@@ -415,9 +447,14 @@ def adopt(
         has_trained = bool(extra["has_trained"])
         starts_apart = bool(extra.get("starts_apart", False))
         present = [
-            np.asarray(value, place.variable.dtype)
-            for place, value in zip(places, extra["random"], strict=True)
+            np.asarray(value, one.dtype)
+            for one, value in zip(generators, extra["random"], strict=True)
         ]
+        evaluations = {
+            str(kind): random_streams.rng_from_json(data)
+            for kind, data in extra.get("evaluations", {}).items()
+        }
+        trial.evaluations.read(generators, extra.get("evaluations_random", {}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = (
             "An initial state must hold the seed and the streams of a trial. "
@@ -428,7 +465,8 @@ def adopt(
     trial.state = bound
     name_trial(trial, seed, start, vary)
     trial.own_streams.position = position
+    trial.own_streams.evaluations = evaluations
     trial.epochs_trained, trial.at_start = epochs, at_start
     trial.has_trained, trial.starts_apart = has_trained, starts_apart
-    for place, value in zip(places, present, strict=True):
-        get_backend().assign(place.variable, value)
+    for one, value in zip(generators, present, strict=True):
+        get_backend().assign(one, value)
