@@ -23,7 +23,7 @@ from keras_repro.backends.keras_internals import (
     set_global_generator,
 )
 from keras_repro.backends.tensorflow import (
-    have_stateful_random_ops,
+    find_stateful_random_ops,
     rewind_kernels,
     traced_functions,
 )
@@ -310,20 +310,21 @@ class Streams:
             finally:
                 self._active = None
                 self._position = capture_rng()
-                self._note_stateful(before, traced)
+                self._note_stateful(before, self._position, traced)
         program = _op_seeds(capture_rng())
         moved = _op_seeds(before) != _op_seeds(self._position)
         if moved and program is not None and program[0] == self.start_seed:
             # The program would find its op seeds' kernels used by the trial.
             rewind_kernels()
 
-    def _note_stateful(self, before: RngState, traced: frozenset[str]) -> None:
+    def _note_stateful(
+        self, before: RngState, after: RngState, traced: frozenset[str]
+    ) -> None:
         """Notice random ops whose position only TensorFlow's kernels know."""
         if not self.is_stateful:
-            new = traced_functions() - traced
-            self.is_stateful = _op_seeds(before) != _op_seeds(
-                self._position
-            ) or have_stateful_random_ops(new)
+            self.is_stateful = _op_seeds(before) != _op_seeds(after) or bool(
+                find_stateful_random_ops(traced_functions() - traced)
+            )
 
     @property
     def start_seed(self) -> int | None:
@@ -346,14 +347,20 @@ class Streams:
     @contextmanager
     def evaluation(self, kind: str) -> Iterator[None]:
         """Swap in the stream of a kind of evaluation, also inside training."""
-        if kind not in self._evaluations:
+        before = self._evaluations.get(kind)
+        if before is None:
             seed = derive_seed(self.seed, f"evaluation/{kind}")
-            self._evaluations[kind] = start_position(seed)
-        with self._swapped(self._evaluations[kind]):
+            before = start_position(seed)
+        is_first = self._position is self.start and not self._evaluations
+        if is_first and self._active is None and self._needs_rewinding():
+            rewind_kernels()
+        traced = traced_functions()
+        with self._swapped(before):
             try:
                 yield
             finally:
-                self._evaluations[kind] = capture_rng()
+                after = self._evaluations[kind] = capture_rng()
+                self._note_stateful(before, after, traced)
 
     @contextmanager
     def tracing(self, kind: str, drew: Callable[[], None]) -> Iterator[None]:

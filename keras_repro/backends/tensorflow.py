@@ -8,7 +8,7 @@ import random
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -168,16 +168,36 @@ def traced_functions() -> frozenset[str]:
     return frozenset() if names is None else frozenset(names())
 
 
-def have_stateful_random_ops(names: frozenset[str]) -> bool:
-    """Whether one of these traced functions draws from stateful kernels."""
+class StatefulOp(NamedTuple):
+    """A random op of a traced function, whose position its kernel keeps."""
+
+    name: str
+    function: str
+    is_compiled_by_xla: bool
+
+
+def find_stateful_random_ops(names: frozenset[str]) -> set[StatefulOp]:
+    """Such ops in these traced functions, and in all that they call."""
+    found: set[StatefulOp] = set()
     if not names:
-        return False
+        return found
     context = TensorFlowGenerator._context()
-    return any(
-        node.op in _STATEFUL_RANDOM_OPS
-        for name in names
-        for node in context.get_function_def(name).node_def
-    )
+    seen: set[tuple[str, bool]] = set()
+    todo = [(name, False) for name in names]
+    while todo:
+        name, is_xla = todo.pop()
+        definition = context.get_function_def(name)
+        is_xla = is_xla or definition.attr["_XlaMustCompile"].b
+        if (name, is_xla) in seen:
+            continue
+        seen.add((name, is_xla))
+        for node in definition.node_def:
+            if node.op in _STATEFUL_RANDOM_OPS:
+                found.add(StatefulOp(node.op, name, is_xla))
+            for value in node.attr.values():
+                called = [value.func, *value.list.func]
+                todo.extend((one.name, is_xla) for one in called if one.name)
+    return found
 
 
 def _as_tuple(value: Any) -> Any:

@@ -114,7 +114,7 @@ def _first_step(model: Any) -> Iterator[None]:
     trial: Trial = model._repro
     trial.has_stepped = False
     begins, had_trained = trial.at_start, trial.has_trained
-    with steps_through(model, partial(_through_trace, trial)):
+    with steps_through(model, partial(_through_trace, model)):
         try:
             yield
         except BaseException:
@@ -137,16 +137,16 @@ def _first_step(model: Any) -> Iterator[None]:
 
 
 def _through_trace(
-    trial: Trial, kind: str, step: Callable[..., Any]
+    model: Any, kind: str, step: Callable[..., Any]
 ) -> Callable[..., Any]:
     """A step method whose draws, while it is traced, come from elsewhere."""
-    backend = get_backend()
+    backend, trial = get_backend(), model._repro
 
     @wraps(step)
     def traced(*args: Any, **kwargs: Any) -> Any:
         if trial.streams is None or not backend.is_tracing(args):
             return step(*args, **kwargs)
-        drew = partial(trial.drawn_in_traces.add, kind)
+        drew = partial(trial.traces.kinds.add, kind)
         with trial.streams.tracing(kind, drew):
             return step(*args, **kwargs)
 
@@ -262,7 +262,7 @@ def _enter_data(model: Any, call: dict[str, Any]) -> None:
     x = call.get("x")
     trial.data = data_order.outline_data(call)
     trial.fed = None
-    trial.data_notes = data_order.describe_order(x)
+    trial.data_notes = [*data_order.describe_order(x), *trial.traces.notes]
     trial.positions.enter(x, at_start=trial.at_start and trial.has_trained)
     if is_tf_dataset(x) and hasattr(x, "element_spec"):
         call["x"], notes = trial.positions.restart(
@@ -329,6 +329,6 @@ def evaluating(
         stack.enter_context(trial.own_streams.evaluation(kind))
         stack.enter_context(trial.evaluations.evaluating(trial.state, kind))
         stack.enter_context(
-            steps_through(model, partial(_through_trace, trial))
+            steps_through(model, partial(_through_trace, model))
         )
         yield

@@ -15,10 +15,7 @@ from keras_repro.backends.random_streams import (
     in_the_program,
     restore_rng,
 )
-from keras_repro.backends.tensorflow import (
-    have_stateful_random_ops,
-    traced_functions,
-)
+from keras_repro.backends.tensorflow import traced_functions
 from keras_repro.backends.untracked_state import AttributeState
 from keras_repro.backends.variables import (
     iterate_variables,
@@ -84,9 +81,7 @@ class StepDoor:
             return self._function(*args)
         known = traced_functions()
         again = backend.trace_step(model, self._function, args)
-        if have_stateful_random_ops(traced_functions() - known):
-            # Their seeds are constants of the graph.
-            model._repro.drawn_in_traces.add(self._kind)
+        model._repro.traces.look(model, self._kind, known)
         if again is None:  # Traced, and not run: all of it is there now.
             self._take_start()
             return self._function(*args)

@@ -26,6 +26,7 @@ from keras_repro.model import data_order
 from keras_repro.model.evaluations import Evaluations
 from keras_repro.model.initial_state import InitialState, same_bits
 from keras_repro.model.redraw import Draw, classify, draw_start
+from keras_repro.model.traces import Traces
 
 # What a seed moves; the rest of the trial is then that of `FIXED_SEED`.
 ALL, INITIAL, ORDER, RANDOM = "all", "initial", "order", "random"
@@ -60,9 +61,7 @@ class Trial:
         # The streams begin at a function of the seed alone, since the data
         # drew from them before the model was built.
         self.starts_apart = False
-        # Kinds of steps with draws that their trace made constants.
-        self.drawn_in_traces: set[str] = set()
-        self.has_told_of_traces = False
+        self.traces = Traces()
         self.evaluations = Evaluations()
         self.is_rehearsed = False
         self.observer: Any = None
@@ -296,33 +295,12 @@ def move_to_seed(model: Any, seed: int, vary: str = ALL) -> None:
         }
         trial.state = state.replace(wanted)
     trial.seed, trial.vary = seed, vary
-    _drop_traces(model)
+    trial.traces.drop(model)
     stream_seed = trial.seed_of(RANDOM)
     start = (draw if vary in (ALL, RANDOM) else fixed).streams
     if trial.starts_apart:
         start = random_streams.start_position(stream_seed)
     trial.own_streams.begin_at(start, stream_seed)
-
-
-def _drop_traces(model: Any) -> None:
-    """Have steps traced anew whose trace drew under another seed."""
-    trial: Trial = model._repro
-    if not trial.drawn_in_traces:
-        return
-    for kind in trial.drawn_in_traces:
-        setattr(model, f"{kind}_function", None)
-    if not trial.has_told_of_traces:
-        trial.has_told_of_traces = True
-        warnings.warn(
-            f"A step of {model.name!r} drew random numbers while it was "
-            "traced, so that they are constants of the compiled function: "
-            f"{', '.join(sorted(trial.drawn_in_traces))}. It is traced anew "
-            "for each seed, which takes as long as the first time. Draw with "
-            "a `keras.random.SeedGenerator` to avoid it.",
-            UserWarning,
-            stacklevel=4,
-        )
-    trial.drawn_in_traces.clear()
 
 
 def _draw(model: Any, seed: int) -> Draw:
