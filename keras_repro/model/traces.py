@@ -65,7 +65,7 @@ class Traces:
                 "compile with `jit_compile=False`",
             )
         names = {
-            _TRACED.sub(r"\1", op.function)
+            _TRACED.sub(r"`\1`", op.function)
             for op in ops
             if op.function in known
         }
@@ -93,7 +93,7 @@ class Traces:
                 "seed, which takes as long as the first time. Draw with a "
                 "`keras.random.SeedGenerator` to avoid it.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
         self.kinds.clear()
 
@@ -121,7 +121,7 @@ def _find_compiled_draws(model: Any) -> Iterator[str]:
         for value in found.values():
             function = _find_compiled(value)
             if function is not None and _draws(function, set()):
-                yield function.__name__
+                yield f"`{function.__name__}`"
 
 
 def _find_compiled(value: Any) -> FunctionType | None:
@@ -132,7 +132,7 @@ def _find_compiled(value: Any) -> FunctionType | None:
         function = getattr(value, "__wrapped__", None)
     else:
         return None
-    function = inspect.unwrap(getattr(function, "__func__", function))
+    function = getattr(function, "__func__", function)
     is_own = isinstance(function, FunctionType) and is_own_function(function)
     return function if is_own else None
 
