@@ -250,6 +250,8 @@ class Streams:
         self._position = start
         self._evaluations: dict[str, RngState] = {}
         self._active: RngState | None = None
+        self._depth_of_traces = 0
+        self._outside_traces = start
 
     def rewind(self) -> None:
         """Go back to the start of the trial."""
@@ -373,15 +375,20 @@ class Streams:
             kind: What is traced.
             drew: Called if the trace drew something that is now a constant.
         """
-        outer = _capture_python()
-        try:
+        # The replicas of a strategy are traced in turns, as one.
+        if not self._depth_of_traces:
+            self._outside_traces = _capture_python()
             seed_rng(derive_seed(self.seed, f"trace/{kind}"))
-            begun = _capture_python()
+        self._depth_of_traces += 1
+        begun = _capture_python()
+        try:
             yield
+        finally:
             if not _is_same(begun, _capture_python()):
                 drew()
-        finally:
-            restore_rng(outer)
+            self._depth_of_traces -= 1
+            if not self._depth_of_traces:
+                restore_rng(self._outside_traces)
 
     @contextmanager
     def _swapped(self, state: RngState) -> Iterator[None]:
