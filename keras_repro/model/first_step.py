@@ -29,9 +29,18 @@ from keras_repro.model.trial import Trial, capture_if_built
 def building(model: Any) -> Iterator[None]:
     """Build as the program would; nothing of the trial is used for it."""
     trial: Trial = model._repro
+    kept = None
+    if trial.state is not None:
+        # What was not built before may keep what building it sets.
+        built = [layer for layer in flatten_layers(model) if layer.built]
+        kept = AttributeState(built, {id(one) for one in model.variables})
     with in_the_program(), trial.positions.kept():
-        yield
-    if trial.fed is not None:
+        try:
+            yield
+        finally:
+            if kept is not None:
+                kept.restore()
+    if trial.fed is not None and not trial.has_stepped:
         trial.fed.begin_again()
 
 

@@ -10,27 +10,16 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro.backends.keras_internals import _global_state
 from keras_repro.backends.random_streams import checksum_rng
 from keras_repro.backends.variables import iterate_variables, read_variable
 from tests import builders
 
+pytestmark = pytest.mark.usefixtures("no_global_seed")
 L = keras.layers
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
 Y = X[:, :1] * 2
 FIT = {"batch_size": 4, "verbose": 0}
 ROLES = {"weights", "random", "optimizer"}
-
-
-@pytest.fixture(autouse=True)
-def no_global_seed():
-    """Each test begins without a global seed, as a process does."""
-    state = _global_state()
-    before = state.get_global_attribute("global_random_seed")
-    state.set_global_attribute("global_random_seed", None)
-    with kr.isolate_rng():
-        yield
-    state.set_global_attribute("global_random_seed", before)
 
 
 def make_model(seed=1, units=3, layers=(), inputs=True, **options):

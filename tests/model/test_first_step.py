@@ -1,0 +1,385 @@
+"""The trial begins with the first step, and no training is special."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import keras_repro as kr
+from tests.builders import make_model
+
+pytestmark = [
+    pytest.mark.requires_backend(),
+    pytest.mark.usefixtures("no_global_seed"),
+    # What Keras says of such models and data; a word of ours is an error.
+    pytest.mark.filterwarnings("ignore:.*does not have a `build:UserWarning"),
+    pytest.mark.filterwarnings("ignore:`shuffle=True` was:UserWarning"),
+]
+BACKEND = keras.backend.backend()
+L, ops = keras.layers, keras.ops
+X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+Y = X.sum(1, keepdims=True)
+Train = Callable[[Any], Any]
+
+
+def fit(model: Any, **kwargs: Any) -> Any:
+    """Two epochs of four batches."""
+    kwargs = {"batch_size": 8, "epochs": 2, "verbose": 0, **kwargs}
+    return model.fit(X, Y, **kwargs).history
+
+
+class Sampling(L.Layer):  # type: ignore[misc]
+    """Adds noise from a generator of its own."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seeds = keras.random.SeedGenerator()
+
+    def call(self, x: Any) -> Any:
+        """Always with noise."""
+        return x + keras.random.normal(ops.shape(x), seed=self.seeds)
+
+
+class OwnLoss(kr.ReproducibleModel):
+    """A subclass that is compiled with an optimizer alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = keras.Sequential([keras.Input((4,)), L.Dense(2)])
+        self.sampling = Sampling()
+        self.decoder = keras.Sequential([keras.Input((2,)), L.Dense(4)])
+
+    def call(self, x: Any) -> Any:
+        """Encode, sample, decode."""
+        z = self.encoder(x)
+        self.add_loss(ops.mean(z**2))
+        return self.decoder(self.sampling(z))
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """How far the decoded is from the input."""
+        del y, sample_weight, training
+        return ops.mean((x - y_pred) ** 2) + sum(self.losses)
+
+
+class Block(L.Layer):  # type: ignore[misc]
+    """Has a part that this model never calls."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.used, self.unused = L.Dense(4), L.Dense(4)
+
+    def call(self, x: Any) -> Any:
+        """Call one of the two."""
+        return self.used(x)
+
+
+class Deferred(kr.ReproducibleModel):
+    """A subclass that its first batch builds."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hidden, self.out = L.Dense(4, activation="tanh"), L.Dense(1)
+        self.dropout = L.Dropout(0.3)
+
+    def call(self, x: Any, training: Any = None) -> Any:
+        """Two layers, with dropout between them."""
+        return self.out(self.dropout(self.hidden(x), training=training))
+
+
+def own_loss() -> tuple[Any, Train]:
+    """What is compiled with neither loss nor metrics."""
+    model = OwnLoss()
+    model.compile(optimizer="adam")
+    return (
+        model,
+        lambda model: model.fit(X, batch_size=8, epochs=2, verbose=0).history,
+    )
+
+
+def generator_made_anew() -> tuple[Any, Train]:
+    """A generator that draws from NumPy's global generator."""
+
+    def batches() -> Iterator[Any]:
+        while True:
+            rows = np.random.randint(0, 32, 8)
+            yield X[rows], Y[rows]
+
+    def train(model: Any) -> Any:
+        return model.fit(
+            batches(), steps_per_epoch=3, epochs=2, verbose=0
+        ).history
+
+    return make_model(L.Dense(4)), train
+
+
+def part_never_called() -> tuple[Any, Train]:
+    """A sublayer that stays unbuilt."""
+    return make_model(Block()), fit
+
+
+def deferred_subclass() -> tuple[Any, Train]:
+    """A model that the first batch builds."""
+    model = Deferred()
+    model.compile("adam", "mse")
+    return model, fit
+
+
+def deferred_sequential() -> tuple[Any, Train]:
+    """The same without a class."""
+    return make_model(L.Dense(4), L.Dropout(0.3), shape=None), fit
+
+
+def batch_by_batch() -> tuple[Any, Train]:
+    """A model that `train_on_batch` builds."""
+    model = Deferred()
+    model.compile("adam", "mse")
+    return model, lambda model: [
+        float(model.train_on_batch(X[i : i + 8], Y[i : i + 8]))
+        for i in (0, 8, 16)
+    ]
+
+
+KINDS = [
+    own_loss,
+    generator_made_anew,
+    part_never_called,
+    deferred_subclass,
+    deferred_sequential,
+    batch_by_batch,
+]
+
+
+@pytest.mark.parametrize("seeded", [True, False], ids=["global", "unseeded"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_first_training_is_as_every_other(kind: Any, seeded: bool) -> None:
+    """Three trainings with a reset between them are one; without, they part."""
+    if seeded:
+        kr.seed_everything(3, deterministic=False)
+    model, train = kind()
+    results = []
+    for _ in range(3):
+        model.reset()
+        results.append((train(model), kr.compute_checksum(model)))
+    assert results[0] == results[1] == results[2]
+    assert (train(model), kr.compute_checksum(model)) != results[0]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    # A part without a configuration of its own is not drawn.
+    [kind for kind in KINDS if kind is not part_never_called],
+    ids=lambda kind: kind.__name__,
+)
+def test_seed_of_an_unseeded_model_repeats_it(kind: Any) -> None:
+    """What was recorded of a first training gives it in another model."""
+    model, train = kind()
+    first = train(model), kr.compute_checksum(model)
+    other, train = kind()
+    other.reset(seed=model.seed)
+    assert (train(other), kr.compute_checksum(other)) == first
+    other.reset(seed=model.seed ^ 1)
+    assert (train(other), kr.compute_checksum(other)) != first
+
+
+@pytest.mark.parametrize("made", ["subclass", "seeded", "sequential", "taken"])
+@pytest.mark.parametrize("seeded", [True, False], ids=["global", "unseeded"])
+def test_first_call_is_of_the_start(made: str, seeded: bool) -> None:
+    """The call that builds a model gives what the built one gives."""
+    if seeded:
+        kr.seed_everything(1, deterministic=False)
+    model = {
+        "subclass": Deferred,
+        "seeded": lambda: Deferred(seed=3),
+        "sequential": lambda: kr.ReproducibleModel([L.Dense(1)]),
+        "taken": lambda: kr.make_reproducible(keras.Sequential([L.Dense(1)])),
+    }[made]()
+    first = ops.convert_to_numpy(model(X))
+    assert first.tobytes() == ops.convert_to_numpy(model(X)).tobytes()
+    start = kr.compute_checksum(model)
+    model.compile("sgd", "mse")
+    fit(model)
+    model.reset()
+    assert kr.compute_checksum(model) == start
+
+
+@pytest.mark.requires_backend("tensorflow", "torch")
+def test_first_gradient_is_of_the_start() -> None:
+    """A gradient that is taken of the first call moves the captured start."""
+    model = Deferred()
+    if BACKEND == "torch":
+        loss = ops.mean((model(X) - Y) ** 2)
+        loss.backward()
+        first = [v.value.grad.clone() for v in model.trainable_variables]
+        model.zero_grad()
+        ops.mean((model(X) - Y) ** 2).backward()
+        second = [v.value.grad for v in model.trainable_variables]
+    else:
+        import tensorflow as tf
+
+        def gradient() -> Any:
+            with tf.GradientTape() as tape:
+                loss = ops.mean((model(X) - Y) ** 2)
+            return tape.gradient(loss, model.trainable_variables)
+
+        first, second = gradient(), gradient()
+    for one, other in zip(first, second, strict=True):
+        assert (np.array(one) == np.array(other)).all()
+
+
+class Fails(keras.callbacks.Callback):  # type: ignore[misc]
+    """Fails before the first step."""
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Fail."""
+        raise InterruptedError
+
+
+def test_a_first_step_that_fails_is_none() -> None:
+    """The next training is still the first one."""
+    expected = fit(make_model(L.Dense(4), L.Dropout(0.3), seed=2))
+    model = make_model(L.Dense(4), L.Dropout(0.3), seed=2)
+    with pytest.raises(InterruptedError):
+        fit(model, callbacks=[Fails()])
+    assert fit(model) == expected
+    model.reset()
+    with pytest.raises(Exception):  # noqa: B017, PT011 - a backend's own
+        model.fit(X[:, :3], Y, verbose=0)
+    assert fit(model) == expected
+
+
+def test_callbacks_find_a_built_model() -> None:
+    """What is captured before the first callback is what training starts at."""
+    found: list[str] = []
+
+    class Looks(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_begin(self, logs: Any = None) -> None:
+            found.append(kr.compute_checksum(self.model))
+
+    model = Deferred(seed=1)
+    model.compile("adam", "mse")
+    fit(model, callbacks=[Looks()])
+    model.reset()
+    fit(model, callbacks=[Looks()])
+    assert found[0] == found[1]
+
+
+def test_what_a_callback_sets_is_traced() -> None:
+    """Nothing is traced before the callbacks that set it have run."""
+
+    class Scaled(Deferred):
+        factor = 1.0
+
+        def call(self, x: Any, training: Any = None) -> Any:
+            return super().call(x * self.factor, training=training)
+
+    class Sets(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.model.factor = 2.0
+
+    results = []
+    for callbacks in ([Sets()], []):
+        model = Scaled(seed=1)
+        model.compile("sgd", "mse")
+        results.append(fit(model, callbacks=callbacks))
+    assert results[0] != results[1]
+
+
+class GrowsLate(kr.ReproducibleModel):
+    """Makes a layer in its third step; no start can hold it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.count = L.Dense(1), 0
+        self.late = L.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        """With a second layer, from the third call on."""
+        y = self.first(x)
+        return y + self.late(x) if self.count > 2 else y
+
+    def train_step(self, *args: Any) -> Any:
+        """Count the steps."""
+        self.count += 1
+        return super().train_step(*args)
+
+
+@pytest.mark.requires_backend("torch")
+def test_a_start_that_is_not_whole_is_told() -> None:
+    """What appears in a later step is named, and a reset refuses."""
+    model = GrowsLate()
+    model.compile("sgd", "mse", run_eagerly=True)
+    with pytest.warns(UserWarning, match="not part of the initial state"):
+        fit(model)
+    with pytest.raises(ValueError, match="appeared"):
+        model.reset()
+
+
+def test_traces_are_as_many_as_those_of_keras() -> None:
+    """No step is traced, or on PyTorch run, once more than by plain Keras."""
+
+    class Plain(keras.Model):  # type: ignore[misc]
+        calls = steps = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.out = L.Dense(4), L.Dense(1)
+
+        def call(self, x: Any, training: Any = None) -> Any:
+            type(self).calls += bool(training)
+            return self.out(self.hidden(x))
+
+        def train_step(self, *args: Any) -> Any:
+            type(self).steps += 1
+            return super().train_step(*args)
+
+    class Ours(kr.ReproducibleModel, Plain):
+        pass
+
+    counts = []
+    for cls in (Plain, Ours):
+        cls.calls = cls.steps = 0
+        model = cls()
+        model.compile("sgd", "mse")
+        fit(model)
+        counts.append((cls.calls, cls.steps))
+    assert counts[0] == counts[1]
+
+
+def test_nested_models_follow_the_seed_of_the_whole() -> None:
+    """A part that nobody gave a seed is drawn with the whole; others stay."""
+
+    def make(**kwargs: Any) -> tuple[Any, Any]:
+        part = kr.ReproducibleModel([keras.Input((4,)), L.Dense(3)], **kwargs)
+        inputs = keras.Input((4,))
+        whole = kr.ReproducibleModel(inputs, L.Dense(1)(part(inputs)))
+        whole.compile("sgd", "mse")
+        return whole, part
+
+    whole, part = make()
+    start, of_part = kr.compute_checksum(whole), kr.compute_checksum(part)
+    first = fit(whole)
+    other, _ = make()
+    other.reset(seed=whole.seed)
+    assert kr.compute_checksum(other) == start
+    assert fit(other) == first
+    with pytest.warns(UserWarning, match="has not trained"):
+        part.reset()
+    assert kr.compute_checksum(part) == of_part
+    whole.reset(seed=4)
+    assert kr.compute_checksum(part) != of_part
+
+    whole, part = make(seed=5)
+    of_part = kr.compute_checksum(part)
+    whole.reset(seed=4)
+    assert kr.compute_checksum(part) == of_part
