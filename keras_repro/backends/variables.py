@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -88,28 +88,37 @@ def read_variable(variable: Any) -> npt.NDArray[Any]:
 
 
 @contextmanager
-def new_variables_noted() -> Iterator[dict[int, npt.NDArray[Any]]]:
-    """Note every variable that a block makes, with its first value.
-
-    Yields:
-        Values by the variable's `id`.
-    """
-    created: dict[int, npt.NDArray[Any]] = {}
-    kept: list[Any] = []
+def new_variables_noted(
+    note: Callable[[Any, Any], None],
+) -> Iterator[None]:
+    """Call `note(variable, initializer)` of every variable that is made."""
     make = keras.Variable.__init__
 
     @functools.wraps(make)
-    def noted(self: Any, *args: Any, **kwargs: Any) -> None:
-        make(self, *args, **kwargs)
-        if self._value is not None and is_eager():
-            kept.append(self)  # So that no other gets its `id`.
-            created[id(self)] = read_variable(self)
+    def noted(self: Any, initializer: Any, *args: Any, **kwargs: Any) -> None:
+        make(self, initializer, *args, **kwargs)
+        note(self, initializer)
 
     keras.Variable.__init__ = noted
     try:
-        yield created
+        yield
     finally:
         keras.Variable.__init__ = make
+
+
+class FirstValues:
+    """The first values of the variables that a step makes."""
+
+    def __init__(self) -> None:
+        self.values: dict[int, npt.NDArray[Any]] = {}
+        self._kept: list[Any] = []
+
+    def note(self, variable: Any, initializer: Any) -> None:
+        """Note one that has just been made."""
+        del initializer
+        if variable._value is not None and is_eager():
+            self._kept.append(variable)  # So that no other gets its `id`.
+            self.values[id(variable)] = read_variable(variable)
 
 
 def _name_slots(

@@ -18,6 +18,7 @@ from keras_repro.backends.random_streams import (
 from keras_repro.backends.tensorflow import traced_functions
 from keras_repro.backends.untracked_state import AttributeState
 from keras_repro.backends.variables import (
+    FirstValues,
     iterate_variables,
     new_variables_noted,
     read_variable,
@@ -106,12 +107,13 @@ class StepDoor:
         model = self._model
         trial: Trial = model._repro
         before = _Moment(model) if _may_grow(model) else None
-        with new_variables_noted() as created:
+        created = FirstValues()
+        with new_variables_noted(created.note):
             result = self._function(*again())
         grown = [
             place.variable
             for place in iterate_variables(model)
-            if id(place.variable) in created
+            if id(place.variable) in created.values
             and place.role in ("weights", "random")
         ]
         if not grown or not is_eager():
@@ -121,8 +123,8 @@ class StepDoor:
             return result
         before.put_back()
         for place in iterate_variables(model):
-            if id(place.variable) in created:
-                value = created[id(place.variable)]
+            value = created.values.get(id(place.variable))
+            if value is not None:
                 get_backend().assign(place.variable, value)
         self._take_start()
         return self._function(*again())

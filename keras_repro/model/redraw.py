@@ -16,7 +16,10 @@ import numpy.typing as npt
 
 from keras_repro.backends import random_streams
 from keras_repro.backends.keras_internals import flatten_layers
-from keras_repro.backends.variables import read_variable
+from keras_repro.backends.variables import (
+    new_variables_noted,
+    read_variable,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +29,14 @@ class Draw:
     Attributes:
         values: The drawn values by `id` of the variable.
         streams: Where the streams of the trial stand after the drawing.
+        initializers: What made the layer's own values, so that they can be
+            made again; `None` where that cannot be known.
         failed: Layers that could not be made from their configuration, as
             `(layer, reason)`.
     """
 
     values: dict[int, npt.NDArray[Any]]
+    initializers: dict[int, Any]
     streams: random_streams.RngState
     failed: list[tuple[Any, str]]
 
@@ -51,18 +57,55 @@ def drawing_units(model: Any) -> list[Any]:
 def draw_start(model: Any, seed: int) -> Draw:
     """Draw the weights and generator states that `seed` gives."""
     values: dict[int, npt.NDArray[Any]] = {}
+    initializers: dict[int, Any] = {}
     failed: list[tuple[Any, str]] = []
-    with random_streams.keep_rng(seed):
+    made: dict[int, Any] = {}
+
+    def note(variable: Any, initializer: Any) -> None:
+        made[id(variable)] = initializer
+
+    with random_streams.keep_rng(seed), new_variables_noted(note):
         twins = [(unit, *_make_twin(unit)) for unit in drawing_units(model)]
         for unit, twin, reason in twins:
             problem = reason or _build_twin(unit, twin)
             if problem:
                 failed.append((unit, problem))
                 continue
+            seeds = _pair_seeds(twin, unit)
             for own, other in zip(unit.variables, twin.variables, strict=True):
                 values[id(own)] = read_variable(other)
+                initializers[id(own)] = _with_seed(made.get(id(other)), seeds)
         streams = random_streams.finish_start()
-    return Draw(values, streams, failed)
+    return Draw(values, initializers, streams, failed)
+
+
+def _pair_seeds(twin: Any, layer: Any) -> dict[int, int]:
+    """The seeds of a twin's initializers, each with the layer's own."""
+    theirs, ours = _kept_seeds(twin), _kept_seeds(layer)
+    return {seed: ours[name] for name, seed in theirs.items() if name in ours}
+
+
+def _kept_seeds(layer: Any) -> dict[tuple[int, str], int]:
+    return {
+        (number, name): value.seed
+        for number, part in enumerate(flatten_layers(layer))
+        for name, value in vars(part).items()
+        if isinstance(value, keras.initializers.Initializer)
+        and isinstance(getattr(value, "seed", None), int)
+    }
+
+
+def _with_seed(initializer: Any, seeds: dict[int, int]) -> Any:
+    """The initializer that made the layer's own value, if it can be known."""
+    if not isinstance(initializer, keras.initializers.Initializer):
+        return None
+    seed = getattr(initializer, "seed", None)
+    if seed is None:
+        return initializer
+    if not isinstance(seed, int) or seed not in seeds:
+        return None
+    config = {**initializer.get_config(), "seed": seeds[seed]}
+    return type(initializer).from_config(config)
 
 
 def _make_twin(layer: Any) -> tuple[Any, str]:
@@ -97,21 +140,24 @@ def classify(
 ) -> dict[int, str]:
     """Tell the starts that were drawn from those that somebody put there.
 
-    A start that one of the layer's own initializers gives was drawn; one
-    that none of them gives was put there, and no seed may wipe it out. Where
-    a layer keeps no random initializer nothing can be proven: then what
-    looks random counts as drawn, but only as likely so if the layer came to
-    the model already built.
+    A start that the layer's own initializer gives was drawn; another was put
+    there, and no seed may wipe it out. Where the layer keeps no initializer
+    for it nothing can be proven: then what looks random counts as drawn, but
+    only as likely so if the layer came to the model already built.
     """
     found: dict[int, str] = {}
     for unit in drawing_units(model):
-        initializers = _initializers(unit)
         for variable in unit.variables:
             key = id(variable)
             if key not in start or key not in draw.values:
                 continue
-            if initializers:
-                if _is_drawn(start[key], variable, initializers):
+            initializer = draw.initializers[key]
+            if initializer is not None:
+                if getattr(initializer, "seed", None) is None:
+                    continue  # It draws nothing.
+                made = initializer(tuple(variable.shape), dtype=variable.dtype)
+                value = keras.ops.convert_to_numpy(made)
+                if value.tobytes() == start[key].tobytes():
                     found[key] = "drawn"
             elif _looks_random(draw.values[key]):
                 found[key] = "likely" if id(unit) in foreign else "drawn"
@@ -120,35 +166,3 @@ def classify(
 
 def _looks_random(value: npt.NDArray[Any]) -> bool:
     return value.size == 1 or bool(np.any(value != value.flat[:1]))
-
-
-def _initializers(layer: Any) -> dict[str, Any]:
-    """Random initializers that a layer keeps, by the variable they are for."""
-    found: dict[str, Any] = {}
-    for number, part in enumerate(flatten_layers(layer)):
-        for name, value in vars(part).items():
-            if isinstance(value, keras.initializers.Initializer) and isinstance(
-                getattr(value, "seed", None), int
-            ):
-                found[f"{name.removesuffix('_initializer')}#{number}"] = value
-    return found
-
-
-def _is_drawn(
-    value: npt.NDArray[Any], variable: Any, initializers: dict[str, Any]
-) -> bool:
-    if not value.size or not _looks_random(value):
-        return False
-    likely = [
-        initializer
-        for name, initializer in initializers.items()
-        if name.split("#")[0] == variable.name
-    ]
-    for initializer in likely or list(initializers.values()):
-        try:
-            made = initializer(tuple(variable.shape), dtype=variable.dtype)
-        except Exception:  # noqa: BLE001 - not for this shape
-            continue
-        if keras.ops.convert_to_numpy(made).tobytes() == value.tobytes():
-            return True
-    return False
