@@ -43,9 +43,14 @@ class KerasDoors:
 
     # --- builds --------------------------------------------------------------
 
-    def _symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+    def _symbolic_build(
+        self, iterator: Any = None, data_batch: Any = None
+    ) -> None:
         with self.at_build():
-            super()._symbolic_build(*args, **kwargs)  # type: ignore[misc]
+            if data_batch is None:
+                self._build_early(iterator)
+            # What is built by now makes this a look at flags alone.
+            super()._symbolic_build(iterator, data_batch)  # type: ignore[misc]
         self.after_build()
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
@@ -60,9 +65,15 @@ class KerasDoors:
     def _build_early(
         self, iterator: Any = None, data_batch: Any = None
     ) -> None:
-        """Build from what Keras is about to feed, without taking any of it."""
+        """Build from what Keras is about to feed, without taking any of it.
+
+        To look at a `tf.data` pipeline moves its shuffling on.
+        """
         if data_batch is None:
-            data = getattr(iterator, "_distributed_dataset", None)
+            adapter = getattr(iterator, "data_adapter", None)
+            data = getattr(iterator, "_distributed_dataset", None) or getattr(
+                adapter, "_dataset", None
+            )
             data_batch = getattr(data, "element_spec", None)
         if data_batch is not None:
             # What cannot be built so is built by the first step.

@@ -301,9 +301,9 @@ class Streams:
         if self._active is not None:
             yield
             return
-        before = self._position
-        if before is self.start and self._needs_rewinding():
+        if self._position is self.start and self._needs_rewinding():
             rewind_kernels()
+        before = _with_late_backends(self._position, self.seed)
         traced = traced_functions()
         with self._swapped(before):
             self._active = before
@@ -349,10 +349,9 @@ class Streams:
     @contextmanager
     def evaluation(self, kind: str) -> Iterator[None]:
         """Swap in the stream of a kind of evaluation, also inside training."""
+        seed = derive_seed(self.seed, f"evaluation/{kind}")
         before = self._evaluations.get(kind)
-        if before is None:
-            seed = derive_seed(self.seed, f"evaluation/{kind}")
-            before = start_position(seed)
+        before = _with_late_backends(before or start_position(seed), seed)
         is_first = self._position is self.start and not self._evaluations
         if is_first and self._active is None and self._needs_rewinding():
             rewind_kernels()
@@ -436,6 +435,18 @@ def _capture_python() -> RngState:
             source.name: source.capture() for source in active_generators()
         },
     )
+
+
+def _with_late_backends(state: RngState, seed: int) -> RngState:
+    """A position that also has what was imported since it was captured."""
+    late = [
+        one for one in active_generators() if one.name not in state.backends
+    ]
+    if not late:
+        return state
+    with keep_rng(seed):
+        found = {one.name: one.capture() for one in late}
+    return dataclasses.replace(state, backends={**state.backends, **found})
 
 
 def _without_keras(state: RngState) -> RngState:

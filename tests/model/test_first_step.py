@@ -150,7 +150,18 @@ def batch_by_batch() -> tuple[Any, Train]:
     ]
 
 
+def shuffled_pipeline() -> tuple[Any, Train]:
+    """A `tf.data` pipeline that shuffles each epoch anew."""
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(32).batch(8)
+    return make_model(
+        L.Dense(4), L.Dropout(0.3)
+    ), lambda model: model.fit(data, epochs=2, verbose=0).history
+
+
 KINDS = [
+    shuffled_pipeline,
     own_loss,
     generator_made_anew,
     part_never_called,
@@ -383,3 +394,56 @@ def test_nested_models_follow_the_seed_of_the_whole() -> None:
     of_part = kr.compute_checksum(part)
     whole.reset(seed=4)
     assert kr.compute_checksum(part) == of_part
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        # Keras makes a second initializer for it, with other axes.
+        lambda: L.EinsumDense("ab,bcd->acd", (2, 3)),
+        # Its embedding's initializer is kept, that of its weight is not.
+        lambda: Positions(),
+    ],
+    ids=["EinsumDense", "own weight"],
+)
+def test_a_seed_draws_every_weight_that_was_drawn(layer: Any) -> None:
+    """Two models of one seed are one, whatever made their first weights."""
+
+    def draw(seed: int) -> Any:
+        inputs = keras.Input((4,))
+        model = kr.ReproducibleModel(inputs, layer()(inputs))
+        model.reset(seed=seed)
+        return [value.tolist() for value in model.get_weights()]
+
+    first, other = draw(8), draw(9)
+    assert draw(8) == first
+    assert all(a != b for a, b in zip(first, other, strict=True) if np.any(a))
+
+
+def test_what_was_assigned_stays_under_every_seed() -> None:
+    """The twin: a value that its initializer does not give was put there."""
+    given = L.Dense(4)
+    given.build((None, 4))
+    given.set_weights([np.full((4, 4), 0.5), np.ones(4)])
+    inputs = keras.Input((4,))
+    model = kr.ReproducibleModel(inputs, given(inputs))
+    model.reset(seed=8)
+    assert model.get_weights()[0].tolist() == np.full((4, 4), 0.5).tolist()
+    assert model.get_weights()[1].tolist() == [1.0] * 4
+
+
+class Positions(L.Layer):  # type: ignore[misc]
+    """A weight with an initializer of its own, beside a part that keeps one."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dense = L.Dense(4)
+
+    def build(self, shape: Any) -> None:
+        """Add the weight."""
+        self.weight = self.add_weight((4,), initializer="random_normal")
+        self.dense.build(shape)
+
+    def call(self, x: Any) -> Any:
+        """Add it."""
+        return self.dense(x) + self.weight
