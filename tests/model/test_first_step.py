@@ -154,7 +154,7 @@ def shuffled_pipeline() -> tuple[Any, Train]:
     """A `tf.data` pipeline that shuffles each epoch anew."""
     import tensorflow as tf
 
-    data = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(32).batch(8)
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(32, 1).batch(8)
     return make_model(
         L.Dense(4), L.Dropout(0.3)
     ), lambda model: model.fit(data, epochs=2, verbose=0).history
@@ -402,7 +402,7 @@ def test_nested_models_follow_the_seed_of_the_whole() -> None:
         # Keras makes a second initializer for it, with other axes.
         lambda: L.EinsumDense("ab,bcd->acd", (2, 3)),
         # Its embedding's initializer is kept, that of its weight is not.
-        lambda: Positions(),
+        lambda: Positions(),  # noqa: PLW0108 - it is made below
     ],
     ids=["EinsumDense", "own weight"],
 )
