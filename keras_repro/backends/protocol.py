@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -76,6 +77,10 @@ class Backend:
 
     # Whether a step traced for batches of any size serves those of one too.
     shares_traces = False
+
+    def outside_traces(self) -> AbstractContextManager[None]:
+        """Read and assign within a trace as outside of it, if that can be."""
+        return nullcontext()
 
     def is_tracing(self, values: Any) -> bool:  # noqa: ARG002
         """Whether a step that is given these values is being traced."""

@@ -7,7 +7,7 @@ import itertools
 import random
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -298,6 +298,15 @@ class TensorFlowBackend(Backend):
 
         tf.config.experimental.enable_op_determinism()
         return None
+
+    def outside_traces(self) -> AbstractContextManager[None]:
+        import tensorflow as tf
+
+        # The replicas of a strategy make their variables together.
+        if tf.distribute.has_strategy():
+            return nullcontext()
+        scope: AbstractContextManager[None] = tf.init_scope()
+        return scope
 
     def is_tracing(self, values: Any) -> bool:  # noqa: ARG002
         import tensorflow as tf

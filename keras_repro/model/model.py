@@ -352,7 +352,8 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def after_build(self) -> None:
         """What is built is the start, before anything is computed."""
-        capture_if_built(self)
+        with get_backend().outside_traces():
+            capture_if_built(self)
 
     def around_step(self, kind: str, function: Any) -> Any:
         """Have the trial begin with the first step."""

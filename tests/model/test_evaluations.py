@@ -92,6 +92,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("call", CALLS)
 def test_evaluations_are_distinct_and_rewound(name: str, call: str) -> None:
     """Five calls draw five times; after a reset they draw the same five."""
+    if (name, call) == ("global", "call"):
+        pytest.skip("the model itself, called, draws from the program's")
     model, evaluate = make(name, seed=1), CALLS[call]
     model.fit(X, Y, verbose=0)
     model.reset()
@@ -120,7 +122,7 @@ def test_no_kind_moves_another(name: str) -> None:
     assert run("evaluate", "predict")[:2] == alone[:2]
     assert run("evaluate")[2] == alone[2]
     # The twin: the model itself, called, draws as the training does.
-    assert run("call")[:2] != alone[:2]
+    assert name == "global" or run("call")[:2] != alone[:2]
 
 
 def test_validation_has_a_position_of_its_own() -> None:
