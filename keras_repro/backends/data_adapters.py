@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
+
+from keras_repro.backends.random_streams import capture_python, is_same
 
 
 def train_validation_split(
@@ -46,6 +49,55 @@ def is_torch_loader(data: Any) -> bool:
         and parent.__module__.startswith("torch.utils.data")
         for parent in type(data).__mro__
     )
+
+
+def make_read_adapter(
+    x: Any, class_weight: dict[int, float] | None, shuffle: bool
+) -> Any:
+    """Have data that draw from global generators read when they are needed.
+
+    TensorFlow reads a generator and a `PyDataset` ahead, in a thread of its
+    own: how far it came when a training ends, or is recorded, is chance. Data
+    are known to draw by the batches that Keras looks at (Keras 3.12 to 3.15).
+    """
+    from keras.src.trainers.data_adapters import (
+        generator_data_adapter,
+        py_dataset_adapter,
+    )
+
+    class Generator(generator_data_adapter.GeneratorDataAdapter):
+        def __init__(self, data: Any) -> None:
+            before = capture_python()
+            super().__init__(data)
+            self._draws = not is_same(before, capture_python())
+
+        def get_tf_dataset(self) -> Any:
+            dataset = super().get_tf_dataset()
+            return _without_prefetch(dataset) if self._draws else dataset
+
+    class Dataset(py_dataset_adapter.PyDatasetAdapter):
+        def get_tf_dataset(self) -> Any:
+            if self._output_signature is None:
+                before = capture_python()
+                dataset = super().get_tf_dataset()
+                self._draws = not is_same(before, capture_python())
+            else:
+                dataset = super().get_tf_dataset()
+            return _without_prefetch(dataset) if self._draws else dataset
+
+    if isinstance(x, types.GeneratorType):
+        return Generator(x)
+    return Dataset(x, class_weight=class_weight, shuffle=shuffle)
+
+
+def _without_prefetch(dataset: Any) -> Any:
+    """The data set within, which TensorFlow shall not read ahead either."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    inner = getattr(dataset, "_input_dataset", dataset)
+    return inner.with_options(options)
 
 
 def make_ordered_adapter(

@@ -77,6 +77,8 @@ class Backend:
 
     # Whether a step traced for batches of any size serves those of one too.
     shares_traces = False
+    # Whether data are read in a thread, before they are asked for.
+    reads_ahead = False
 
     def outside_traces(self) -> AbstractContextManager[None]:
         """Read and assign within a trace as outside of it, if that can be."""

@@ -273,7 +273,7 @@ class Streams:
         Returns:
             Whether it begins there: not if something has drawn already.
         """
-        is_untouched = self._active is None or _is_same(
+        is_untouched = self._active is None or is_same(
             capture_rng(), self._active
         )
         self.seed = seed
@@ -376,14 +376,14 @@ class Streams:
         """
         # The replicas of a strategy are traced in turns, as one.
         if not self._depth_of_traces:
-            self._outside_traces = _capture_python()
+            self._outside_traces = capture_python()
             seed_rng(derive_seed(self.seed, f"trace/{kind}"))
         self._depth_of_traces += 1
-        begun = _capture_python()
+        begun = capture_python()
         try:
             yield
         finally:
-            if not _is_same(begun, _capture_python()):
+            if not is_same(begun, capture_python()):
                 drew()
             self._depth_of_traces -= 1
             if not self._depth_of_traces:
@@ -415,17 +415,17 @@ def in_the_program() -> Iterator[None]:
     if not _programs or _programs[0] is None:
         yield  # There are no others, or they are in place already.
         return
-    inner, program, _programs[0] = _capture_python(), _programs[0], None
+    inner, program, _programs[0] = capture_python(), _programs[0], None
     restore_rng(program)
     try:
         yield
     finally:
         # What is built next goes on from here.
-        _programs[0] = _capture_python()
+        _programs[0] = capture_python()
         restore_rng(inner)
 
 
-def _capture_python() -> RngState:
+def capture_python() -> RngState:
     """The positions without that of Keras, which a trace cannot read."""
     return RngState(
         python=random.getstate(),
@@ -453,7 +453,8 @@ def _without_keras(state: RngState) -> RngState:
     return dataclasses.replace(state, keras=None)
 
 
-def _is_same(a: RngState, b: RngState) -> bool:
+def is_same(a: RngState, b: RngState) -> bool:
+    """Whether two positions are one, bit for bit."""
     return all(
         _to_bytes(x) == _to_bytes(y)
         for x, y in zip(_parts(a), _parts(b), strict=True)

@@ -237,6 +237,7 @@ class TensorFlowBackend(Backend):
 
     name = "tensorflow"
     shares_traces = True
+    reads_ahead = True
 
     def hold(self, value: npt.NDArray[Any]) -> Any:
         return HeldTensor(value) if value.nbytes >= LARGE else value

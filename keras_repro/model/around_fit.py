@@ -17,6 +17,7 @@ from keras_repro.backends.data_adapters import (
     are_arrays,
     is_tf_dataset,
     make_ordered_adapter,
+    make_read_adapter,
     train_validation_split,
 )
 from keras_repro.backends.doors import steps_through
@@ -269,6 +270,10 @@ def _enter_data(model: Any, call: dict[str, Any]) -> None:
             x, trial.order_seed, at_start=trial.at_start
         )
         trial.data_notes.extend(notes)
+    elif get_backend().reads_ahead and data_order.is_read_by_python(call):
+        call["x"] = make_read_adapter(
+            x, call.pop("class_weight", None), call.get("shuffle", True)
+        )
 
 
 def _order_arrays(model: Any, call: dict[str, Any]) -> None:

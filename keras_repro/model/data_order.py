@@ -305,6 +305,21 @@ def _name_dtype(leaf: Any) -> str | None:
     return None if dtype is None else str(getattr(dtype, "name", dtype))
 
 
+def is_read_by_python(call: dict[str, Any]) -> bool:
+    """Whether a `fit` gets batch after batch from one thread of Python."""
+    x = call.get("x")
+    others = [call.get(name) for name in ("y", "sample_weight")]
+    if any(other is not None for other in others):
+        return False  # Keras refuses it.
+    if isinstance(x, types.GeneratorType):
+        return call.get("class_weight") is None
+    return (
+        isinstance(x, keras.utils.PyDataset)
+        and x.workers <= 1
+        and not x.use_multiprocessing
+    )
+
+
 def first_rows(arrays: Any, batch_size: int | None) -> Any:
     """The first batch of arrays, without any shuffling.
 

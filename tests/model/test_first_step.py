@@ -374,6 +374,28 @@ def test_traces_are_as_many_as_those_of_keras(built: bool) -> None:
         assert ours <= plain
 
 
+class Hides(kr.ReproducibleModel):
+    """Trains nothing that Keras knows of."""
+
+    def train_step(self, *args: Any) -> Any:
+        """Give a loss."""
+        del args
+        return {"loss": 0.0}
+
+
+# Elsewhere Keras itself must build the model, and raises where it cannot.
+@pytest.mark.requires_backend("tensorflow")
+def test_a_training_without_a_start_is_told() -> None:
+    """Where nothing could be captured, `fit` says so and a reset refuses."""
+    model = Hides()
+    model.reset()  # Before any training there is nothing to go back to.
+    model.compile("sgd")
+    with pytest.warns(UserWarning, match="could not be captured"):
+        model.fit(X, Y, verbose=0)
+    with pytest.raises(ValueError, match="needs a built model"):
+        model.reset()
+
+
 def test_nested_models_follow_the_seed_of_the_whole() -> None:
     """A part that nobody gave a seed is drawn with the whole; others stay."""
 

@@ -505,16 +505,6 @@ def test_racing_workers_are_named() -> None:
     assert "races" in data_order.describe_order(Rows(workers=2))[0]
 
 
-def test_model_that_cannot_be_built_from_shapes_warns() -> None:
-    """A start that cannot be captured is never passed over in silence."""
-    from keras_repro.model import around_fit
-
-    model = make_deferred()
-    with pytest.warns(UserWarning, match="must be captured before"):
-        around_fit._capture_for_training(model)
-    assert model.initial_state is None
-
-
 class Plain(keras.Model):
     """A subclass of Keras' own class."""
 
