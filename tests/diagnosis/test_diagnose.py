@@ -541,6 +541,7 @@ def test_assert_reproducible():
     assert f"unseeded at {line_of(unseeded_data, 'drawn here')}" in text
 
 
+@pytest.mark.slow
 def test_shown_in_a_notebook_and_as_a_picture():
     """It displays as HTML with everything escaped, and plots."""
     found = diagnose(unseeded_data)

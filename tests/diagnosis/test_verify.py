@@ -58,10 +58,8 @@ def verify(tmp_path):
 
 
 @pytest.mark.requires_backend
-def test_a_seed_makes_it_reproducible(verify):
-    """What two runs of a script give is compared; unseeded they differ."""
-    seeded = verify(TRAIN, options=("--seed", "4", "--quiet"))
-    assert "Reproducible with --seed 4: 2 runs" in seeded.stdout
+def test_unseeded_runs_differ(verify):
+    """What two runs of a script give is compared; the mend is below."""
     unseeded = verify(TRAIN, options=("--budget", "0", "--quiet"), code=1)
     assert "First mismatch: call 1, fit at script.py:9" in unseeded.stdout
 

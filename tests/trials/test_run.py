@@ -244,6 +244,7 @@ def test_vary_moves_one_part_alone(model):
     assert all(differ)
 
 
+@pytest.mark.slow
 def test_vary_belongs_to_the_identity_of_a_run(model, tmp_path):
     """Two trials of one seed that vary other parts are no drift."""
     checks = kr.ChecksumCallback(tmp_path / "runs.jsonl")
@@ -263,6 +264,7 @@ def test_vary_is_refused_where_it_means_nothing(model):
         model.reset(vary="order")
 
 
+@pytest.mark.slow
 def test_vary_travels_with_the_model(model):
     """A copy of a model stands at the same trial."""
     model.reset(seed=3, vary="order")
@@ -300,6 +302,7 @@ def test_a_study_stops_when_its_rule_is_met(model):
     assert rule.asked == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_half_width_is_kept(model):
     """A wide target stops at the minimum, a narrow one at the maximum."""
     for half_width, number in ((1e6, 3), (1e-9, 5)):
@@ -552,6 +555,7 @@ def test_a_callers_executor_runs_what_builds_a_model(expected, pool):
     assert_same(results, expected, [2, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend("tensorflow", "jax")
 def test_a_worker_traces_once(pool):
     """It keeps what it has compiled for its next trial."""
@@ -783,6 +787,7 @@ def test_a_study_goes_on_where_it_was(model, expected, tmp_path):
     assert [run.header.seed for (run,) in loaded.runs] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_study_that_changed_refuses_to_mix(model, tmp_path):
     """Code, data, model, and what the seed moves: each is named."""
     path = tmp_path / "study"
