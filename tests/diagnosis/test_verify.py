@@ -64,6 +64,7 @@ def test_unseeded_runs_differ(verify):
     assert "First mismatch: call 1, fit at script.py:9" in unseeded.stdout
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.requires_backend
 def test_not_reproducible_and_mended(verify, tmp_path):
@@ -257,6 +258,7 @@ def test_signals(tmp_path, number, everybody, told, code):
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.requires_backend
 def test_files_are_put_back(verify, tmp_path):

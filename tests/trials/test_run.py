@@ -530,6 +530,7 @@ def test_processes_give_the_same(model, expected):
     assert [len(runs) for runs in results.runs] == [1, 1, 1, 1]
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_callers_executor_gives_the_same(model, expected, pool):
     """The model travels to each worker once; the compiled function stays."""
@@ -546,6 +547,7 @@ def test_a_callers_executor_gives_the_same(model, expected, pool):
     assert engine.num_sent <= 2
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_callers_executor_runs_what_builds_a_model(expected, pool):
     """Such a model never travels; each worker builds its own."""
@@ -597,6 +599,7 @@ def test_many_kinds_of_models_travel(pool):
         assert_same(there, here, range(2))
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_threads_run_trials_in_processes_of_their_own(model, expected):
     """What other threads of the worker draw meanwhile disturbs nothing."""
@@ -663,6 +666,7 @@ def test_a_training_that_raises_in_a_worker_is_reported(model, pool):
     assert "raise LocalError" in failure.traceback
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_rule_stops_workers_at_the_same_trial(model, pool):
     """Which worker was quicker does not matter."""
@@ -677,6 +681,7 @@ def test_a_rule_stops_workers_at_the_same_trial(model, pool):
     assert results.seeds == (0, 1, 2)
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_worker_that_dies_gets_its_trial_run_again(model, expected, tmp_path):
     """The study says so; a trial that always kills its worker is given up."""
@@ -716,6 +721,7 @@ def test_a_check_agrees(model, expected):
     assert results.notes == ()
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_check_names_a_worker_that_computes_differently(model):
     """Its twin: what depends on the process is told with both checksums."""
@@ -736,6 +742,7 @@ def test_a_check_names_a_worker_that_computes_differently(model):
     )
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_check_without_another_worker_says_so(model, expected):
     """One worker repeats its own trials in the end, and that is told."""
@@ -981,6 +988,7 @@ def kept_environment():
     os.environ.update(before)
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.usefixtures("kept_environment")
 @pytest.mark.filterwarnings("ignore")  # Of distributed and what it loads.
@@ -1046,6 +1054,7 @@ def run_command(folder, *arguments):
     )
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_the_command_runs_shows_and_compares(tmp_path):
     """A study by two workers, the same in one; then the others."""
