@@ -61,8 +61,6 @@ FREE_FOLDERS = _find_free_folders()
 
 def needs_backend(item):
     """Whether a test can come out otherwise on another backend."""
-    if item.get_closest_marker("alike"):
-        return False
     if item.get_closest_marker("requires_backend"):
         return True
     if item.get_closest_marker("no_backend"):

@@ -50,6 +50,7 @@ def write_fleet(fleet, directory):
     np.savetxt(directory / "RUL_FD001.txt", fleet.rul)
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.requires_backend
 def test_turbofan_repeats_its_runs(run_python, simulated, tmp_path):
