@@ -39,8 +39,9 @@ HAS_BACKEND = _find_backend()
 
 
 settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("quick", settings.get_profile("ci"), max_examples=25)
 settings.register_profile("free", deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def _find_free_folders():

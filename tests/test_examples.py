@@ -50,6 +50,7 @@ def write_fleet(fleet, directory):
     np.savetxt(directory / "RUL_FD001.txt", fleet.rul)
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.requires_backend
 def test_turbofan_repeats_its_runs(run_python, simulated, tmp_path):
@@ -86,6 +87,7 @@ def study_command(simulated, tmp_path):
     return [*command, "--epochs", 1, "--rows", 300, "--seeds", 4]
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.requires_backend
 def test_the_study_says_what_may_be_concluded(
@@ -142,6 +144,7 @@ def test_sequence_repeats_by_reset(run_python, tmp_path):
     assert plot.stat().st_size > 1000
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.requires_backend
 def test_notebook_cells_hold_in_any_order(run_python):

@@ -167,7 +167,9 @@ print(*[n for n in names if n in ("keras", "tensorflow", "jax", "torch")])
         ("import keras_repro.runs.run, keras_repro.runs.comparison", ""),
         ("keras_repro.load_run, dir(keras_repro), keras_repro.__all__", ""),
         # The twin: a name that needs Keras, so that the check can fail.
-        ("keras_repro.seed_everything", "keras"),
+        pytest.param(
+            "keras_repro.seed_everything", "keras", marks=pytest.mark.slow
+        ),
     ],
     ids=["import", "runs", "names", "twin"],
 )

@@ -472,6 +472,7 @@ def test_program_is_left_as_it_was():
     assert sys.meta_path == finders
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_diagnosis_within_a_diagnosis():
     """The outer one names what is unseeded inside, as the inner one does."""
@@ -541,6 +542,7 @@ def test_assert_reproducible():
     assert f"unseeded at {line_of(unseeded_data, 'drawn here')}" in text
 
 
+@pytest.mark.slow
 def test_shown_in_a_notebook_and_as_a_picture():
     """It displays as HTML with everything escaped, and plots."""
     found = diagnose(unseeded_data)
@@ -578,6 +580,7 @@ def test_fresh_process():
     assert statuses(found) == ["equal"] * 5
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_this_process_is_not_like_a_fresh_one():
     """What another process lacks is told, where its environment tells it."""

@@ -72,6 +72,7 @@ def test_failures(launch, text, code):
         assert not any("keras_repro" in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
 def test_timeout_ends_children_too(launch, tmp_path):
     """What takes too long is ended, with all that it has started."""

@@ -362,6 +362,7 @@ LEFT_ALONE = {
 }
 
 
+@pytest.mark.slow
 def test_it_starts_no_backend(run_python):
     """After it the backend can still be configured."""
     code = (
@@ -669,6 +670,7 @@ def test_git_is_asked_once(monkeypatch, no_caches):
     assert capture._git() is None
 
 
+@pytest.mark.slow
 def test_a_command_that_hangs_or_fails():
     """It gives nothing, and no error; one that works gives what it prints."""
     python = sys.executable

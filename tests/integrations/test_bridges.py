@@ -50,6 +50,7 @@ def read_scores(line):
     return [float(word) for word in line[21:].split()]
 
 
+@pytest.mark.alike
 def test_sklearn_folds_start_alike(run_bridge):
     """A fold is the same alone and in the loop; without resets it is not."""
     lines, twin = run_bridge(
@@ -62,6 +63,7 @@ def test_sklearn_folds_start_alike(run_bridge):
     assert max(reset) < 0 < min(plain[1:])
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize(
     ("name", "tool"),
     [("keras_tuner_study", "keras_tuner"), ("optuna_objective", "optuna")],
@@ -74,6 +76,7 @@ def test_a_search_gives_the_same_twice(run_bridge, name, tool):
     assert all("std over 5 seeds " in line for line in lines[:-1])
 
 
+@pytest.mark.alike
 def test_mlflow_gives_back_what_was_logged(run_bridge):
     """A logged trial comes again; another seed is another trial."""
     lines, twin = run_bridge(
@@ -113,6 +116,7 @@ def read_sections():
 SECTIONS = read_sections()
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize(
     ("title", "tool", "count"),
     [

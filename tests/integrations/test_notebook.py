@@ -179,6 +179,7 @@ def test_kernel_that_jupyter_finds(installed):
     assert spec.display_name == "Python 3 (repeatable, hash seed 42)"
 
 
+@pytest.mark.slow
 def test_kernel_that_runs(installed):
     """A real kernel starts with the hash seed: two order a set alike."""
     from jupyter_client.manager import start_new_kernel

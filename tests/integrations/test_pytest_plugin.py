@@ -112,6 +112,7 @@ def run_pytest(tmp_path):
     return run
 
 
+@pytest.mark.alike
 @pytest.mark.requires_backend
 def test_fixture_and_marker(run_pytest):
     """Good trainings pass; the others fail with mismatch, line and cause."""
@@ -131,6 +132,7 @@ def test_fixture_and_marker(run_pytest):
     assert "def diagnose" not in output
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.requires_backend
 def test_keras_seed(run_pytest):

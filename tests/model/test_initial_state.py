@@ -777,6 +777,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_full_disk(tmp_path, run_python):
     """A state that cannot be written whole is an error, and not there."""

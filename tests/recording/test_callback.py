@@ -236,6 +236,7 @@ def test_named_runs_must_be_equal(path):
     assert compared_with(other) is None
 
 
+@pytest.mark.slow
 def test_what_a_trial_tells(path):
     """Seed, data, notes and streams of a ReproducibleModel are recorded."""
     trial = {"seed": 5, "data_notes": ["a generator"]}
@@ -263,6 +264,7 @@ def test_data_without_a_checksum():
     assert "The data have no checksum." in run.header.notes[0]
 
 
+@pytest.mark.slow
 def test_training_that_goes_on_is_not_a_first_fit():
     """A second fit without a rewind is a run of its own, with its own twin."""
     checks = ChecksumCallback(on_drift="raise")
@@ -400,6 +402,7 @@ def test_abort_tells_drift_from_an_interrupt(path):
         assert load_run(path).end.status == status
 
 
+@pytest.mark.slow
 def test_validation_added_later_is_no_alarm():
     """Validation data change no weight, so they are no drift."""
     checks = ChecksumCallback(on_drift="raise")
@@ -420,6 +423,7 @@ class Subclass(keras.Model):
         return self.out(self.hidden(inputs))
 
 
+@pytest.mark.slow
 def test_models_without_a_configuration():
     """A subclass is known by its class and the shapes of its weights."""
     checks = ChecksumCallback(on_drift="raise")
@@ -534,6 +538,7 @@ def test_ignoring_gives_no_warning():
     assert checks.mismatch is not None
 
 
+@pytest.mark.slow
 def test_a_callback_can_be_copied(path):
     """Before and after a training, as tuners do; and the copy records."""
     checks = ChecksumCallback(path, every="batch")

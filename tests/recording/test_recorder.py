@@ -289,6 +289,7 @@ def test_snapshots_hold_the_weights(model, path):
     assert not set(before) & set(last)
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_fails_is_told_once(model, path, intact):
     """Where only the snapshots cannot be written, that is told, and once."""
     checks = kr.ChecksumCallback(path, snapshots="epoch")
@@ -412,6 +413,7 @@ def test_other_large_data_are_a_new_baseline(model, path, slow_data):
     assert len(load_runs(path)) == 2
 
 
+@pytest.mark.slow
 def test_data_left_unread(model):
     """With checksum_data=False other data are not told apart."""
     checks = kr.ChecksumCallback(

@@ -410,6 +410,7 @@ def test_shares_are_those_counted_one_by_one(pairs):
     assert found.sign_rate == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(
@@ -441,6 +442,7 @@ def test_swapped_studies_mirror_each_other(pairs):
         assert 0 <= share <= 1
 
 
+@pytest.mark.slow
 @given(ORDINARY, st.integers(-10, 10), st.integers(-100, 100))
 def test_a_comparison_moves_with_the_scores(scores, power, shift):
     """Only what has a unit changes when both studies are scaled and moved."""

@@ -14,8 +14,7 @@ import pytest
 import keras_repro as kr
 from tests.checkout import ROOT, SCRIPTS, is_running
 
-# All thirty where a process is soonest at work; elsewhere a few.
-NUM_STUDIES = 30 if os.environ["KERAS_BACKEND"] == "jax" else 3
+NUM_STUDIES = 30
 
 pytestmark = [
     pytest.mark.requires_backend,
@@ -34,6 +33,7 @@ def load_script():
 
 
 @pytest.mark.slow
+@pytest.mark.requires_backend("jax")  # Where a process starts soonest.
 def test_killed_studies_lose_and_repeat_nothing(run_python, tmp_path):
     """Each is gone on with, and ends as if it had never been killed."""
     script = SCRIPTS / "killed_studies.py"
@@ -75,6 +75,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 def test_workers_end_with_the_program_that_is_killed(run_python, tmp_path):

@@ -244,6 +244,7 @@ def test_vary_moves_one_part_alone(model):
     assert all(differ)
 
 
+@pytest.mark.slow
 def test_vary_belongs_to_the_identity_of_a_run(model, tmp_path):
     """Two trials of one seed that vary other parts are no drift."""
     checks = kr.ChecksumCallback(tmp_path / "runs.jsonl")
@@ -263,6 +264,7 @@ def test_vary_is_refused_where_it_means_nothing(model):
         model.reset(vary="order")
 
 
+@pytest.mark.slow
 def test_vary_travels_with_the_model(model):
     """A copy of a model stands at the same trial."""
     model.reset(seed=3, vary="order")
@@ -300,6 +302,7 @@ def test_a_study_stops_when_its_rule_is_met(model):
     assert rule.asked == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_half_width_is_kept(model):
     """A wide target stops at the minimum, a narrow one at the maximum."""
     for half_width, number in ((1e6, 3), (1e-9, 5)):
@@ -527,6 +530,7 @@ def test_processes_give_the_same(model, expected):
     assert [len(runs) for runs in results.runs] == [1, 1, 1, 1]
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_callers_executor_gives_the_same(model, expected, pool):
     """The model travels to each worker once; the compiled function stays."""
@@ -543,6 +547,7 @@ def test_a_callers_executor_gives_the_same(model, expected, pool):
     assert engine.num_sent <= 2
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_callers_executor_runs_what_builds_a_model(expected, pool):
     """Such a model never travels; each worker builds its own."""
@@ -552,6 +557,7 @@ def test_a_callers_executor_runs_what_builds_a_model(expected, pool):
     assert_same(results, expected, [2, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend("tensorflow", "jax")
 def test_a_worker_traces_once(pool):
     """It keeps what it has compiled for its next trial."""
@@ -593,6 +599,7 @@ def test_many_kinds_of_models_travel(pool):
         assert_same(there, here, range(2))
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_threads_run_trials_in_processes_of_their_own(model, expected):
     """What other threads of the worker draw meanwhile disturbs nothing."""
@@ -659,6 +666,7 @@ def test_a_training_that_raises_in_a_worker_is_reported(model, pool):
     assert "raise LocalError" in failure.traceback
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_rule_stops_workers_at_the_same_trial(model, pool):
     """Which worker was quicker does not matter."""
@@ -673,6 +681,7 @@ def test_a_rule_stops_workers_at_the_same_trial(model, pool):
     assert results.seeds == (0, 1, 2)
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_worker_that_dies_gets_its_trial_run_again(model, expected, tmp_path):
     """The study says so; a trial that always kills its worker is given up."""
@@ -712,6 +721,7 @@ def test_a_check_agrees(model, expected):
     assert results.notes == ()
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_check_names_a_worker_that_computes_differently(model):
     """Its twin: what depends on the process is told with both checksums."""
@@ -732,6 +742,7 @@ def test_a_check_names_a_worker_that_computes_differently(model):
     )
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_a_check_begins_with_another_seed(model):
     """What depends on the seed that came first in a process is found."""
@@ -797,6 +808,7 @@ def test_a_study_goes_on_where_it_was(model, expected, tmp_path):
     assert [run.header.seed for (run,) in loaded.runs] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_study_that_changed_refuses_to_mix(model, tmp_path):
     """Code, data, model, and what the seed moves: each is named."""
     path = tmp_path / "study"
@@ -990,6 +1002,7 @@ def kept_environment():
     os.environ.update(before)
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.usefixtures("kept_environment")
 @pytest.mark.filterwarnings("ignore")  # Of distributed and what it loads.
@@ -1055,6 +1068,7 @@ def run_command(folder, *arguments):
     )
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_the_command_runs_shows_and_compares(tmp_path):
     """A study by two workers, the same in one; then the others."""

@@ -101,6 +101,7 @@ def test_every_kind_of_fit(start, tmp_path):
     assert len(load_runs(tmp_path / "own.jsonl")) == 1
 
 
+@pytest.mark.alike
 @pytest.mark.slow
 def test_seeds_of_the_script_win(start, tmp_path):
     """What the script seeded or used before Keras came stays so."""
