@@ -405,6 +405,7 @@ def test_validation_that_steers():
     assert kinds_of_traps(train) == set()
 
 
+@pytest.mark.slow
 def test_validation_does_not_steer_a_reproducible_model():
     """The twin: evaluation draws from a stream of its own."""
     model = make_model(keras.layers.Dropout(0.5), seed=3)

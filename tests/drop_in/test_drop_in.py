@@ -993,6 +993,7 @@ def test_nested(make):
     assert observe(scenario, OURS, OURS, seed=4) != plain
 
 
+@pytest.mark.slow
 def test_random_generators_of_the_program():
     """Making a model draws what Keras draws from the program, no more."""
 

@@ -112,6 +112,7 @@ def run_pytest(tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.alike
 @pytest.mark.requires_backend
 def test_fixture_and_marker(run_pytest):

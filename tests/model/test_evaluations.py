@@ -88,6 +88,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("call", CALLS)
 def test_evaluations_are_distinct_and_rewound(name: str, call: str) -> None:
@@ -105,6 +106,7 @@ def test_evaluations_are_distinct_and_rewound(name: str, call: str) -> None:
     assert evaluate(model) not in first
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_no_kind_moves_another(name: str) -> None:
     """Each call draws the same, whatever was called between."""
@@ -141,6 +143,7 @@ def test_validation_has_a_position_of_its_own() -> None:
     assert history["val_loss"][1] != evaluated
 
 
+@pytest.mark.slow
 def test_predict_in_a_callback_swaps_once() -> None:
     """A call within a training leaves the training alone."""
 
@@ -162,6 +165,7 @@ def test_predict_in_a_callback_swaps_once() -> None:
     assert len(set(predicts.drawn)) == 3
 
 
+@pytest.mark.slow
 def test_seeds_have_evaluations_of_their_own() -> None:
     """A seed's predictions are a function of the seed."""
     model, other = make(seed=1), make(seed=2)
@@ -171,6 +175,7 @@ def test_seeds_have_evaluations_of_their_own() -> None:
     assert predict(other) == first
 
 
+@pytest.mark.slow
 def test_copies_go_on(tmp_path: Any) -> None:
     """A clone and a saved model evaluate as the model would have."""
     model = make(seed=1)

@@ -171,6 +171,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("seeded", [True, False], ids=["global", "unseeded"])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_first_training_is_as_every_other(kind: Any, seeded: bool) -> None:
@@ -186,6 +187,7 @@ def test_first_training_is_as_every_other(kind: Any, seeded: bool) -> None:
     assert (train(model), kr.compute_checksum(model)) != results[0]
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     "kind",
     # A part without a configuration of its own is not drawn.
@@ -203,6 +205,7 @@ def test_seed_of_an_unseeded_model_repeats_it(kind: Any) -> None:
     assert (train(other), kr.compute_checksum(other)) != first
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("made", ["subclass", "seeded", "sequential", "taken"])
 @pytest.mark.parametrize("seeded", [True, False], ids=["global", "unseeded"])
 def test_first_call_is_of_the_start(made: str, seeded: bool) -> None:
@@ -224,6 +227,7 @@ def test_first_call_is_of_the_start(made: str, seeded: bool) -> None:
     assert kr.compute_checksum(model) == start
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend("tensorflow", "torch")
 def test_first_gradient_is_of_the_start() -> None:
     """A gradient that is taken of the first call moves the captured start."""
@@ -269,6 +273,7 @@ def test_a_first_step_that_fails_is_none() -> None:
     assert fit(model) == expected
 
 
+@pytest.mark.slow
 def test_callbacks_find_a_built_model() -> None:
     """What is captured before the first callback is what training starts at."""
     found: list[str] = []
@@ -285,6 +290,7 @@ def test_callbacks_find_a_built_model() -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_what_a_callback_sets_is_traced() -> None:
     """Nothing is traced before the callbacks that set it have run."""
 
@@ -336,6 +342,7 @@ def test_a_start_that_is_not_whole_is_told() -> None:
         model.reset()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("built", [True, False], ids=["built", "deferred"])
 def test_traces_are_as_many_as_those_of_keras(built: bool) -> None:
     """No step is traced, or on PyTorch run, once more than by plain Keras."""
@@ -396,6 +403,7 @@ def test_a_training_without_a_start_is_told() -> None:
         model.reset()
 
 
+@pytest.mark.slow
 def test_nested_models_follow_the_seed_of_the_whole() -> None:
     """A part that nobody gave a seed is drawn with the whole; others stay."""
 

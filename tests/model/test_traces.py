@@ -85,6 +85,7 @@ def run(draw: str, seeds: list[int]) -> dict[int, Any]:
     return results
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("draw", CASES)
 @pytest.mark.filterwarnings("ignore:A step of:UserWarning")
 def test_order_of_the_seeds_changes_nothing(draw: str) -> None:
@@ -94,6 +95,7 @@ def test_order_of_the_seeds_changes_nothing(draw: str) -> None:
     assert len({repr(one) for one in a.values()}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", CASES)
 @pytest.mark.filterwarnings("ignore:A step of:UserWarning")
 def test_without_new_traces_the_first_seed_stays(
@@ -109,6 +111,7 @@ def test_without_new_traces_the_first_seed_stays(
     assert run(draw, [2, 1]) != {2: a[2], 1: a[1]}
 
 
+@pytest.mark.slow
 def test_it_is_said_once() -> None:
     """And only where a trace drew, and not for the same seed."""
     model = make("python")
@@ -147,6 +150,7 @@ def test_a_step_that_draws_by_keras_is_kept() -> None:
     assert BACKEND == "torch" or len(calls) == traced
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:A step of:UserWarning")
 def test_the_trial_streams_stay_where_they_are() -> None:
     """A trace uses none of the trial's positions, so traces may differ."""
@@ -189,6 +193,7 @@ def keep(x: Any) -> Any:
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend("tensorflow", "jax")
 @pytest.mark.parametrize("eager", [True, False], ids=["eager", "traced"])
 def test_what_the_program_compiled_is_named(eager: bool) -> None:
@@ -215,6 +220,7 @@ def test_what_the_program_compiled_is_named(eager: bool) -> None:
     assert texts[keep] == []
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend("tensorflow")
 def test_what_xla_compiled_is_named() -> None:
     """Its random ops follow no seed; without XLA nothing is said."""

@@ -222,6 +222,7 @@ def test_a_change_made_on_purpose_is_no_alarm(path, change):
     assert named.mismatch.moment == "start"
 
 
+@pytest.mark.slow
 def test_named_runs_must_be_equal(path):
     """With a name, other data are told; equal runs are not."""
     checks = ChecksumCallback(path, name="alpha=0.4", on_drift="ignore")

@@ -130,6 +130,7 @@ def test_policy_forbids_scripts_and_network(browse, server, with_policy):
     assert (asked == []) == with_policy
 
 
+@pytest.mark.slow
 def test_fragment_leaves_the_rest_alone(browse):
     """A notebook's own elements come out as without the fragment."""
     around = (

@@ -945,6 +945,7 @@ def test_keras_seed_generators_are_found():
     assert data_of(one) != data_of(same)
 
 
+@pytest.mark.slow
 def test_torch():
     """Tensors, generators and modules of PyTorch count by their values."""
     torch = pytest.importorskip("torch")
