@@ -84,13 +84,22 @@ class Evaluations:
                 _put(generator, outside)
             self._outside = {}
 
-    def take_up(self, state: InitialState | None) -> None:
-        """Swap those that are known by now; again when a model is built."""
+    def take_up(
+        self,
+        state: InitialState | None,
+        again: set[int] | frozenset[int] = frozenset(),
+    ) -> None:
+        """Swap those that are known by now; again when a model is built.
+
+        Args:
+            state: What names the generators.
+            again: `id`s of those that were put back since, all the same.
+        """
         positions = self._positions.setdefault(self._kind, {})
         for generator, start in () if state is None else state.generators():
             key = id(generator)
             outside = _read(generator, start[0])
-            if key in self._outside or outside is None:
+            if outside is None or (key in self._outside and key not in again):
                 continue
             self._outside[key] = generator, outside
             if key in positions:

@@ -122,10 +122,16 @@ class StepDoor:
             _say_grown(model, grown)
             return result
         before.put_back()
+        values = created.values
+        if trial.state is not None:
+            # What was captured in the step may have been drawn anew there.
+            start = trial.state.values_by_id()
+            values = {key: start.get(key, values[key]) for key in values}
         for place in iterate_variables(model):
-            value = created.values.get(id(place.variable))
-            if value is not None:
-                get_backend().assign(place.variable, value)
+            if id(place.variable) in values:
+                get_backend().assign(place.variable, values[id(place.variable)])
+        if trial.is_evaluating and trial.state is not None:
+            trial.evaluations.take_up(trial.state, again=set(values))
         self._take_start()
         return self._function(*again())
 
