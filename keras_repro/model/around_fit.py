@@ -21,6 +21,7 @@ from keras_repro.backends.data_adapters import (
     train_validation_split,
 )
 from keras_repro.backends.doors import steps_through
+from keras_repro.backends.variables import iterate_variables
 from keras_repro.model import data_order
 from keras_repro.model.evaluations import PREDICT, TEST, VALIDATION
 from keras_repro.model.first_step import (
@@ -133,7 +134,7 @@ def _first_step(model: Any) -> Iterator[None]:
         # The model makes its step in a way of its own.
         capture_if_built(model, has_stepped=True)
         trial.has_trained, trial.at_start = True, False
-    if trial.has_trained and trial.state is None:
+    if trial.has_trained:
         _say_incomplete(model)
 
 
@@ -155,11 +156,23 @@ def _through_trace(
 
 
 def _say_incomplete(model: Any) -> None:
+    """Say what the start lacks of what a training used."""
+    state = model._repro.state
+    known = set() if state is None else state.ids_of_the_model()
+    missing = [
+        place.variable.path
+        for place in iterate_variables(model)
+        if place.role in ("weights", "random")
+        and id(place.variable) not in known
+    ]
+    if state is not None and not missing:
+        return
     warnings.warn(
-        f"The initial state of {model.name!r} could not be captured: after a "
-        "training it has no variables that Keras knows of. `reset()` will "
-        "refuse. Make its layers attributes of the model, and train it by "
-        "`fit` or `train_on_batch`.",
+        f"The initial state of {model.name!r} is not whole: it lacks "
+        f"{', '.join(missing) or 'all'}, since Keras knew of no such variables "
+        "when the first step began. `reset()` will refuse. Make all layers "
+        "attributes of the model and use them from the first step on, or call "
+        "`capture_initial_state()` to start from what the model holds now.",
         UserWarning,
         stacklevel=5,
     )

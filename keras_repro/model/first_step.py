@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -116,10 +115,7 @@ class StepDoor:
             if id(place.variable) in created.values
             and place.role in ("weights", "random")
         ]
-        if not grown or not is_eager():
-            return result
-        if before is None or trial.has_trained:
-            _say_grown(model, grown)
+        if not grown or not is_eager() or before is None or trial.has_trained:
             return result
         before.put_back()
         values = created.values
@@ -175,16 +171,4 @@ def _may_grow(model: Any) -> bool:
     """Whether a step may build a part, so that a copy is worth its memory."""
     return model._repro.state is None or not all(
         layer.built for layer in flatten_layers(model)[1:]
-    )
-
-
-def _say_grown(model: Any, grown: list[Any]) -> None:
-    names = ", ".join(variable.path for variable in grown)
-    warnings.warn(
-        f"A step of {model.name!r} made variables that were not there before: "
-        f"{names}. They are not part of the initial state, so `reset()` will "
-        "refuse. Call `capture_initial_state()` to start from what the model "
-        "holds then.",
-        UserWarning,
-        stacklevel=4,
     )
