@@ -17,6 +17,9 @@ import numpy as np
 
 import keras_repro as kr
 from tests.builders import make_model
+from tests.model import test_evaluations as evaluations
+from tests.model import test_first_step as first_step
+from tests.model import test_traces as traces
 
 ALL = ("tensorflow", "jax", "torch")
 L = keras.layers
@@ -580,6 +583,27 @@ def with_callbacks(make: Callable[[], list[Any]]) -> Callable[[Any], Any]:
     )
 
 
+def predict_thrice(model: Any) -> list[Any]:
+    """Three predictions, which must not be one."""
+    drawn = [model.predict(X, verbose=0).tolist() for _ in range(3)]
+    assert drawn[0] != drawn[1] != drawn[2]
+    return drawn
+
+
+def fit_generator(model: Any) -> Any:
+    """Train on batches that a new generator draws."""
+
+    def batches() -> Any:
+        while True:
+            rows = np.random.randint(0, 20, 8)
+            yield X[rows], Y[rows]
+
+    history = model.fit(
+        batches(), steps_per_epoch=2, epochs=2, shuffle=False, verbose=0
+    )
+    return history.history
+
+
 C = keras.callbacks
 DROPOUT_CASES = [
     Case(
@@ -852,6 +876,43 @@ CASES: list[Case] = [
         without="weights",
     ),
     Case("trainable toggled", dropout_mlp, disturb=toggles),
+    Case(
+        "compiled with an optimizer alone",
+        lambda: first_step.own_loss()[0],
+        train=lambda m: fit(m, y=None),
+        disturb=lambda m: m.predict(X, verbose=0),
+        without="order",
+    ),
+    Case(
+        "a generator that draws from NumPy",
+        mlp,
+        train=fit_generator,
+        disturb=program_draws,
+        without="streams",
+    ),
+    Case(
+        "a part that is never called",
+        lambda: mlp(first_step.Block()),
+        without="weights",
+    ),
+    Case(
+        "a subclass that its first batch builds",
+        lambda: first_step.deferred_subclass()[0],
+        without="random",
+    ),
+    Case(
+        "Monte Carlo predictions and a training",
+        lambda: mlp(evaluations.AlwaysDropout(0.4, seed=2)),
+        train=lambda m: (predict_thrice(m), fit(m), predict_thrice(m)),
+        disturb=evaluates,
+        without="evaluations",
+    ),
+    Case(
+        "draws in Python while it is traced",
+        lambda: mlp(traces.Jitter("python")),
+        disturb=program_draws,
+        without="weights",
+    ),
     Case(
         "learning rate assigned",
         dropout_mlp,

@@ -49,6 +49,9 @@ def leave_out(model: Any, ingredient: str) -> Callable[[], None]:
     if ingredient == "streams":
         position = trial.streams.position
         return lambda: setattr(trial.streams, "position", position)
+    if ingredient == "evaluations":
+        positions = dict(trial.evaluations._positions)
+        return lambda: setattr(trial.evaluations, "_positions", positions)
     if ingredient == "order":
         return lambda: setattr(trial, "epochs_trained", 7)
     if ingredient == "attributes":
@@ -67,6 +70,7 @@ def leave_out(model: Any, ingredient: str) -> Callable[[], None]:
 
 
 @pytest.mark.sampled(20)
+@pytest.mark.filterwarnings("ignore:.*does not have a `build:UserWarning")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_reset_repeats_training(case: Case) -> None:
     """After any disturbance `reset()` gives the first training again."""
