@@ -347,8 +347,8 @@ class ReproducibleModel(KerasDoors, keras.Model):
         return building(self)
 
     def wants_early_build(self) -> bool:
-        """Have callbacks find a built model, as on the other backends."""
-        return self.compiled and not is_built(self)
+        """Have callbacks find model and metrics, as on other backends."""
+        return bool(self.compiled)
 
     def after_build(self) -> None:
         """What is built is the start, before anything is computed."""

@@ -377,10 +377,11 @@ def test_traces_are_as_many_as_those_of_keras(built: bool) -> None:
         fit(model)
         counts.append((cls.calls, cls.steps))
     plain, ours = counts
-    if built or BACKEND != "tensorflow":
+    if BACKEND == "tensorflow":
+        # Keras makes metrics within a trace there, and traces once more.
+        assert (1, 1) <= ours <= plain
+    else:
         assert ours == plain
-    else:  # Keras builds within a trace there, and then traces once more.
-        assert ours <= plain
 
 
 @pytest.mark.slow
