@@ -206,6 +206,30 @@ def measure_shuffling(rounds):
     return {name: taken / epochs for name, taken in times.items()}
 
 
+def measure_first_fit(rounds):
+    """Median seconds from the layers to the end of a first short training."""
+    import keras
+
+    import keras_repro as kr
+
+    data = make_data(64)
+
+    def first_fit(cls):
+        def run():
+            model = cls(make_layers())
+            model.compile("adam", "mse", metrics=["mae"])
+            model.fit(*data, verbose=0)
+
+        return run
+
+    ways = {
+        "ours": first_fit(kr.ReproducibleModel),
+        "keras": first_fit(keras.Sequential),
+    }
+    median_times(ways, 1)
+    return median_times(ways, rounds)
+
+
 def report_backend(rounds):
     """Measure the current backend, print, and list the targets missed."""
     import keras
@@ -243,6 +267,10 @@ def report_backend(rounds):
     )
     line("rebuild + recompile", times["rebuild"] / trial, "x")
     line("a fresh process", times["process"] / trial, "x")
+    first = measure_first_fit(rounds)
+    line("a first fit, plain Keras", 1e3 * first["keras"], "ms")
+    ratio = first["ours"] / first["keras"]
+    line("a first fit with the start captured, in plain ones", ratio, "x")
     large = measure_large(rounds)
     line("reset() of 100 MB", 1e3 * large["reset"], "ms")
     ratio = large["reset"] / large["copy"]
