@@ -68,6 +68,10 @@ def check(name, **environment):
             *("--xla_gpu_deterministic_ops=false", None),
         ),
         (
+            *("XLA_FLAGS", "jax", "--xla_gpu_deterministic_ops=True"),
+            *("--xla_gpu_deterministic_ops=False", None),
+        ),
+        (
             *("XLA_FLAGS", "jax"),
             "--xla_gpu_deterministic_ops=false --xla_gpu_deterministic_ops",
             *(f"{DETERMINISTIC} --xla_gpu_deterministic_ops=0", None),
