@@ -142,7 +142,7 @@ class SignalToNoise(keras.metrics.Metric):
 
     def update_state(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
-    ) -> None:  # noqa: E501
+    ) -> None:
         """Add a batch."""
         error = ops.mean(ops.square(y_true - y_pred), axis=(1, 2, 3))
         self.total.assign_add(ops.sum(-10.0 * ops.log10(error)))
@@ -334,7 +334,9 @@ WORKLOADS = [
     Workload(
         "super-resolution",
         make_super_resolution,
-        lambda model: model.compile("adam", SmoothL1(), [SignalToNoise()]),
+        lambda model: model.compile(
+            "adam", SmoothL1(), metrics=[SignalToNoise()]
+        ),
         fitting(SMALL, IMAGES, validation_data=(SMALL[:4], IMAGES[:4])),
         SMALL,
         IMAGES,
