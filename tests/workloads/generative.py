@@ -78,8 +78,8 @@ def vae_class(base: Any) -> Any:
         def metrics(self) -> Any:
             return self.trackers
 
-        def call(self, images: Any) -> Any:
-            mean, log_variance = self.encoder(images)
+        def call(self, images: Any, training: bool = False) -> Any:
+            mean, log_variance = self.encoder(images, training=training)
             made = self.decoder(self.sampling((mean, log_variance)))
             return made, mean, log_variance
 
