@@ -54,14 +54,15 @@ def make_small(kind: Kind) -> Any:
     )
 
 
-_DATASETS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_DATA: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def train_on_dataset(model: Any, callbacks: Any = ()) -> Any:
     """One dataset for every training of a model."""
-    dataset = _DATASETS.setdefault(model, Shuffled())
+    if model not in _DATA:
+        _DATA[model] = Shuffled()
     return model.fit(
-        dataset, epochs=2, verbose=0, callbacks=list(callbacks)
+        _DATA[model], epochs=2, verbose=0, callbacks=list(callbacks)
     ).history
 
 
@@ -77,19 +78,16 @@ def train_on_generator(model: Any, callbacks: Any = ()) -> Any:
     ).history
 
 
-_PIPELINES: list[Any] = []
-
-
 def train_on_pipeline(model: Any, callbacks: Any = ()) -> Any:
-    """One pipeline for every training of the process."""
+    """One pipeline for every training of a model."""
     import tensorflow as tf
 
-    if not _PIPELINES:
+    if model not in _DATA:
         pairs = tf.data.Dataset.from_tensor_slices((X, Y))
         batches = pairs.shuffle(12).batch(4, drop_remainder=True)
-        _PIPELINES.append(batches.prefetch(1))
+        _DATA[model] = batches.prefetch(1)
     return model.fit(
-        _PIPELINES[0],
+        _DATA[model],
         shuffle=False,
         epochs=2,
         verbose=0,

@@ -85,20 +85,25 @@ def predict(workload, model):
 
 
 def story(workload, kind):
-    """Train, disturb, reset if there is a reset, and train again."""
-    kr.seed_everything(5, deterministic=False)
-    before = count_passes()
-    model = workload.build(kind)
-    results = []
-    for number in range(3):
-        if number == 1:
-            disturb(workload, model)
-            if kind is OURS:
-                model.reset()
-        results.append(
-            {**observe(workload, model), "draws": predict(workload, model)}
-        )
-    return results, count_passes() - before
+    """Train, disturb, reset if there is a reset, and train again, twice.
+
+    Returns:
+        What each training gave, and how often the Python bodies ran until the
+        first was over, and after it.
+    """
+    results, passes = [], [count_passes()]
+    with kr.isolate_rng():
+        kr.seed_everything(5, deterministic=False)
+        model = workload.build(kind)
+        for number in range(3):
+            if number == 1:
+                disturb(workload, model)
+                if kind is OURS:
+                    model.reset()
+            result = observe(workload, model)
+            passes.append(count_passes())
+            results.append({**result, "draws": predict(workload, model)})
+    return results, (passes[1] - passes[0], count_passes() - passes[1])
 
 
 @functools.cache
@@ -123,15 +128,20 @@ def told_of_traces(workload):
 
 
 def parting(a, b):
-    """The names under which two results differ."""
-    return [name for name in a.keys() | b.keys() if a.get(name) != b.get(name)]
+    """What differs between two results, by its name."""
+    names = sorted(name for name in a.keys() | b.keys())
+    return {
+        name: (a.get(name), b.get(name))
+        for name in names
+        if a.get(name) != b.get(name)
+    }
 
 
 @for_each_workload
 def test_reset_repeats_training(workload):
     """After all that a person does, `reset()` gives the first training."""
     (first, second, third), _ = ours(workload)
-    assert parting(first, second) == []
+    assert parting(first, second) == {}
     # The twin: without a reset the third is another one.
     assert {"history", "model"} <= set(parting(second, third))
 
@@ -139,9 +149,15 @@ def test_reset_repeats_training(workload):
 @for_each_workload
 def test_traces_as_often_as_keras(workload):
     """The Python bodies run as often as with Keras' own model."""
-    _, passes = ours(workload)
-    _, expected = story(workload, STOCK)
-    assert passes == expected
+    _, (first, later) = ours(workload)
+    _, (stock_first, stock_later) = story(workload, STOCK)
+    assert later == stock_later
+    if BACKEND == "tensorflow":
+        # Keras traces once more what made the slots of the optimizer, which
+        # our model has made before.
+        assert first <= stock_first
+    else:
+        assert first == stock_first
 
 
 @for_each_workload
@@ -150,8 +166,8 @@ def test_seeds_in_both_orders(workload):
     _, (seven, eight) = trained(workload)
     model = workload.build(OURS)
     with told_of_traces(workload):
-        assert parting(eight, observe_under(workload, model, 8)) == []
-        assert parting(seven, observe_under(workload, model, 7)) == []
+        assert parting(eight, observe_under(workload, model, 8)) == {}
+        assert parting(seven, observe_under(workload, model, 7)) == {}
     assert {"history", "model"} <= set(parting(seven, eight))
 
 
@@ -175,8 +191,8 @@ def test_equals_a_fresh_process(workload, fresh):
     model, _ = trained(workload)
     expected = fresh[workload.name]
     assert "error" not in expected, expected
-    assert parting(expected, observe_under(workload, model, 7)) == []
-    assert parting(expected, observe_under(workload, model, 8)) != []
+    assert parting(expected, observe_under(workload, model, 7)) == {}
+    assert parting(expected, observe_under(workload, model, 8)) != {}
 
 
 @for_each_workload
@@ -210,10 +226,10 @@ def test_save_and_load(workload, tmp_path):
     if workload.own_compile:
         workload.compile(loaded)
     loaded.reset()
-    assert parting(seven, observe(workload, loaded)) == []
-    assert parting(seven, observe(workload, loaded)) != []
+    assert parting(seven, observe(workload, loaded)) == {}
+    assert parting(seven, observe(workload, loaded)) != {}
     with told_of_traces(workload):
-        assert parting(eight, observe_under(workload, loaded, 8)) == []
+        assert parting(eight, observe_under(workload, loaded, 8)) == {}
 
 
 def test_table_is_long_enough():
