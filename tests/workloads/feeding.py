@@ -9,6 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
+# Before anything is seeded: a pipeline takes seeds from where it was loaded.
+import tensorflow as tf
+
 from .structured import X, Y
 from .workload import Counted, Kind, L, Workload, compiling
 
@@ -80,8 +83,6 @@ def train_on_generator(model: Any, callbacks: Any = ()) -> Any:
 
 def train_on_pipeline(model: Any, callbacks: Any = ()) -> Any:
     """One pipeline for every training of a model."""
-    import tensorflow as tf
-
     if model not in _DATA:
         pairs = tf.data.Dataset.from_tensor_slices((X, Y))
         batches = pairs.shuffle(12).batch(4, drop_remainder=True)

@@ -39,10 +39,14 @@ def for_each_workload(test):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    """Have JAX compile equal programs once; each is still traced."""
+def compiled(tmp_path_factory):
+    """Have JAX compile equal programs once; each is still traced.
+
+    Returns:
+        The settings, as environment variables for another process.
+    """
     if BACKEND != "jax":
-        yield
+        yield {}
         return
     import jax
     from jax.experimental.compilation_cache import compilation_cache
@@ -57,7 +61,7 @@ def compile_once(tmp_path_factory):
         for name, value in options.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
-        yield
+        yield {name.upper(): str(value) for name, value in options.items()}
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
@@ -172,7 +176,7 @@ def test_seeds_in_both_orders(workload):
 
 
 @pytest.fixture(scope="module")
-def fresh(request):
+def fresh(request, compiled):
     """What seed 7 gives in a process of its own, for all that are tested."""
     names = {
         item.callspec.params["workload"].name
@@ -180,7 +184,13 @@ def fresh(request):
         if item.path == request.path and hasattr(item, "callspec")
     }
     output = run_command(
-        sys.executable, "-m", "tests.workloads.fresh", SEEDS[0], *names
+        sys.executable,
+        "-m",
+        "tests.workloads.fresh",
+        SEEDS[0],
+        *sorted(names),
+        PYTHONHASHSEED="2",
+        **compiled,
     ).stdout
     return json.loads(output.splitlines()[-1])
 
