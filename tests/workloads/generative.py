@@ -13,6 +13,7 @@ from keras import ops
 
 from .workload import (
     BACKEND,
+    JIT,
     RNG,
     Kind,
     L,
@@ -201,7 +202,7 @@ def gan_class(base: Any) -> Any:
         def compile(
             self, d_optimizer: Any, g_optimizer: Any, loss_fn: Any
         ) -> None:
-            super().compile(optimizer=g_optimizer)
+            super().compile(optimizer=g_optimizer, jit_compile=JIT)
             self.d_optimizer, self.loss_fn = d_optimizer, loss_fn
             g_optimizer.build(self.generator.trainable_variables)
             d_optimizer.build(self.discriminator.trainable_variables)
@@ -515,7 +516,7 @@ WORKLOADS = [
     Workload(
         "variational autoencoder",
         lambda kind: vae_class(kind.model)(),
-        compiling("adam"),
+        compiling("adam", jit_compile="auto"),
         fitting(IMAGES),
         IMAGES,
     ),

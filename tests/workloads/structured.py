@@ -162,7 +162,7 @@ WORKLOADS = [
     Workload(
         "recommender",
         lambda kind: recommender_class(kind.model)(),
-        compiling("adam", "binary_crossentropy"),
+        compiling("adam", "binary_crossentropy", jit_compile="auto"),
         fitting(RATINGS, LIKED),
         RATINGS,
         LIKED,
@@ -186,7 +186,7 @@ WORKLOADS = [
     Workload(
         "Monte Carlo dropout",
         make_mc_dropout,
-        compiling("adam", "mse"),
+        compiling("adam", "mse", jit_compile="auto"),
         fitting(X, Y),
         X,
         Y,
@@ -202,7 +202,7 @@ WORKLOADS = [
     Workload(
         "mixture density",
         make_mixture_density,
-        lambda model: model.compile("adam", mixture_loss),
+        compiling("adam", mixture_loss),
         fitting(X, Y),
         X,
         Y,

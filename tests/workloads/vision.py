@@ -12,6 +12,7 @@ from keras import ops
 
 from .workload import (
     BACKEND,
+    JIT,
     RNG,
     Counted,
     Kind,
@@ -179,7 +180,9 @@ def make_transfer(kind: Kind) -> Any:
 
 def compile_transfer(model: Any, rate: float = 0.05) -> None:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(rate), loss, metrics=["accuracy"], jit_compile=JIT
+    )
 
 
 def train_transfer(model: Any, callbacks: Any = ()) -> Any:
@@ -335,7 +338,7 @@ WORKLOADS = [
         "super-resolution",
         make_super_resolution,
         lambda model: model.compile(
-            "adam", SmoothL1(), metrics=[SignalToNoise()]
+            "adam", SmoothL1(), metrics=[SignalToNoise()], jit_compile=JIT
         ),
         fitting(SMALL, IMAGES, validation_data=(SMALL[:4], IMAGES[:4])),
         SMALL,

@@ -15,6 +15,9 @@ ALL = ("tensorflow", "jax", "torch")
 BACKEND = keras.backend.backend()
 L = keras.layers
 RNG = np.random.default_rng(0)
+# On TensorFlow XLA takes half of the time, so that only some workloads use it,
+# as all do by default.
+JIT = False if BACKEND == "tensorflow" else "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Counted(L.Layer):
 def compiling(*args: Any, **kwargs: Any) -> Callable[[Any], None]:
     """Compile with an optimizer that is made anew for each model."""
     make, *rest = args
+    kwargs = {"jit_compile": JIT, **kwargs}
 
     def compile_model(model: Any) -> None:
         optimizer = make if isinstance(make, str) else make()
