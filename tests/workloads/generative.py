@@ -516,7 +516,7 @@ WORKLOADS = [
     Workload(
         "variational autoencoder",
         lambda kind: vae_class(kind.model)(),
-        compiling("adam", jit_compile="auto"),
+        compiling("adam"),
         fitting(IMAGES),
         IMAGES,
     ),
