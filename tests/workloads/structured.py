@@ -162,7 +162,7 @@ WORKLOADS = [
     Workload(
         "recommender",
         lambda kind: recommender_class(kind.model)(),
-        compiling("adam", "binary_crossentropy", jit_compile="auto"),
+        compiling("adam", "binary_crossentropy"),
         fitting(RATINGS, LIKED),
         RATINGS,
         LIKED,
@@ -186,7 +186,7 @@ WORKLOADS = [
     Workload(
         "Monte Carlo dropout",
         make_mc_dropout,
-        compiling("adam", "mse", jit_compile="auto"),
+        compiling("adam", "mse"),
         fitting(X, Y),
         X,
         Y,

@@ -12,7 +12,6 @@ from keras import ops
 
 from .workload import (
     BACKEND,
-    JIT,
     RNG,
     Counted,
     Kind,
@@ -180,9 +179,7 @@ def make_transfer(kind: Kind) -> Any:
 
 def compile_transfer(model: Any, rate: float = 0.05) -> None:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(
-        keras.optimizers.Adam(rate), loss, metrics=["accuracy"], jit_compile=JIT
-    )
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
 
 
 def train_transfer(model: Any, callbacks: Any = ()) -> Any:
@@ -338,7 +335,7 @@ WORKLOADS = [
         "super-resolution",
         make_super_resolution,
         lambda model: model.compile(
-            "adam", SmoothL1(), metrics=[SignalToNoise()], jit_compile=JIT
+            "adam", SmoothL1(), metrics=[SignalToNoise()]
         ),
         fitting(SMALL, IMAGES, validation_data=(SMALL[:4], IMAGES[:4])),
         SMALL,

@@ -15,9 +15,6 @@ ALL = ("tensorflow", "jax", "torch")
 BACKEND = keras.backend.backend()
 L = keras.layers
 RNG = np.random.default_rng(0)
-# On TensorFlow XLA, the default, takes half of the time, and for some models
-# its last digits vary from one training to the next, with stock Keras too.
-JIT = False if BACKEND == "tensorflow" else "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +101,6 @@ class Counted(L.Layer):
 def compiling(*args: Any, **kwargs: Any) -> Callable[[Any], None]:
     """Compile with an optimizer that is made anew for each model."""
     make, *rest = args
-    kwargs = {"jit_compile": JIT, **kwargs}
 
     def compile_model(model: Any) -> None:
         optimizer = make if isinstance(make, str) else make()
