@@ -122,7 +122,11 @@ def _build_twin(layer: Any, twin: Any) -> str:
     try:
         config = layer.get_build_config()
         if config and not twin.built:
-            twin.build_from_config(config)
+            # Without a `build` of its own its first call builds it.
+            if getattr(type(twin).build, "_is_default", False):
+                _call_symbolically(twin, config)
+            else:
+                twin.build_from_config(config)
     except Exception as error:  # noqa: BLE001 - a user's class may raise any
         return f"{type(error).__name__}: {error}"
     own = [(tuple(v.shape), v.dtype) for v in layer.variables]
@@ -130,6 +134,21 @@ def _build_twin(layer: Any, twin: Any) -> str:
     if own != made:
         return f"it has variables {own}, but its configuration makes {made}"
     return ""
+
+
+def _call_symbolically(layer: Any, config: dict[str, Any]) -> None:
+    """Call a layer with the shapes of its build, and no values."""
+
+    def symbolic(shapes: Any) -> Any:
+        return keras.tree.map_shape_structure(
+            lambda shape: keras.KerasTensor(shape, layer.compute_dtype), shapes
+        )
+
+    if "input_shape" in config:
+        layer(symbolic(config["input_shape"]))
+    elif "shapes_dict" in config:
+        shapes = config["shapes_dict"].items()
+        layer(**{k.removesuffix("_shape"): symbolic(v) for k, v in shapes})
 
 
 def classify(
