@@ -99,7 +99,7 @@ def pytest_collection_modifyitems(config, items):
         items[:] = parted[True]
 
 
-FRAMEWORKS = ("keras", "tensorflow", "jax", "torch")
+FRAMEWORKS = "keras tensorflow jax torch".split()  # noqa: SIM905 - packages
 
 
 @functools.cache
