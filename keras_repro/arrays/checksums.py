@@ -148,7 +148,11 @@ def compute_checksum(obj: Any) -> str:
 
 def _checksum_keras(obj: Any) -> str:
     """Checksum of a Keras object: of its variables, in Keras' order."""
-    if not getattr(obj, "built", True):
+    layers = getattr(obj, "layers", ())
+    # A model that its own step builds is never called itself.
+    if not getattr(obj, "built", True) and not (
+        layers and all(layer.built for layer in layers)
+    ):
         raise ValueError(
             "`compute_checksum` needs an object that has been built. "
             f"Received: {type(obj).__name__}, which has no variables yet. "

@@ -84,6 +84,10 @@ class Backend:
         """Read and assign within a trace as outside of it, if that can be."""
         return nullcontext()
 
+    def is_initialized(self, variable: Any) -> bool:  # noqa: ARG002
+        """Whether a variable that a trace has made has a value already."""
+        return True
+
     def is_tracing(self, values: Any) -> bool:  # noqa: ARG002
         """Whether a step that is given these values is being traced."""
         return False

@@ -309,6 +309,9 @@ class TensorFlowBackend(Backend):
         scope: AbstractContextManager[None] = tf.init_scope()
         return scope
 
+    def is_initialized(self, variable: Any) -> bool:
+        return bool(variable.value.is_initialized())
+
     def is_tracing(self, values: Any) -> bool:  # noqa: ARG002
         import tensorflow as tf
 

@@ -352,8 +352,12 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def after_build(self) -> None:
         """What is built is the start, before anything is computed."""
-        with get_backend().outside_traces():
-            capture_if_built(self)
+        backend, is_traced = get_backend(), not is_eager()
+        with backend.outside_traces():
+            if not is_traced or all(
+                map(backend.is_initialized, self.variables)
+            ):
+                capture_if_built(self)
 
     def around_step(self, kind: str, function: Any) -> Any:
         """Have the trial begin with the first step."""
@@ -415,7 +419,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def save_assets(self, directory: str) -> None:
         """Let a `.keras` file keep the initial state."""
-        if self.built and self._repro.state is not None:
+        if self._repro.state is not None:
             write_state(self, Path(directory) / _ASSET)
 
     def load_assets(self, directory: str) -> None:

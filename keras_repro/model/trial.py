@@ -119,7 +119,7 @@ class Trial:
 
 def require_built(model: Any, what: str) -> None:
     """Raise where there is no initial state to speak of."""
-    if not model.built:
+    if not model.built and model._repro.state is None:
         msg = (
             f"`{what}` needs a built model. Received: {model.name!r}, which "
             "has no variables yet. Give it a `keras.Input`, call "
