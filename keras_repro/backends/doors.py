@@ -6,6 +6,7 @@ happen at each place is said by the class that uses it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import (
     AbstractContextManager,
@@ -77,7 +78,8 @@ class KerasDoors:
             data_batch = getattr(data, "element_spec", None)
         if data_batch is not None:
             # What cannot be built so is built by the first step.
-            with suppress(Exception):
+            with suppress(Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 super()._symbolic_build(data_batch=data_batch)  # type: ignore[misc]
 
     def _maybe_build(self, *args: Any, **kwargs: Any) -> None:
