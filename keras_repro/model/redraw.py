@@ -122,11 +122,11 @@ def _build_twin(layer: Any, twin: Any) -> str:
     try:
         config = layer.get_build_config()
         if config and not twin.built:
-            # Without a `build` of its own its first call builds it.
-            if getattr(type(twin).build, "_is_default", False):
-                _call_symbolically(twin, config)
-            else:
+            if not getattr(type(twin).build, "_is_default", False):
                 twin.build_from_config(config)
+            elif len(twin.variables) < len(layer.variables):
+                # Without a `build` of its own its first call builds it.
+                _call_symbolically(twin, config)
     except Exception as error:  # noqa: BLE001 - a user's class may raise any
         return f"{type(error).__name__}: {error}"
     own = [(tuple(v.shape), v.dtype) for v in layer.variables]
