@@ -898,7 +898,7 @@ CASES: list[Case] = [
     Case(
         "a subclass that its first batch builds",
         lambda: first_step.deferred_subclass()[0],
-        without="random",
+        without="weights",
     ),
     Case(
         "Monte Carlo predictions and a training",
