@@ -29,9 +29,30 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have a `build:UserWarning"
 )
 SEEDS = 7, 8
+
+
+def is_in_share(workload):
+    """Whether it is asked about without `-m gallery`, too.
+
+    What is traced takes long: TensorFlow and JAX take every other one each,
+    PyTorch all of them.
+    """
+    place = ALL_WORKLOADS.index(workload)
+    return BACKEND == "torch" or place % 2 == (BACKEND == "jax")
+
+
 each_workload = [
     pytest.mark.sampled(50),
-    pytest.mark.parametrize("workload", WORKLOADS, ids=lambda one: one.name),
+    pytest.mark.parametrize(
+        "workload",
+        [
+            pytest.param(
+                one, marks=() if is_in_share(one) else pytest.mark.gallery
+            )
+            for one in WORKLOADS
+        ],
+        ids=lambda one: one.name,
+    ),
 ]
 
 
