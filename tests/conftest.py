@@ -110,9 +110,12 @@ def loads_keras(path):
     for node in tree.body:
         if isinstance(node, ast.Import):
             names |= {one.name for one in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{one.name}" for one in node.names}
-            names.add(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            folder = path.relative_to(ROOT).parts[: -node.level or None]
+            within = folder if node.level else ()
+            module = ".".join([*within, *filter(None, [node.module])])
+            names |= {f"{module}.{one.name}" for one in node.names}
+            names.add(module)
     files = [ROOT / f"{name.replace('.', '/')}.py" for name in names]
     return any(name.partition(".")[0] in FRAMEWORKS for name in names) or any(
         loads_keras(file) for file in files if file.is_file()
