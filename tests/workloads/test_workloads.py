@@ -185,8 +185,9 @@ def test_traces_as_often_as_keras(workload):
     assert later == stock_later
     if BACKEND == "tensorflow":
         # Keras traces once more what made the slots of the optimizer, which
-        # our model has made before.
-        assert first <= stock_first
+        # our model has made before; ours is called once with shapes, so that
+        # callbacks find its metrics, as on the other backends.
+        assert first <= stock_first + 1
     else:
         assert first == stock_first
 
