@@ -12,6 +12,8 @@ import numpy as np
 # Before anything is seeded: a pipeline takes seeds from where it was loaded.
 import tensorflow as tf
 
+import keras_repro as kr
+
 from .structured import X, Y
 from .workload import Counted, Kind, L, Workload, compiling
 
@@ -85,9 +87,9 @@ def train_on_pipeline(model: Any, callbacks: Any = ()) -> Any:
     """One pipeline for every training of a model."""
     if model not in _DATA:
         pairs = tf.data.Dataset.from_tensor_slices((X, Y))
-        # With a seed of its own: else it is one of the program's, each time
-        # another where the program set one for TensorFlow.
-        batches = pairs.shuffle(12, 3).batch(4, drop_remainder=True)
+        # Its seeds are made of TensorFlow's, which another program may set.
+        with kr.isolate_rng(3):
+            batches = pairs.shuffle(12, 3).batch(4, drop_remainder=True)
         _DATA[model] = batches.prefetch(1)
     return model.fit(
         _DATA[model],
