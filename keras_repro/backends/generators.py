@@ -6,7 +6,6 @@ import copy
 import random
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_repro.backends.active import get_backend
@@ -63,14 +62,14 @@ def start_generator(generator: Any, seed: int) -> None:
         generator: The generator.
         seed: From 0 to `2**31 - 1`, which each dtype of a state can hold.
     """
-    if isinstance(generator, keras.random.SeedGenerator):
+    kind = name_generator(generator)
+    if kind == "keras":
         start_variable(generator.state, seed)
-    elif isinstance(generator, np.random.Generator):
-        kind = type(generator.bit_generator)
-        generator.bit_generator.state = kind(seed).state
-    elif isinstance(generator, np.random.BitGenerator):
+    elif kind == "numpy":
+        start_generator(generator.bit_generator, seed)
+    elif kind == "numpy_bits":
         generator.state = type(generator)(seed).state
-    elif isinstance(generator, (random.Random, np.random.RandomState)):
+    elif kind in ("python", "numpy_legacy"):
         generator.seed(seed)
     else:
         generator.manual_seed(seed)

@@ -71,10 +71,16 @@ def _read_generator(generator: Any) -> npt.NDArray[Any]:
 def capture_rng() -> RngState:
     """Read the positions of every global generator, changing none."""
     generator = get_global_generator()
+    own = None if generator is None else _read_generator(generator)
+    return dataclasses.replace(capture_python(), keras=own)
+
+
+def capture_python() -> RngState:
+    """The positions without that of Keras, which a trace cannot read."""
     return RngState(
         python=random.getstate(),
         numpy=np.random.get_state(),
-        keras=None if generator is None else _read_generator(generator),
+        keras=None,
         backends={
             source.name: source.capture() for source in active_generators()
         },
@@ -394,7 +400,7 @@ class Streams:
         outer = capture_rng()
         outer_generator = get_global_generator()
         set_global_generator(self.generator)
-        _programs.append(_without_keras(outer))
+        _programs.append(dataclasses.replace(outer, keras=None))
         try:
             restore_rng(state)
             yield
@@ -425,18 +431,6 @@ def in_the_program() -> Iterator[None]:
         restore_rng(inner)
 
 
-def capture_python() -> RngState:
-    """The positions without that of Keras, which a trace cannot read."""
-    return RngState(
-        python=random.getstate(),
-        numpy=np.random.get_state(),
-        keras=None,
-        backends={
-            source.name: source.capture() for source in active_generators()
-        },
-    )
-
-
 def _with_late_backends(state: RngState, seed: int) -> RngState:
     """A position that also has what was imported since it was captured."""
     late = [
@@ -447,10 +441,6 @@ def _with_late_backends(state: RngState, seed: int) -> RngState:
     with keep_rng(seed):
         found = {one.name: one.capture() for one in late}
     return dataclasses.replace(state, backends={**state.backends, **found})
-
-
-def _without_keras(state: RngState) -> RngState:
-    return dataclasses.replace(state, keras=None)
 
 
 def is_same(a: RngState, b: RngState) -> bool:

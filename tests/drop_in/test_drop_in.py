@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro.backends.keras_internals import _global_state, functional_class
+from keras_repro.backends.keras_internals import functional_class
 
+pytestmark = pytest.mark.usefixtures("no_global_seed")
 BACKEND = keras.backend.backend()
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -34,17 +35,6 @@ OURS = types.SimpleNamespace(
     model=kr.ReproducibleModel,
     functional=functional_class(),
 )
-
-
-@pytest.fixture(autouse=True)
-def as_it_was():
-    """Each test begins without a seed, and leaves none behind."""
-    state = _global_state()
-    before = state.get_global_attribute("global_random_seed")
-    state.set_global_attribute("global_random_seed", None)
-    with kr.isolate_rng():
-        yield
-    state.set_global_attribute("global_random_seed", before)
 
 
 def observe(scenario, kind, *args, seed=3):
