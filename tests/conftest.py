@@ -123,14 +123,22 @@ def loads_keras(path):
 
 
 def pytest_configure(config):
-    """Leave out what needs Keras if there is none; give Matplotlib a folder."""
+    """Leave out what needs Keras if there is none; give libraries folders."""
     if not HAS_BACKEND:
         files = [*ROOT.glob("keras_repro/**/*.py"), *ROOT.glob("tests/**/*.py")]
         ignored = map(str, filter(loads_keras, files))
         config.option.ignore = [*(config.option.ignore or []), *ignored]
-    if "MPLCONFIGDIR" not in os.environ:
-        folder = tempfile.mkdtemp(prefix="matplotlib-")
-        os.environ["MPLCONFIGDIR"] = folder
+    make_folder(config, "MPLCONFIGDIR")
+    # JAX compiles equal programs once, in all processes; each is still traced.
+    make_folder(config, "JAX_COMPILATION_CACHE_DIR")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+def make_folder(config, variable):
+    """A folder for what a library keeps, until the tests have ended."""
+    if variable not in os.environ:
+        folder = os.environ[variable] = tempfile.mkdtemp(prefix="tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 

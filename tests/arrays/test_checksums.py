@@ -185,10 +185,11 @@ def test_pandas():
     assert compute_checksum(twice) != expected
 
 
-@pytest.mark.slow
+@pytest.mark.requires_backend("torch")
 def test_torch_tensors():
     """A torch tensor has the checksum of the same values in NumPy."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     values = np.arange(6, dtype="float32").reshape(2, 3)
     tensor = torch.tensor(values, requires_grad=True)
     assert compute_checksum(tensor) == compute_checksum(values)
@@ -249,6 +250,8 @@ def test_config_of_unreadable_lambda():
     assert checksum_config(lambdas[0]) != checksum_config(lambdas[1])
 
 
+@pytest.mark.alike
+@pytest.mark.requires_backend
 def test_no_keras_is_loaded(run_python):
     """Arrays get their checksum without Keras or a backend."""
     code = (

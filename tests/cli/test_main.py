@@ -366,6 +366,8 @@ def test_env(command, monkeypatch):
 # --- start-up ------------------------------------------------------------
 
 
+@pytest.mark.alike
+@pytest.mark.requires_backend
 @pytest.mark.parametrize(
     "arguments", ["compare runs.jsonl", "env", "show runs.jsonl"]
 )

@@ -177,6 +177,8 @@ def test_without_the_plugin(run_pytest):
     assert "keras-seed" in run_pytest(text, "--help")
 
 
+@pytest.mark.alike
+@pytest.mark.requires_backend
 def test_the_plugin_loads_nothing(run_pytest):
     """A suite that does not use it pays nothing: Keras is not loaded."""
     text = (

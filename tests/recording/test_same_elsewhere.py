@@ -22,6 +22,8 @@ DATA = ROOT.parent / "shared" / "data" / "cmapss"
 # Set by the test that sets it, so that it is the one difference.
 VARYING = {"NPROC", "PYTHONHASHSEED", "TF_NUM_INTRAOP_THREADS"}
 VARYING |= {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
+# Each compiles for itself, and for its own number of threads.
+VARYING |= {"JAX_COMPILATION_CACHE_DIR"}
 
 
 def run_script(*command, **variables):

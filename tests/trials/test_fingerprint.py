@@ -945,10 +945,11 @@ def test_keras_seed_generators_are_found():
     assert data_of(one) != data_of(same)
 
 
-@pytest.mark.slow
+@pytest.mark.requires_backend("torch")
 def test_torch():
     """Tensors, generators and modules of PyTorch count by their values."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     ones = torch.ones(2, dtype=torch.bfloat16)
     assert data_of(ones) == data_of(ones.clone()) != data_of(ones * 2)
     one, same = torch.Generator(), torch.Generator()
@@ -966,6 +967,8 @@ def test_torch():
     ]
 
 
+@pytest.mark.alike
+@pytest.mark.requires_backend
 def test_no_framework_is_imported(run_python):
     """Reading a fingerprint loads no Keras; the check itself can fail."""
     program = (

@@ -63,36 +63,6 @@ def for_each_workload(test):
     return test
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    """Have JAX compile equal programs once; each is still traced.
-
-    Returns:
-        The settings, as environment variables for another process.
-    """
-    if BACKEND != "jax":
-        yield {}
-        return
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache
-
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    try:
-        for name, value in options.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        yield {name.upper(): str(value) for name, value in options.items()}
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-
-
 def disturb(workload, model):
     """What a person does between two trainings, but for a reset."""
     if workload.x is not None:
@@ -204,7 +174,7 @@ def test_seeds_in_both_orders(workload):
 
 
 @pytest.fixture(scope="module")
-def fresh(request, compiled):
+def fresh(request):
     """What seed 7 gives in a process of its own, for all that are tested."""
     names = {
         item.callspec.params["workload"].name
@@ -218,7 +188,6 @@ def fresh(request, compiled):
         SEEDS[0],
         *sorted(names),
         PYTHONHASHSEED="2",
-        **compiled,
     ).stdout
     return json.loads(output.splitlines()[-1])
 
