@@ -12,6 +12,7 @@ from keras_repro.studies.files import load_trials
 from tests.checkout import ROOT, run_command
 
 pd = pytest.importorskip("pandas")
+pytest.importorskip("sklearn")
 
 REAL_DATA = ROOT.parent / "shared" / "data" / "cmapss"
 
