@@ -57,9 +57,12 @@ class KerasDoors:
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         # TensorFlow's alone; it takes a batch of each training where the model
         # was made under a strategy, and else leaves the building to the trace.
+        is_early = self.wants_early_build()
+        if not is_early and getattr(self, "_distribute_strategy", None) is None:
+            return
         with self.at_build():
             super()._maybe_symbolic_build(*args, **kwargs)  # type: ignore[misc]
-            if self.wants_early_build():
+            if is_early:
                 self._build_early(*args, **kwargs)
         self.after_build()
 

@@ -70,15 +70,15 @@ class StepDoor:
         self, model: Any, kind: str, function: Callable[..., Any]
     ) -> None:
         self._model, self._kind, self._function = model, kind, function
-        self._is_new = True
+        self.has_run = False
 
     def __call__(self, *args: Any) -> Any:
         """Take the step."""
         trial: Trial = self._model._repro
-        if not self._is_new and trial.has_stepped:
+        if self.has_run and trial.has_stepped:
             return self._function(*args)
         result = self._first(args)
-        self._is_new = False
+        self.has_run = True
         if self._kind == "train":
             trial.has_stepped = trial.has_trained = True
             trial.at_start = False
@@ -86,7 +86,7 @@ class StepDoor:
 
     def _first(self, args: tuple[Any, ...]) -> Any:
         backend, model = get_backend(), self._model
-        if not self._is_new:
+        if self.has_run:
             return self._function(*args)
         known = traced_functions()
         again = backend.trace_step(model, self._function, args)

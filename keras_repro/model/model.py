@@ -348,7 +348,9 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def wants_early_build(self) -> bool:
         """Have callbacks find model and metrics, as on other backends."""
-        return bool(self.compiled)
+        step = getattr(self, "train_function", None)
+        has_run = isinstance(step, StepDoor) and step.has_run
+        return bool(self.compiled) and not has_run
 
     def after_build(self) -> None:
         """What is built is the start, before anything is computed."""
