@@ -34,6 +34,10 @@ class KerasDoors:
         """Whether to build before any callback where Keras would not."""
         return False
 
+    def is_settled(self) -> bool:
+        """Whether a step has run, and left nothing to be built."""
+        return False
+
     def after_build(self) -> None:
         """What follows a build, before anything is computed."""
 
@@ -47,6 +51,9 @@ class KerasDoors:
     def _symbolic_build(
         self, iterator: Any = None, data_batch: Any = None
     ) -> None:
+        if self.is_settled():
+            super()._symbolic_build(iterator, data_batch)  # type: ignore[misc]
+            return
         with self.at_build():
             if data_batch is None:
                 self._build_early(iterator)
@@ -57,12 +64,12 @@ class KerasDoors:
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         # TensorFlow's alone; it takes a batch of each training where the model
         # was made under a strategy, and else leaves the building to the trace.
-        is_early = self.wants_early_build()
-        if not is_early and getattr(self, "_distribute_strategy", None) is None:
+        if self.is_settled():
+            super()._maybe_symbolic_build(*args, **kwargs)  # type: ignore[misc]
             return
         with self.at_build():
             super()._maybe_symbolic_build(*args, **kwargs)  # type: ignore[misc]
-            if is_early:
+            if self.wants_early_build():
                 self._build_early(*args, **kwargs)
         self.after_build()
 

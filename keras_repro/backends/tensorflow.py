@@ -127,7 +127,8 @@ class TensorFlowGenerator:
         context._seed = seed
         if stream is not None:
             context._rng = random.Random()
-            context._rng.setstate(_as_tuple(stream))
+            version, numbers, gauss = stream  # Lists, if it was read.
+            context._rng.setstate((version, tuple(numbers), gauss))
 
     def seed(self, seed: int) -> None:
         context = self._context()
@@ -198,13 +199,6 @@ def find_stateful_random_ops(names: frozenset[str]) -> set[StatefulOp]:
                 called = [value.func, *value.list.func]
                 todo.extend((one.name, is_xla) for one in called if one.name)
     return found
-
-
-def _as_tuple(value: Any) -> Any:
-    """Lists back to the tuples that `random.setstate` insists on."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_as_tuple(item) for item in value)
-    return value
 
 
 class HeldTensor:

@@ -16,6 +16,7 @@ from keras_repro.backends.active import get_backend
 from keras_repro.backends.doors import KerasDoors
 from keras_repro.backends.keras_internals import (
     UNTRACKED,
+    flatten_layers,
     functional_class,
     functional_from_config,
     is_eager,
@@ -348,9 +349,16 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def wants_early_build(self) -> bool:
         """Have callbacks find model and metrics, as on other backends."""
+        return bool(self.compiled)
+
+    def is_settled(self) -> bool:
+        """Whether a step has run since `compile`, with all layers there."""
         step = getattr(self, "train_function", None)
-        has_run = isinstance(step, StepDoor) and step.has_run
-        return bool(self.compiled) and not has_run
+        return (
+            isinstance(step, StepDoor)
+            and step.has_run
+            and all(layer.built for layer in flatten_layers(self)[1:])
+        )
 
     def after_build(self) -> None:
         """What is built is the start, before anything is computed."""
