@@ -373,9 +373,29 @@ def _is_keras_object(obj: Any) -> bool:
     return isinstance(obj, kinds)
 
 
-def view_variable(variable: Any) -> npt.NDArray[Any]:
-    """A variable's values, without a copy where the backend allows it."""
+def find_replicas(variable: Any) -> tuple[Any, ...]:
+    """What each device holds of a variable, under a strategy of TensorFlow."""
     value = variable.value
+    if not hasattr(value, "read_value"):
+        return ()
+    replicas = getattr(value, "values", ())
+    return replicas if isinstance(replicas, tuple) else ()
+
+
+def view_variable(variable: Any) -> npt.NDArray[Any]:
+    """A variable's values, without a copy where the backend allows it.
+
+    Where devices hold replicas that differ, their values in a row, one index
+    more than the variable has.
+    """
+    value = variable.value
+    replicas = find_replicas(variable)
+    if replicas:
+        arrays = [np.asarray(one.read_value()) for one in replicas]
+        first = arrays[0].tobytes()
+        if all(one.tobytes() == first for one in arrays[1:]):
+            return arrays[0]
+        return np.stack(arrays)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         return _read_torch(torch, value)

@@ -64,7 +64,8 @@ class KerasDoors:
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         # TensorFlow's alone; it takes a batch of each training where the model
         # was made under a strategy, and else leaves the building to the trace.
-        if self.is_settled():
+        strategy = getattr(self, "_distribute_strategy", None)
+        if strategy is None and self.is_settled():
             super()._maybe_symbolic_build(*args, **kwargs)  # type: ignore[misc]
             return
         with self.at_build():

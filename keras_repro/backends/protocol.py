@@ -84,6 +84,25 @@ class Backend:
         """Read and assign within a trace as outside of it, if that can be."""
         return nullcontext()
 
+    def scope(self, model: Any) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """Where variables for a model are made, on the devices of its own."""
+        return nullcontext()
+
+    def describe_layout(self, model: Any) -> dict[str, Any] | None:  # noqa: ARG002
+        """How a training is spread over devices; `None` if it is not."""
+        layout = keras.distribution.distribution()
+        if layout is None:
+            return None
+        mesh = layout.device_mesh
+        # Private in Keras 3.12 to 3.15; without it the mesh alone is told.
+        placed = dict(getattr(layout, "_layout_map", None) or {})
+        return {
+            "kind": type(layout).__name__,
+            "mesh": dict(zip(mesh.axis_names, mesh.shape, strict=True)),
+            "devices": [str(one) for one in mesh.devices.flatten()],
+            "variables": {key: list(one.axes) for key, one in placed.items()},
+        }
+
     def is_initialized(self, variable: Any) -> bool:  # noqa: ARG002
         """Whether a variable that a trace has made has a value already."""
         return True

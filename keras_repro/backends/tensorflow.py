@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro.arrays.checksums import view_variable
+from keras_repro.arrays.checksums import find_replicas, view_variable
 from keras_repro.backends.protocol import LARGE, Backend
 
 
@@ -237,14 +237,21 @@ class TensorFlowBackend(Backend):
         return HeldTensor(value) if value.nbytes >= LARGE else value
 
     def assign(self, variable: Any, value: Any) -> None:
-        held = isinstance(value, HeldTensor)
-        variable.assign(value.tensor if held else value)
+        value = value.tensor if isinstance(value, HeldTensor) else value
+        replicas = find_replicas(variable)
+        if not replicas:
+            variable.assign(value)
+            return
+        # Each for itself: what a strategy assigns it adds up, or divides.
+        apart = len(value.shape) > len(variable.shape)
+        for number, one in enumerate(replicas):
+            one.assign(value[number] if apart else value)
 
     def view(self, variable: Any) -> npt.NDArray[Any]:
         import tensorflow as tf
 
         held = variable.value
-        if not isinstance(held, tf.Variable):
+        if not isinstance(held, tf.Variable) or find_replicas(variable):
             return view_variable(variable)
         # A third of what `read_value` takes outside a function.
         read = tf.raw_ops.ReadVariableOp
@@ -256,7 +263,11 @@ class TensorFlowBackend(Backend):
         import tensorflow as tf
 
         held = [variable.value for variable in variables]
-        if not often or not all(isinstance(one, tf.Variable) for one in held):
+        if (
+            not often
+            or not all(isinstance(one, tf.Variable) for one in held)
+            or any(map(find_replicas, variables))
+        ):
             return super().make_viewer(model, variables)
         joined = [
             i
@@ -286,7 +297,7 @@ class TensorFlowBackend(Backend):
     def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
         import tensorflow as tf
 
-        variable.assign(tf.fill(variable.shape, tf.constant(value)))
+        self.assign(variable, tf.fill(variable.shape, tf.constant(value)))
 
     def enable_determinism(self) -> str | None:
         import tensorflow as tf
@@ -301,6 +312,20 @@ class TensorFlowBackend(Backend):
         if tf.distribute.has_strategy():
             return nullcontext()
         scope: AbstractContextManager[None] = tf.init_scope()
+        return scope
+
+    def describe_layout(self, model: Any) -> dict[str, Any] | None:
+        # Private in Keras 3.12 to 3.15: set where one was chosen.
+        strategy = getattr(model, "_distribute_strategy", None)
+        if strategy is None:
+            return super().describe_layout(model)
+        return {
+            "kind": type(strategy).__name__,
+            "devices": list(strategy.extended.worker_devices),
+        }
+
+    def scope(self, model: Any) -> AbstractContextManager[Any]:
+        scope: AbstractContextManager[Any] = model.distribute_strategy.scope()
         return scope
 
     def is_initialized(self, variable: Any) -> bool:

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_repro.arrays.checksums import find_replicas, view_variable
 from keras_repro.backends.keras_internals import (
     flatten_layers,
     is_eager,
@@ -84,6 +85,8 @@ def find_optimizers(model: Any) -> dict[str, Any]:
 
 def read_variable(variable: Any) -> npt.NDArray[Any]:
     """Copy a variable's values to the host."""
+    if find_replicas(variable):
+        return np.array(view_variable(variable), copy=True)
     return np.array(keras.ops.convert_to_numpy(variable.value), copy=True)
 
 

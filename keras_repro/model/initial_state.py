@@ -14,7 +14,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro.arrays.checksums import checksum_array, combine_checksums
+from keras_repro.arrays.checksums import (
+    checksum_array,
+    combine_checksums,
+    find_replicas,
+)
 from keras_repro.arrays.hdf5 import make_image
 from keras_repro.backends.active import get_backend
 from keras_repro.backends.keras_internals import (
@@ -296,7 +300,7 @@ class InitialState:
         reshaped = [
             p.place
             for key, p in now.items()
-            if key in then and tuple(p.variable.shape) != then[key].shape
+            if key in then and not _has_shape(p.variable, then[key].shape)
         ]
         if came or went or reshaped:
             msg = (
@@ -463,7 +467,8 @@ def fresh_optimizer_values(
         if not any(seen) or all(seen):
             continue
         twin = type(optimizer).from_config(optimizer.get_config())
-        twin.build(optimized_variables(optimizer))
+        with get_backend().scope(model):
+            twin.build(optimized_variables(optimizer))
         for variable, start in zip(own, twin.variables, strict=True):
             if id(variable) not in known:
                 values[id(variable)] = read_variable(start)
@@ -481,6 +486,12 @@ def same_bits(a: Any, b: Any) -> bool:
 def _bits(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
     flat = np.ascontiguousarray(value).reshape(-1)
     return flat.view(_UINTS.get(value.dtype.itemsize, np.uint8))
+
+
+def _has_shape(variable: Any, captured: tuple[int, ...]) -> bool:
+    """Whether that was captured of it: one value, or its replicas in a row."""
+    shape = tuple(variable.shape)
+    return captured in (shape, (len(find_replicas(variable)), *shape))
 
 
 def _compact(value: npt.NDArray[Any]) -> Any:

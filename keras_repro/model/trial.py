@@ -357,7 +357,8 @@ def build_optimizer(model: Any) -> None:
         # It can be built once, for all that will be trained.
         and all(layer.built for layer in flatten_layers(model)[1:])
     ):
-        optimizer.build(model.trainable_variables)
+        with get_backend().scope(model):
+            optimizer.build(model.trainable_variables)
 
 
 def start_unbuilt(trial: Trial) -> None:

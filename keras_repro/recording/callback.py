@@ -16,6 +16,7 @@ import keras
 
 from keras_repro.arrays.checksums import compute_checksum
 from keras_repro.backends.random_streams import RngState, capture_rng
+from keras_repro.backends.variables import VariablePlace
 from keras_repro.common.checks import is_every
 from keras_repro.environment.differences import compare_environments
 from keras_repro.model.data_order import DataOutline, outline_data
@@ -446,7 +447,10 @@ class ChecksumCallback(keras.callbacks.Callback):
         if recording is None or baseline is None or not moments:
             return
         mismatches = []
-        for record in recording.add(moments):
+        records = recording.add(moments)
+        for moment, record in zip(moments, records, strict=True):
+            self._tell_of_replicas(baseline, moment.look.parted, record)
+        for record in records:
             if baseline.is_settled:
                 mismatches.append(baseline.compare(record))
             else:
@@ -481,12 +485,39 @@ class ChecksumCallback(keras.callbacks.Callback):
         header, reference = recording.header, baseline.run
         for note in _explain(header, reference.header):
             mismatch = with_note(mismatch, note)
-        baseline.mismatch = mismatch
         message = (
             f"This run (seed {header.seed}) should equal run "
             f"{reference.run_id[:8]} of {reference.header.started}, and does "
             f"not.\n{mismatch}"
         )
+        self._act(baseline, message, mismatch)
+
+    def _tell_of_replicas(
+        self,
+        baseline: _Baseline,
+        parted: list[VariablePlace],
+        record: RunRecord,
+    ) -> None:
+        """Tell, once, of replicas that no longer hold the same weights."""
+        if not parted or baseline.mismatch is not None:
+            return
+        mismatch = Mismatch(
+            moment=record.moment,
+            epoch=record.epoch,
+            batch=record.batch,
+            roles=tuple(dict.fromkeys(one.role for one in parted)),
+            places=tuple(one.place for one in parted),
+        )
+        message = (
+            "All replicas of a model should hold the same weights, and these "
+            f"differ from the first one's.\n{mismatch}"
+        )
+        self._act(baseline, message, mismatch)
+
+    def _act(
+        self, baseline: _Baseline, message: str, mismatch: Mismatch
+    ) -> None:
+        baseline.mismatch = mismatch
         if self.on_drift == "raise":
             self.close(DRIFTED)
             raise DriftError(message, mismatch)

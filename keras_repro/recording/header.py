@@ -19,7 +19,11 @@ from keras_repro.backends.keras_internals import (
     get_global_seed,
     tensorflow_unloaded,
 )
-from keras_repro.backends.variables import VariablePlace, find_optimizers
+from keras_repro.backends.variables import (
+    VariablePlace,
+    find_optimizers,
+    read_variable,
+)
 from keras_repro.environment.capture import capture_environment
 from keras_repro.model.data_order import DataOutline
 from keras_repro.model.trial import ALL
@@ -50,6 +54,9 @@ def make_header(
     }
     if trial is not None and trial.vary != ALL:
         identity["vary"] = trial.vary
+    layout = get_backend().describe_layout(model)
+    if layout is not None:
+        identity["layout"] = layout
     return RunHeader(
         run_id=run_id,
         started=now(),
@@ -93,7 +100,7 @@ def _describe_continuation(
     """Where training goes on from, if it does not begin here."""
     epochs = 0 if trial is None else trial.epochs_trained
     iterations = [
-        int(keras.ops.convert_to_numpy(optimizer.iterations.value))
+        int(read_variable(optimizer.iterations))
         for optimizer in find_optimizers(model).values()
     ]
     if not epochs and not any(iterations):

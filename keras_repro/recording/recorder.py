@@ -438,6 +438,9 @@ _WORTH_THREADS = 1 << 23
 _MAX_THREADS = 8
 
 
+_REPLICA = ".replica."
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What one variable holds.
@@ -472,6 +475,19 @@ class Look:
     ) -> None:
         self._places, self._small, self._large = places, small, large
         self.num_bytes = sum(one.nbytes for one in small.values())
+
+    @property
+    def parted(self) -> list[VariablePlace]:
+        """Replicas that a training must keep equal to the first, and are not.
+
+        Statistics that a layer gathers may differ: each sees its own batches.
+        """
+        return [
+            one
+            for one in self._places
+            if _REPLICA in one.place
+            and (one.role == "optimizer" or one.variable.trainable)
+        ]
 
     @property
     def waiting(self) -> list[npt.NDArray[Any]]:
@@ -533,21 +549,41 @@ class ModelReader:
         What is large is read at once, while the training waits; what is small
         is copied, to be read later by `read_looks`.
         """
-        arrays = self._view_all()
+        places, arrays = _tell_replicas_apart(self.places, self._view_all())
         large = {i: one for i, one in enumerate(arrays) if one.nbytes >= _LARGE}
         return Look(
-            self.places,
+            places,
             {i: one.copy() for i, one in enumerate(arrays) if i not in large},
             dict(_read_large(large)),
         )
 
     def copy(self, roles: tuple[str, ...]) -> dict[tuple[str, str], Any]:
         """Copy the variables of some roles to host arrays of their own."""
+        places, arrays = _tell_replicas_apart(self.places, self._view_all())
         return {
             (one.role, one.place): array.copy()
-            for one, array in zip(self.places, self._view_all(), strict=True)
+            for one, array in zip(places, arrays, strict=True)
             if one.role in roles
         }
+
+
+def _tell_replicas_apart(
+    places: list[VariablePlace], arrays: list[npt.NDArray[Any]]
+) -> tuple[list[VariablePlace], list[npt.NDArray[Any]]]:
+    """Where the replicas of a variable differ, each has a place of its own."""
+    pairs = list(zip(places, arrays, strict=True))
+    if all(array.ndim == len(one.variable.shape) for one, array in pairs):
+        return places, arrays
+    apart = []
+    for one, array in pairs:
+        if array.ndim == len(one.variable.shape):
+            apart.append((one, array))
+            continue
+        apart.append((one, array[0]))
+        for number, values in enumerate(array[1:], start=1):
+            place = f"{one.place}{_REPLICA}{number}"
+            apart.append((replace(one, place=place), values))
+    return [one for one, _ in apart], [array for _, array in apart]
 
 
 def _read_large(

@@ -27,6 +27,7 @@ _WORDS = {
     "data": "other data",
     "fit": "other arguments of `fit`",
     "continues": "another training before it",
+    "layout": "other devices, or another layout on them",
 }
 
 
