@@ -56,17 +56,20 @@ class AttributeState:
     Args:
         owners: The objects to scan.
         tracked: `id`s of variables that Keras tracks and others put back.
+        all_values: Whether counters count in objects of Keras' classes too.
     """
 
     def __init__(
         self,
         owners: list[Any],
         tracked: frozenset[int] | set[int] = frozenset(),
+        *,
+        all_values: bool = False,
     ) -> None:
         self._kept: list[_Kept] = []
         seen = set(tracked)
         for owner in owners:
-            self._kept.extend(_scan(owner, seen))
+            self._kept.extend(_scan(owner, seen, all_values=all_values))
 
     def generators(self) -> Iterator[tuple[Any, tuple[str, Any]]]:
         """The generators that were found, each with its state."""
@@ -97,9 +100,9 @@ def _is_alike(now: npt.NDArray[Any], value: npt.NDArray[Any]) -> bool:
     ) and now.flags.writeable
 
 
-def _scan(owner: Any, seen: set[int]) -> Iterator[_Kept]:
+def _scan(owner: Any, seen: set[int], *, all_values: bool) -> Iterator[_Kept]:
     """Generators of any object; counters of the user's own classes too."""
-    is_users = _is_users(type(owner))
+    is_users = all_values or _is_users(type(owner))
     ordinary: frozenset[str] = frozenset()
     if is_users and isinstance(owner, keras.Layer):
         is_model = isinstance(owner, keras.Model)

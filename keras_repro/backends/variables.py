@@ -26,6 +26,14 @@ from keras_repro.backends.keras_internals import (
 )
 
 _SEED_STATE = "seed_generator_state"
+HANDED_OVER = "_handed_over"  # An attribute of a model; see `model.track`.
+TRACKED = "tracked."  # What a place of what was handed over begins with.
+KERAS_KINDS = (
+    keras.optimizers.Optimizer,
+    keras.metrics.Metric,
+    keras.Variable,
+    keras.random.SeedGenerator,
+)
 _HAS_DIGIT = re.compile(r"\d")
 _AUTO_NUMBERED = re.compile(r"variable(_\d+)?")
 
@@ -65,7 +73,23 @@ def iterate_variables(model: Any) -> list[VariablePlace]:
             result.append(
                 VariablePlace("metrics", f"metrics.{index}", variable)
             )
+    result += [
+        one for one in _handed_over(model) if id(one.variable) not in seen
+    ]
     return result
+
+
+def _handed_over(model: Any) -> Iterator[VariablePlace]:
+    """Variables of what a person handed over, but for optimizers."""
+    for number, one in enumerate(vars(model).get(HANDED_OVER, ())):
+        place = f"{TRACKED}{number}"
+        if isinstance(one, keras.Variable):
+            yield VariablePlace("weights", place, one)
+        elif isinstance(one, keras.random.SeedGenerator):
+            yield VariablePlace("random", place, one.state)
+        elif isinstance(one, keras.metrics.Metric):
+            for index, variable in enumerate(one.variables):
+                yield VariablePlace("metrics", f"{place}.{index}", variable)
 
 
 def find_optimizers(model: Any) -> dict[str, Any]:
@@ -75,7 +99,12 @@ def find_optimizers(model: Any) -> dict[str, Any]:
     if isinstance(compiled, keras.optimizers.Optimizer):
         found["optimizer"] = compiled
     seen = {id(compiled), id(getattr(compiled, "inner_optimizer", None))}
-    for name, value in sorted(vars(model).items()):
+    handed = enumerate(vars(model).get(HANDED_OVER, ()))
+    named = [
+        *sorted(vars(model).items()),
+        *((f"{TRACKED}{number}", one) for number, one in handed),
+    ]
+    for name, value in named:
         if isinstance(value, keras.optimizers.Optimizer):
             if id(value) not in seen:
                 found[name] = value

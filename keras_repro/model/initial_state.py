@@ -27,11 +27,13 @@ from keras_repro.backends.keras_internals import (
 )
 from keras_repro.backends.untracked_state import AttributeState
 from keras_repro.backends.variables import (
+    TRACKED,
     VariablePlace,
     find_optimizers,
     iterate_variables,
     read_variable,
 )
+from keras_repro.model.tracked import HandedOver, handed_over
 
 FORMAT = "keras_repro.initial_state/1"
 VARIABLE = "variable"  # The kind of a generator that is known by its state.
@@ -78,6 +80,7 @@ class InitialState:
         self._variables: list[Any] = []
         self._trainable: list[tuple[Any, bool]] = []
         self._attributes: AttributeState | None = None
+        self._handed_over = HandedOver()
 
     def __repr__(self) -> str:
         return (
@@ -185,6 +188,7 @@ class InitialState:
             state._compare_sources(earlier)
         state.capture_flags(model)
         state._capture_attributes(model)
+        state._handed_over.follow(handed_over(model))
         return state
 
     def capture_flags(self, model: Any) -> None:
@@ -244,6 +248,7 @@ class InitialState:
         state = InitialState()
         state._trainable = self._trainable
         state._attributes = self._attributes
+        state._handed_over = self._handed_over
         for index, variable in enumerate(self._variables):
             entry = self.entries[index]
             new = values.get(id(variable))
@@ -265,6 +270,7 @@ class InitialState:
         """
         places = iterate_variables(model)
         self._check_structure(places)
+        self._handed_over.follow(handed_over(model))
         known = {id(variable): i for i, variable in enumerate(self._variables)}
         fresh = fresh_optimizer_values(model, set(known))
         old, self.entries, self._variables = self.entries, [], []
@@ -295,7 +301,11 @@ class InitialState:
             )
             if entry.role in roles
         }
-        came = [p.place for key, p in now.items() if key not in then]
+        came = [
+            p.place
+            for key, p in now.items()
+            if key not in then and not p.place.startswith(TRACKED)
+        ]
         went = [e.place for key, e in then.items() if key not in now]
         reshaped = [
             p.place
@@ -325,6 +335,17 @@ class InitialState:
             )
         ]
 
+    def moved_roles(self) -> set[str]:
+        """Of `"weights"` and `"optimizer"`, those that left their start."""
+        return {
+            entry.role
+            for index, entry in enumerate(self.entries)
+            if entry.role in {"weights", "optimizer"}
+            and not same_bits(
+                read_variable(self._variables[index]), self.value_of(index)
+            )
+        }
+
     # --- put back ----------------------------------------------------------
 
     def restore(self, model: Any) -> None:
@@ -346,6 +367,7 @@ class InitialState:
                 layer.trainable = flag
         if self._attributes is not None:
             self._attributes.restore()
+        self._handed_over.restore()
         backend.finish_assign(model)
         model.stop_training = False
 
@@ -380,7 +402,9 @@ class InitialState:
         file.attrs["format"] = FORMAT
         file.attrs["extra"] = text
         file.attrs["extra_checksum"] = _text_checksum(text)
-        for index, entry in enumerate(self.entries):
+        # What was handed over is not the model's; it is handed over again.
+        own = [e for e in self.entries if not e.place.startswith(TRACKED)]
+        for index, entry in enumerate(own):
             _write_entry(file, index, entry)
 
     @classmethod
@@ -418,11 +442,14 @@ class InitialState:
             )
             raise ValueError(msg) from error
 
-    def bind(self, model: Any, source: str) -> InitialState:
+    def bind(
+        self, model: Any, source: str, earlier: InitialState | None
+    ) -> InitialState:
         """Tie a state that was read to the variables of a model.
 
         Optimizer and metrics entries are taken over where they match; an
-        optimizer of another kind starts at its own start.
+        optimizer of another kind starts at its own start. What was handed
+        over keeps the start that it had in the `earlier` state.
 
         Raises:
             ValueError: If weights or random state do not match.
@@ -434,7 +461,11 @@ class InitialState:
             ({"optimizer"}, False),
             ({"metrics"}, False),
         ):
-            own = [p for p in places if p.role in roles]
+            own = [
+                p
+                for p in places
+                if p.role in roles and not p.place.startswith(TRACKED)
+            ]
             read = [e for e in self.entries if e.role in roles]
             if not _match(own, read):
                 if strict:
@@ -445,10 +476,20 @@ class InitialState:
                 value = self.value_of(indices[entry.role, entry.place])
                 state._append(place, np.array(value))
                 state.entries[-1].source = entry.source
+        if earlier is not None:
+            state._keep_handed_over(earlier)
         state.follow(model)
         state.capture_flags(model)
         state._capture_attributes(model)
         return state
+
+    def _keep_handed_over(self, earlier: InitialState) -> None:
+        self._handed_over = earlier._handed_over
+        for index, entry in enumerate(earlier.entries):
+            if entry.place.startswith(TRACKED):
+                variable = earlier._variables[index]
+                place = VariablePlace(entry.role, entry.place, variable)
+                self._append(place, np.array(earlier.value_of(index)))
 
 
 def fresh_optimizer_values(

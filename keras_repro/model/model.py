@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ from keras_repro.model.first_step import (
     random_values,
 )
 from keras_repro.model.initial_state import InitialState
+from keras_repro.model.tracked import copy_objects
 from keras_repro.model.transfer import pack
 from keras_repro.model.trial import (
     ALL,
@@ -39,11 +41,14 @@ from keras_repro.model.trial import (
     build_optimizer,
     capture_if_built,
     check_vary,
+    end_block,
     is_built,
     move_to_seed,
     note_compile,
+    refuse_blind,
     require_built,
     take_up_setup,
+    track,
     warn_of_lost_setup,
     write_state,
 )
@@ -202,6 +207,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
                 "`model.stop_training = True`."
             )
             raise RuntimeError(msg)
+        refuse_blind(self)
         if not capture_if_built(self):
             if vary != ALL or trial.has_trained:
                 require_built(self, "reset()")
@@ -244,6 +250,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         for entry in state.entries:
             entry.source = "given"
         trial.state = state
+        trial.is_blind = False
         begin_trial(trial)
 
     def save_initial_state(self, path: str | os.PathLike[str]) -> None:
@@ -313,6 +320,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
                 yield self
             finally:
                 self._repro.in_block = False
+                end_block(self)
 
     def clone(self) -> Self:
         """A copy with the same values, initial state, seed and streams.
@@ -325,7 +333,61 @@ class ReproducibleModel(KerasDoors, keras.Model):
             PicklingError: If the model cannot be serialized by Keras.
         """
         copy: Self = pickle.loads(pack(self))
+        left = copy_objects(self, copy)
+        if left:
+            warnings.warn(
+                f"A clone has no copies of {', '.join(left)}, which "
+                f"{self.name!r} was handed over. Hand others over to the "
+                "clone with `track`.",
+                UserWarning,
+                stacklevel=2,
+            )
         return copy
+
+    def track(self, *objects: Any) -> None:
+        """Hand over what trains or feeds the model and it cannot know of.
+
+        From then on each object belongs to the model's start, as it stands
+        now: `reset()` and `trial()` put it back in place, the record of a run
+        holds its checksum, and `clone()` copies it where that can be done.
+
+        Args:
+            *objects: Optimizers, metrics and variables; generators of Python,
+                NumPy, PyTorch, TensorFlow and Keras; `tf.data` pipelines,
+                loaders and iterators; Keras' callbacks with a memory; objects
+                with `get_state` and `set_state`, or with `state_dict` and
+                `load_state_dict`. None at all says that there is nothing.
+
+        Raises:
+            RuntimeError: If a `fit` of this model is running.
+            TypeError: If one is of another kind. None is taken over then.
+            ValueError: If an optimizer has trained the model already, in a
+                block whose start did not know it.
+
+        Scope:
+            Files hold the model alone: after `load_model` hand over again.
+            What an object holds counts under every seed.
+
+        Example:
+            >>> import keras
+            >>> model = ReproducibleModel(
+            ...     [keras.Input((2,)), keras.layers.Dense(1)], seed=1
+            ... )
+            >>> optimizer = keras.optimizers.SGD(0.1)
+            >>> optimizer.build(model.trainable_variables)
+            >>> model.track(optimizer)
+            >>> optimizer.learning_rate.assign(0.5)
+            >>> model.reset()
+            >>> round(float(optimizer.learning_rate), 3)
+            0.1
+        """
+        if self._repro.is_running:
+            msg = (
+                "`track()` must be called between trainings. Received: a call "
+                "while `fit` runs."
+            )
+            raise RuntimeError(msg)
+        track(self, objects)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as `keras.Model.fit`, inside the streams of the trial."""

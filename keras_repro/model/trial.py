@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_repro.backends import random_streams
@@ -27,6 +28,7 @@ from keras_repro.model.evaluations import Evaluations
 from keras_repro.model.initial_state import InitialState, same_bits
 from keras_repro.model.redraw import Draw, classify, draw_start
 from keras_repro.model.traces import Traces
+from keras_repro.model.tracked import hand_over, knows_an_optimizer
 
 # What a seed moves; the rest of the trial is then that of `FIXED_SEED`.
 ALL, INITIAL, ORDER, RANDOM = "all", "initial", "order", "random"
@@ -55,6 +57,8 @@ class Trial:
         self.at_start = True
         self.is_running = False
         self.in_block = False
+        # Whether a block moved the weights by what nobody handed over.
+        self.is_blind = False
         self.is_evaluating = False
         # Whether the present training has begun its first step.
         self.has_stepped = False
@@ -331,6 +335,64 @@ def warn_of_lost_setup(model: Any) -> None:
         )
 
 
+def track(model: Any, objects: tuple[Any, ...]) -> None:
+    """Have objects belong to the start of a model, and to its trials.
+
+    Raises:
+        TypeError: If one is of a kind that cannot be put back.
+        ValueError: If an optimizer comes after it has trained the model.
+    """
+    trial: Trial = model._repro
+    late = [
+        one
+        for one in objects
+        if trial.is_blind
+        and isinstance(one, keras.optimizers.Optimizer)
+        and read_variable(one.iterations).any()
+    ]
+    if late:
+        msg = (
+            "An optimizer must be handed over before it trains the model: its "
+            f"start is how it stands then. Received: {late[0].name!r} after "
+            f"{int(read_variable(late[0].iterations))} steps. Make a new one "
+            "and hand that over."
+        )
+        raise ValueError(msg)
+    hand_over(model, objects)
+    trial.is_blind = False
+    if not capture_if_built(model):
+        return
+    if trial.has_trained:
+        trial.captured.follow(model)
+    else:
+        trial.state = InitialState.capture(model, earlier=trial.state)
+
+
+def end_block(model: Any) -> None:
+    """Look at what a block did to the model, if it was a loop of one's own."""
+    trial: Trial = model._repro
+    if not trial.at_start:
+        return
+    moved = trial.captured.moved_roles()
+    if "weights" in moved:
+        trial.has_trained, trial.at_start = True, False
+        trial.is_blind = not ("optimizer" in moved or knows_an_optimizer(model))
+
+
+def refuse_blind(model: Any) -> None:
+    """Raise where a reset would leave an optimizer as it is."""
+    if model._repro.is_blind:
+        msg = (
+            "A trial must know what trains the model, to put it back. "
+            f"Received: a block of `trial()` in which the weights of "
+            f"{model.name!r} moved, and no optimizer that it knows. Hand over "
+            "a new one, with its metrics and data, before the block: "
+            "`model.track(optimizer, ...)`. If none is used, say so by "
+            "`model.track()`."
+        )
+        raise ValueError(msg)
+
+
 def take_up_setup(model: Any) -> None:
     """Before any training, what was loaded or assigned is the start."""
     trial: Trial = model._repro
@@ -411,7 +473,7 @@ def adopt(
             model and its trial stay as they were.
     """
     trial: Trial = model._repro
-    bound = read.bind(model, source)
+    bound = read.bind(model, source, trial.state)
     generators = [
         place.variable
         for place in iterate_variables(model)

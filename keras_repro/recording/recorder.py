@@ -31,6 +31,7 @@ from keras_repro.backends.random_streams import RngState, checksum_rng
 from keras_repro.backends.variables import VariablePlace, iterate_variables
 from keras_repro.environment.capture import count_usable_cores
 from keras_repro.model.data_order import FedSamples
+from keras_repro.model.tracked import checksum_objects
 from keras_repro.runs.file import RunWriter, load_run
 from keras_repro.runs.run import (
     Run,
@@ -465,6 +466,7 @@ class Look:
         places: The variables.
         small: Copies of the small ones, by position.
         large: Checksum and norms of the large ones, by position.
+        objects: Place and checksum of what was handed over beside variables.
     """
 
     def __init__(
@@ -472,8 +474,10 @@ class Look:
         places: list[VariablePlace],
         small: dict[int, npt.NDArray[Any]],
         large: dict[int, tuple[str, Norms]],
+        objects: list[tuple[str, str]],
     ) -> None:
         self._places, self._small, self._large = places, small, large
+        self._objects = objects
         self.num_bytes = sum(one.nbytes for one in small.values())
 
     @property
@@ -501,10 +505,16 @@ class Look:
             for i, array in self._small.items()
         }
         held.update(self._large)
-        return [
+        readings = [
             Reading(one.role, one.place, *held[i])
             for i, one in enumerate(self._places)
         ]
+        nothing = Norms(0.0, 0.0, 0.0)
+        readings += [
+            Reading("random", place, checksum, nothing)
+            for place, checksum in self._objects
+        ]
+        return readings
 
 
 def read_looks(looks: Sequence[Look]) -> list[list[Reading]]:
@@ -555,6 +565,7 @@ class ModelReader:
             places,
             {i: one.copy() for i, one in enumerate(arrays) if i not in large},
             dict(_read_large(large)),
+            list(checksum_objects(self._model)),
         )
 
     def copy(self, roles: tuple[str, ...]) -> dict[tuple[str, str], Any]:

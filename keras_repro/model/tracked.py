@@ -1,0 +1,209 @@
+"""What a person hands over: it belongs to the model's start from then on.
+
+Optimizers, metrics and variables of Keras are found by `iterate_variables`
+then, and captured with the rest. All else is captured and put back here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from keras_repro.arrays.checksums import combine_checksums, compute_checksum
+from keras_repro.backends.data_adapters import is_tf_dataset, is_torch_loader
+from keras_repro.backends.generators import (
+    copy_generator_state,
+    put_generator_state,
+)
+from keras_repro.backends.keras_internals import optimized_variables
+from keras_repro.backends.untracked_state import AttributeState
+from keras_repro.backends.variables import (
+    HANDED_OVER,
+    KERAS_KINDS,
+    TRACKED,
+    read_variable,
+)
+
+_METHODS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
+_EXPECTED = (
+    "optimizers, metrics, variables, generators, pipelines, loaders, "
+    "iterators, callbacks, and objects with `get_state` and `set_state` or "
+    "with `state_dict` and `load_state_dict`"
+)
+
+
+def handed_over(model: Any) -> tuple[Any, ...]:
+    """What was handed over to a model, in order."""
+    found: tuple[Any, ...] = vars(model).get(HANDED_OVER, ())
+    return found
+
+
+def hand_over(model: Any, objects: tuple[Any, ...]) -> None:
+    """Have objects belong to a model; those that do already stay.
+
+    Raises:
+        TypeError: If one is of a kind that cannot be put back. None is taken
+            over then.
+    """
+    for one in objects:
+        if not _is_known(one):
+            msg = (
+                f"`track` takes {_EXPECTED}. Received: {one!r} (of type "
+                f"{type(one).__name__}). Give it these methods, or hand over "
+                "what it holds."
+            )
+            raise TypeError(msg)
+    known = list(handed_over(model))
+    for one in objects:
+        if not any(one is other for other in known):
+            known.append(one)
+    object.__setattr__(model, HANDED_OVER, tuple(known))
+
+
+class HandedOver:
+    """How objects that are no variables of Keras stood at the start."""
+
+    def __init__(self) -> None:
+        self._starts: list[tuple[Any, Any]] = []
+
+    def follow(self, objects: tuple[Any, ...]) -> None:
+        """Take up those that are new, as they stand."""
+        known = [one for one, _ in self._starts]
+        for one in objects:
+            if not any(one is other for other in known):
+                self._starts.append((one, _read(one)))
+
+    def restore(self) -> None:
+        """Put each back to its start."""
+        for one, start in self._starts:
+            if start is not None:
+                _put(one, start)
+
+
+def checksum_objects(model: Any) -> Iterator[tuple[str, str]]:
+    """The place of each object that is no variable, and a checksum of it."""
+    for number, one in enumerate(handed_over(model)):
+        state = _read(one)
+        if state is not None:
+            yield f"{TRACKED}{number}", _checksum(state)
+
+
+def knows_an_optimizer(model: Any) -> bool:
+    """Whether some other library's optimizer may have been handed over."""
+    return any(
+        callable(getattr(one, "step", None)) and _methods(one) is not None
+        for one in handed_over(model)
+    )
+
+
+def copy_objects(model: Any, other: Any) -> list[str]:
+    """Hand copies over to a copy of the model; the types that have none."""
+    pairs = zip(model.variables, other.variables, strict=True)
+    variables = {id(mine): its for mine, its in pairs}
+    copies: list[Any] = []
+    left: list[str] = []
+    for one in handed_over(model):
+        try:
+            copies.append(_copy(one, variables))
+        except Exception:  # noqa: BLE001 - a user's class may raise any
+            left.append(type(one).__name__)
+    hand_over(other, tuple(copies))
+    return left
+
+
+def _methods(one: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+    for names in _METHODS:
+        read, write = (getattr(one, name, None) for name in names)
+        if callable(read) and callable(write):
+            return read, write
+    return None
+
+
+def _is_data(one: Any) -> bool:
+    return (
+        isinstance(one, keras.utils.PyDataset)
+        or is_tf_dataset(one)
+        or is_torch_loader(one)
+    )
+
+
+def _is_known(one: Any) -> bool:
+    if isinstance(one, type):
+        return False
+    return (
+        isinstance(one, (*KERAS_KINDS, keras.callbacks.Callback))
+        or copy_generator_state(one) is not None
+        or _is_data(one)
+        or _methods(one) is not None
+    )
+
+
+def _read(one: Any) -> Any:
+    """The state of an object that is no variable of Keras, or `None`."""
+    if isinstance(one, KERAS_KINDS):
+        return None
+    generator = copy_generator_state(one)
+    if generator is not None:
+        return generator
+    if isinstance(one, keras.callbacks.Callback):
+        return AttributeState([one], all_values=True)
+    if _is_data(one):
+        return AttributeState([one, getattr(one, "sampler", one)])
+    methods = _methods(one)
+    return None if methods is None else copy.deepcopy(methods[0]())
+
+
+def _put(one: Any, state: Any) -> None:
+    if isinstance(state, AttributeState):
+        state.restore()
+    elif copy_generator_state(one) is not None:
+        put_generator_state(one, state)
+    else:
+        methods = _methods(one)
+        if methods is not None:
+            methods[1](copy.deepcopy(state))
+
+
+def _checksum(state: Any) -> str:
+    if isinstance(state, AttributeState):
+        return compute_checksum(repr(state.describe()))
+    arrays, rest = [], []
+    for leaf in _leaves(state):
+        if hasattr(leaf, "shape"):
+            arrays.append(compute_checksum(leaf))
+        else:
+            rest.append(repr(leaf))
+    return combine_checksums([*arrays, compute_checksum(repr(rest))])
+
+
+def _leaves(state: Any) -> Iterator[Any]:
+    """Keys and values in the order in which they are held."""
+    if isinstance(state, dict):
+        for key, value in state.items():
+            yield repr(key)
+            yield from _leaves(value)
+    elif isinstance(state, (list, tuple)):
+        for value in state:
+            yield from _leaves(value)
+    else:
+        yield state
+
+
+def _copy(one: Any, variables: dict[int, Any]) -> Any:
+    if not isinstance(one, KERAS_KINDS):
+        if isinstance(one, keras.callbacks.Callback) or _is_data(one):
+            raise TypeError(one)
+        return copy.deepcopy(one)
+    twin = type(one).from_config(one.get_config())
+    if isinstance(one, keras.optimizers.Optimizer) and one.built:
+        twin.build([variables[id(v)] for v in optimized_variables(one)])
+    for own, its in zip(_variables(one), _variables(twin), strict=True):
+        its.assign(read_variable(own))
+    return twin
+
+
+def _variables(one: Any) -> list[Any]:
+    return [one.state] if hasattr(one, "state") else list(one.variables)
