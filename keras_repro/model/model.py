@@ -174,8 +174,9 @@ class ReproducibleModel(KerasDoors, keras.Model):
                 be made from its configuration, so that no seed can draw it.
 
         Scope:
-            The model and what it owns. Callbacks keep memory of their own
-            (`ModelCheckpoint`, `SwapEMAWeights`): make them anew.
+            The model, what it owns, and what was handed over by `track`.
+            Callbacks keep memory of their own (`ModelCheckpoint`,
+            `SwapEMAWeights`): make them anew, or hand them over.
 
         Example:
             >>> import keras

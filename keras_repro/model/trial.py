@@ -21,7 +21,11 @@ from keras_repro.backends.keras_internals import (
     get_global_seed,
     is_eager,
 )
-from keras_repro.backends.variables import iterate_variables, read_variable
+from keras_repro.backends.variables import (
+    TRACKED,
+    iterate_variables,
+    read_variable,
+)
 from keras_repro.common.checks import check_seed
 from keras_repro.model import data_order
 from keras_repro.model.evaluations import Evaluations
@@ -59,6 +63,8 @@ class Trial:
         self.in_block = False
         # Whether a block moved the weights by what nobody handed over.
         self.is_blind = False
+        # Whether the person said that there is nothing to hand over.
+        self.has_all = False
         self.is_evaluating = False
         # Whether the present training has begun its first step.
         self.has_stepped = False
@@ -328,8 +334,11 @@ def warn_of_lost_setup(model: Any) -> None:
         trial.warned_about_setup = True
         warnings.warn(
             "`reset()` on a model that has not trained undoes what was "
-            f"changed since it was built: {', '.join(changed)}. Call "
-            "`model.capture_initial_state()` first to keep it.",
+            f"changed since it was built: {', '.join(changed)}. If a loop of "
+            "your own trains it, put the loop into `with model.trial():` and "
+            "hand its optimizer over with `model.track`. If you loaded or "
+            "assigned these, call `model.capture_initial_state()` before "
+            "`reset()` to keep them.",
             UserWarning,
             stacklevel=3,
         )
@@ -360,6 +369,7 @@ def track(model: Any, objects: tuple[Any, ...]) -> None:
         raise ValueError(msg)
     hand_over(model, objects)
     trial.is_blind = False
+    trial.has_all = trial.has_all or not objects
     if not capture_if_built(model):
         return
     if trial.has_trained:
@@ -376,7 +386,9 @@ def end_block(model: Any) -> None:
     moved = trial.captured.moved_roles()
     if "weights" in moved:
         trial.has_trained, trial.at_start = True, False
-        trial.is_blind = not ("optimizer" in moved or knows_an_optimizer(model))
+        trial.is_blind = not (
+            trial.has_all or "optimizer" in moved or knows_an_optimizer(model)
+        )
 
 
 def refuse_blind(model: Any) -> None:
@@ -434,16 +446,21 @@ def start_unbuilt(trial: Trial) -> None:
         name_trial(trial, seed, random_streams.start_position(seed))
 
 
+def _own_generators(model: Any) -> list[Any]:
+    """The states of the layers' generators, which a file holds."""
+    return [
+        place.variable
+        for place in iterate_variables(model)
+        if place.role == "random" and not place.place.startswith(TRACKED)
+    ]
+
+
 def write_state(model: Any, path: Path) -> None:
     """Write the initial state, and where the trial stands, to HDF5."""
     trial: Trial = model._repro
     capture_if_built(model)
     state, streams = trial.captured, trial.own_streams
-    generators = [
-        place.variable
-        for place in iterate_variables(model)
-        if place.role == "random"
-    ]
+    generators = _own_generators(model)
     extra = {
         "seed": trial.seed,
         "vary": trial.vary,
@@ -474,11 +491,7 @@ def adopt(
     """
     trial: Trial = model._repro
     bound = read.bind(model, source, trial.state)
-    generators = [
-        place.variable
-        for place in iterate_variables(model)
-        if place.role == "random"
-    ]
+    generators = _own_generators(model)
     try:
         seed = check_seed(extra["seed"])
         vary = check_vary(extra.get("vary", ALL))
