@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_repro.backends.data_state import DataState
 from keras_repro.backends.random_streams import capture_python, is_same
 
 
@@ -51,10 +53,102 @@ def is_torch_loader(data: Any) -> bool:
     )
 
 
+def is_grain(data: Any) -> bool:
+    """Whether the data is one of Grain's data sets, or its loader."""
+    return any(
+        parent.__name__ in ("MapDataset", "IterDataset", "DataLoader")
+        and parent.__module__.partition(".")[0] == "grain"
+        for parent in type(data).__mro__
+    )
+
+
+def is_adapter(data: Any) -> bool:
+    """Whether the data is an adapter already, which Keras takes as it is."""
+    from keras.src.trainers.data_adapters import data_adapter
+
+    return isinstance(data, data_adapter.DataAdapter)
+
+
+def is_stateful(data: Any) -> bool:
+    """Whether the data is an object whose Python code gives the batches."""
+    return (
+        isinstance(data, keras.utils.PyDataset)
+        or is_torch_loader(data)
+        or is_grain(data)
+        or is_adapter(data)
+    )
+
+
+def is_pipeline(data: Any) -> bool:
+    """Whether the data is a `tf.data` pipeline that tells its elements."""
+    return is_tf_dataset(data) and hasattr(data, "element_spec")
+
+
+def is_read_in_python(data: Any) -> bool:
+    """Whether Python code gives the batches: an object's or a generator's."""
+    return isinstance(data, types.GeneratorType) or is_stateful(data)
+
+
+def make_late_adapter(
+    make: Callable[[], Any], around: Callable[[], AbstractContextManager[Any]]
+) -> Any:
+    """Make a data adapter that makes the real one when it is first asked.
+
+    Keras (3.12 to 3.15) makes the adapter of validation data, which may look
+    at batches, in the middle of a training.
+
+    Args:
+        make: Makes the real one.
+        around: Gives what stands around it, and around each reading.
+    """
+    from keras.src.trainers.data_adapters import data_adapter
+
+    made: list[Any] = []
+
+    def ask(name: str) -> Any:
+        if not made:
+            with around():
+                made.append(make())
+        return getattr(made[0], name)
+
+    def reads(name: str) -> Callable[[Any], Any]:
+        def read(_: Any) -> Any:
+            method = ask(name)
+            with around():
+                return method()
+
+        return read
+
+    def tells(name: str) -> property:
+        return property(lambda _: ask(name))
+
+    methods = {name: reads(name) for name in _READS}
+    told = {name: tells(name) for name in _TOLD}
+    return type("LateAdapter", (data_adapter.DataAdapter,), methods | told)()
+
+
+_READS = (
+    "get_numpy_iterator",
+    "get_jax_iterator",
+    "get_tf_dataset",
+    "get_torch_dataloader",
+    "on_epoch_begin",
+    "on_epoch_end",
+)
+_TOLD = ("num_batches", "batch_size", "has_partial_batch", "partial_batch_size")
+
+
+def make_adapter(x: Any) -> Any:
+    """Make the adapter of data that are not shuffled (Keras 3.12 to 3.15)."""
+    from keras.src.trainers import data_adapters
+
+    return data_adapters.get_data_adapter(x)
+
+
 def make_read_adapter(
     x: Any, class_weight: dict[int, float] | None, shuffle: bool
 ) -> Any:
-    """Have data that draw from global generators read when they are needed.
+    """Have data that draw, or count, read when they are needed.
 
     TensorFlow reads a generator and a `PyDataset` ahead, in a thread of its
     own: how far it came when a training ends, or is recorded, is chance. Data
@@ -78,9 +172,13 @@ def make_read_adapter(
     class Dataset(py_dataset_adapter.PyDatasetAdapter):
         def get_tf_dataset(self) -> Any:
             if self._output_signature is None:
-                before = capture_python()
+                before, state = capture_python(), DataState(x)
                 dataset = super().get_tf_dataset()
-                self._draws = not is_same(before, capture_python())
+                self._draws = (
+                    not is_same(before, capture_python())
+                    or not state.is_same(DataState(x, state))
+                    or _follows_epochs(x)
+                )
             else:
                 dataset = super().get_tf_dataset()
             return _without_prefetch(dataset) if self._draws else dataset
@@ -88,6 +186,15 @@ def make_read_adapter(
     if isinstance(x, types.GeneratorType):
         return Generator(x)
     return Dataset(x, class_weight=class_weight, shuffle=shuffle)
+
+
+def _follows_epochs(x: Any) -> bool:
+    """Whether a `PyDataset` does something of its own between epochs."""
+    base = keras.utils.PyDataset
+    return any(
+        getattr(type(x), name) is not getattr(base, name)
+        for name in ("on_epoch_begin", "on_epoch_end")
+    )
 
 
 def _without_prefetch(dataset: Any) -> Any:

@@ -39,6 +39,29 @@ def serialize_pipeline(dataset: Any) -> bytes:
     raise ValueError(msg)
 
 
+def is_fixed_pipeline(graph: bytes) -> bool:
+    """Whether no op of a pipeline keeps anything from one pass to the next.
+
+    By TensorFlow's private registry of ops (2.16 to 2.21), which calls the
+    sources of pipelines stateful too.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import op_def_registry
+
+    parsed = tf.compat.v1.GraphDef.FromString(graph)
+    functions = parsed.library.function
+    nodes = [parsed.node, *(one.node_def for one in functions)]
+    names = {node.op for part in nodes for node in part}
+    names -= {*_SOURCES, *(one.signature.name for one in functions)}
+    return not any(
+        found is None or found.is_stateful
+        for found in map(op_def_registry.get, names)
+    )
+
+
+_SOURCES = frozenset({"RangeDataset", "TensorDataset", "TensorSliceDataset"})
+
+
 def restart_pipeline(dataset: Any, graph: bytes, seed: int) -> Any:
     """Make a `tf.data` pipeline anew, standing at its start.
 

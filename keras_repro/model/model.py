@@ -368,12 +368,14 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate; nothing of it steers a training."""
-        with around_fit.evaluating(self, keras.Model.evaluate, args, kwargs):
+        own = around_fit.evaluating(self, keras.Model.evaluate, args, kwargs)
+        with own as (args, kwargs):
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Predict; nothing of it steers a training."""
-        with around_fit.evaluating(self, keras.Model.predict, args, kwargs):
+        own = around_fit.evaluating(self, keras.Model.predict, args, kwargs)
+        with own as (args, kwargs):
             return super().predict(*args, **kwargs)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:

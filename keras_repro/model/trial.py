@@ -23,6 +23,7 @@ from keras_repro.backends.keras_internals import (
 from keras_repro.backends.variables import iterate_variables, read_variable
 from keras_repro.common.checks import check_seed
 from keras_repro.model import data_order
+from keras_repro.model.data_positions import DataPositions
 from keras_repro.model.evaluations import Evaluations
 from keras_repro.model.initial_state import InitialState, same_bits
 from keras_repro.model.redraw import Draw, classify, draw_start
@@ -70,8 +71,10 @@ class Trial:
         self.batches: dict[str, Any] = {}
         self.warned_about_setup = False
         self.epochs_trained = 0
-        self.positions = data_order.DataPositions()
+        self.positions = DataPositions()
         self.data_notes: list[str] = []
+        # What the present training validates on, as the caller gave it.
+        self.validation: Any = None
         self.data = data_order.DataOutline()
         self.fed: data_order.FedSamples | None = None
         self.compile_config: Any = None
@@ -266,6 +269,7 @@ def begin_trial(trial: Trial) -> None:
     trial.at_start = True
     trial.epochs_trained = 0
     trial.evaluations.rewind()
+    trial.positions.rewind()
     trial.fed_kinds.clear()
     if trial.streams is not None:
         trial.own_streams.rewind()

@@ -1,0 +1,263 @@
+"""Where the data of a trial stand: one position for each use of an object."""
+
+from __future__ import annotations
+
+import logging
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+import keras
+
+from keras_repro.backends import random_streams
+from keras_repro.backends.data_adapters import (
+    is_adapter,
+    is_grain,
+    is_stateful,
+    is_tf_dataset,
+)
+from keras_repro.backends.data_state import LARGE, DataState
+from keras_repro.backends.tensorflow import (
+    is_fixed_pipeline,
+    restart_pipeline,
+    serialize_pipeline,
+)
+
+TRAINING = "training"
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class _ByObject(Generic[_T]):
+    """Values for objects, hashable or not, for as long as these are alive."""
+
+    def __init__(self) -> None:
+        self._values: dict[int, tuple[Any, _T]] = {}
+
+    def get(self, x: Any, make: Callable[[], _T]) -> _T:
+        """The value of an object; made where there is none."""
+        key, values = id(x), self._values
+        if key not in values:
+            try:
+                alive: Any = weakref.ref(x, lambda _: values.pop(key, None))
+            except TypeError:
+                alive = x
+            values[key] = alive, make()
+        return values[key][1]
+
+    def __iter__(self) -> Iterator[_T]:
+        return (value for _, value in list(self._values.values()))
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._values.clear()
+
+
+class _Use:
+    """One use of a data object in one trial."""
+
+    def __init__(self, position: DataState) -> None:
+        # Where it stands, while another use has the object.
+        self.position = position
+        self.is_over = False
+
+
+class _Uses:
+    """The uses of a data object in one trial."""
+
+    def __init__(self) -> None:
+        self.of_kind: dict[str, _Use] = {}
+        # Where a first use begins.
+        self.start: DataState | None = None
+        self.pipelines: dict[str, Any] = {}
+
+
+class _Known:
+    """What the process knows of a data object that keeps state."""
+
+    def __init__(self, x: Any) -> None:
+        self.start = DataState(x)
+        # Whose position the object itself stands at, and who reads it now.
+        self.holder: _Use | None = None
+        self.reader: _Use | None = None
+        self.left: DataState | None = None
+
+
+# One start for each object, whichever model sees it first.
+_known: _ByObject[_Known] = _ByObject()
+# The graph of a pipeline; else whether the pipeline is the same at each pass.
+_graphs: _ByObject[bytes | bool] = _ByObject()
+
+
+class DataPositions:
+    """The positions of one trial's data, one for each use of an object.
+
+    The first use of each kind begins where the object stood when it was first
+    seen; later ones go on. No use moves another.
+    """
+
+    def __init__(self) -> None:
+        self._uses: _ByObject[_Uses] = _ByObject()
+        self._entered: list[Any] = []
+
+    def rewind(self, kind: str | None = None) -> None:
+        """Have the next use of each kind, or of one, be a first one."""
+        for uses in self._uses:
+            for name in list(uses.of_kind):
+                if kind in (None, name):
+                    uses.of_kind.pop(name).is_over = True
+            for name in list(uses.pipelines):
+                if kind in (None, name):
+                    del uses.pipelines[name]
+
+    def restart(self, dataset: Any, kind: str, seed: int) -> Any:
+        """A `tf.data` pipeline that stands where this use of it stands."""
+        graph = _find_graph(dataset)
+        if isinstance(graph, bool):
+            return dataset
+        pipelines = self._uses.get(dataset, _Uses).pipelines
+        if kind not in pipelines:
+            name = "pipeline" if kind == TRAINING else f"pipeline/{kind}"
+            seed = random_streams.derive_seed(seed, name)
+            pipelines[kind] = restart_pipeline(dataset, graph, seed)
+        return pipelines[kind]
+
+    @contextmanager
+    def entered(self, x: Any, kind: str) -> Iterator[list[str]]:
+        """Have a data object stand where a use of it stands in the trial.
+
+        Yields:
+            What the program set in it since it was last used.
+        """
+        if not is_stateful(x):
+            yield []
+            return
+        known, uses = _know(x), self._uses.get(x, _Uses)
+        reader = known.reader
+        names = [] if reader else _adopt(known, x, uses)
+        if kind not in uses.of_kind:
+            uses.of_kind[kind] = _Use(uses.start or known.start)
+        known.reader = uses.of_kind[kind]
+        _move(known, x, known.reader)
+        self._entered.append(x)
+        try:
+            yield names
+        finally:
+            self._entered.pop()
+            known.reader = reader
+            if reader is None:
+                known.left = DataState(x, known.start)
+            else:
+                _move(known, x, reader)
+
+    @contextmanager
+    def kept(self, *, is_look: bool) -> Iterator[None]:
+        """Perhaps look at the data in a block; they stand as they stood."""
+        before = [DataState(x) for x in self._entered] if is_look else []
+        try:
+            yield
+        finally:
+            for state in before:
+                state.restore()
+
+
+def _know(x: Any) -> _Known:
+    return _known.get(x, lambda: _Known(x))
+
+
+def _move(known: _Known, x: Any, use: _Use) -> None:
+    """Have an object stand where a use of it stands."""
+    holder = known.holder
+    if holder is use:
+        return
+    if holder is not None and not holder.is_over:
+        holder.position = DataState(x, known.start)
+    use.position.restore()
+    known.holder = use
+
+
+def _adopt(known: _Known, x: Any, uses: _Uses) -> list[str]:
+    """Take up what the program set since a trial left the object."""
+    is_first = not uses.of_kind
+    start = known.start if is_first else uses.start or known.start
+    names: list[str] = []
+    if known.left is not None:
+        now = DataState(x, known.start)
+        start, names = start.adopt(known.left, now)
+        for use in uses.of_kind.values():
+            use.position, _ = use.position.adopt(known.left, now)
+    uses.start = start
+    if is_first:  # The trial begins with it, and later ones do.
+        known.start = start
+    return names
+
+
+def _find_graph(dataset: Any) -> bytes | bool:
+    """The graph of a pipeline; else whether each pass is the same anyway."""
+
+    def read() -> bytes | bool:
+        try:
+            graph = serialize_pipeline(dataset)
+        except Exception as error:  # noqa: BLE001 - of many kinds
+            _log.debug("a pipeline cannot be rewound: %s", error)
+            return False
+        return is_fixed_pipeline(graph) or graph
+
+    return _graphs.get(dataset, read)
+
+
+def describe_limits(x: Any, what: str) -> list[str]:
+    """What of the data's own order a `reset()` cannot take back.
+
+    Args:
+        x: The data.
+        what: What they were given as.
+    """
+    return [f"{what}: {limit}" for limit in _find_limits(x)]
+
+
+def _find_limits(x: Any) -> Iterator[str]:
+    name = type(x).__name__
+    if isinstance(x, types.GeneratorType):
+        yield (
+            "a Python generator is consumed; reset() does not rewind it. Make "
+            "the generator anew for each trial."
+        )
+    elif is_tf_dataset(x):
+        if _find_graph(x) is False:
+            yield (
+                "this tf.data pipeline cannot be written as a graph; reset() "
+                "does not rewind it. Make the pipeline anew for each trial."
+            )
+    elif is_stateful(x):
+        state = _know(x).start
+        if isinstance(x, keras.utils.PyDataset) and x.workers > 1:
+            yield (
+                "a PyDataset with more than one worker races for random "
+                "numbers drawn in __getitem__. Use workers=1, or draw from a "
+                "generator keyed by the index."
+            )
+        if is_grain(x) and state.has_generators:
+            yield (
+                "Grain reads in several threads, which race for generators of "
+                "your own. Draw in a random_map, to which Grain gives one."
+            )
+        if is_adapter(x):
+            yield (
+                f"a data adapter ({name}) feeds what it was made from, which "
+                "reset() does not rewind. Pass the data themselves."
+            )
+        if state.consumed:
+            yield (
+                f"{name} keeps iterators ({', '.join(state.consumed)}), which "
+                "reading uses up; reset() does not rewind them. Make them anew "
+                "for each trial."
+            )
+        if state.too_large:
+            yield (
+                f"{name} keeps arrays of more than {LARGE >> 20} MB "
+                f"({', '.join(state.too_large)}); if it changes them in place, "
+                "reset() does not put them back. Shuffle indices instead."
+            )
