@@ -25,12 +25,18 @@ from keras_repro.backends.generators import (
     copy_generator_state,
     put_generator_state,
 )
-from keras_repro.common.whose_code import is_own_class, package_of_class
+from keras_repro.common.whose_code import (
+    is_own_class,
+    is_own_function,
+    package_of_class,
+)
 
 _MOST_OBJECTS = 2000
 _MOST_ITEMS = 1000
 # Bytes of an array; a larger one is not kept but named.
 LARGE = 1 << 28
+# What holds a function that a pipeline calls (TensorFlow 2.16 to 2.21).
+_HOLDERS = ("EagerFunc", "_GeneratorState")
 # What reading moves in objects of Keras and PyTorch, and nobody sets.
 _MOVED = frozenset(
     {
@@ -54,7 +60,7 @@ class DataState:
     """How a data object, and what it holds, stands at one moment.
 
     Args:
-        root: The data object.
+        root: The data object, or the functions that give the data.
         like: An earlier state of the same object; copies of what is equal
             are shared with it.
     """
@@ -134,6 +140,8 @@ class DataState:
             items = value.values() if isinstance(value, dict) else value
             self._follow(name, itertools.islice(items, _MOST_ITEMS), is_own)
         elif isinstance(value, _FUNCTIONS):
+            if isinstance(value, types.FunctionType):
+                is_own = is_own_function(value)
             self._follow(name, _held_by_function(value), is_own)
         elif name and hasattr(value, "__next__") and not _is_data(value):
             if is_own and name not in _MOVED:
@@ -309,6 +317,8 @@ def _is_open(value: Any) -> bool:
     package = package_of_class(type(value))
     if package in ("keras", "torch"):
         return isinstance(value, keras.Layer) or _is_data(value)
+    if type(value).__name__ in _HOLDERS:
+        return True
     return package not in _CLOSED and package not in sys.stdlib_module_names
 
 

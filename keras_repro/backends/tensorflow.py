@@ -59,6 +59,28 @@ def is_fixed_pipeline(graph: bytes) -> bool:
     )
 
 
+def list_python_functions(graph: bytes) -> list[Any]:
+    """The functions of Python that the ops of a pipeline call.
+
+    From TensorFlow's private registry of them (2.16 to 2.21); without it what
+    they keep is not rewound.
+    """
+    import tensorflow as tf
+    from tensorflow.python.ops import script_ops
+
+    parsed = tf.compat.v1.GraphDef.FromString(graph)
+    functions = parsed.library.function
+    nodes = [parsed.node, *(one.node_def for one in functions)]
+    registry = getattr(script_ops, "_py_funcs", None)
+    found = [
+        registry.get(node.attr["token"].s.decode())
+        for part in nodes
+        for node in part
+        if "token" in node.attr and registry is not None
+    ]
+    return [function for function in found if function is not None]
+
+
 _SOURCES = frozenset({"RangeDataset", "TensorDataset", "TensorSliceDataset"})
 
 

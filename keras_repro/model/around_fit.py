@@ -309,19 +309,18 @@ def _enter(
     x = call.get("x")
     if what is not None:
         trial.data_notes += describe_limits(x, what)
-    if is_pipeline(x):
-        call["x"] = trial.positions.restart(x, kind, trial.order_seed)
-        return
     changed = stack.enter_context(trial.positions.entered(x, kind))
     if what is not None and changed:
         trial.data_notes.append(
             f"{what}: {type(x).__name__} was given other values since it was "
             f"last used ({', '.join(changed)}); the trial begins with those."
         )
-    if get_backend().reads_ahead and data_order.is_read_by_python(call):
-        call["x"] = make_read_adapter(
-            x, call.pop("class_weight", None), call.get("shuffle", True)
-        )
+    if is_pipeline(x):
+        call["x"] = trial.positions.restart(x, kind, trial.order_seed)
+    elif get_backend().reads_ahead and data_order.is_read_by_python(call):
+        shuffle = kind == TRAINING and call.get("shuffle", True)
+        weights = call.pop("class_weight", None)
+        call["x"] = make_read_adapter(x, weights, shuffle)
 
 
 def _enter_validation(model: Any, call: dict[str, Any]) -> None:
@@ -333,12 +332,12 @@ def _enter_validation(model: Any, call: dict[str, Any]) -> None:
     if x is None or any(part is not None for part in parts[1:]):
         return  # Arrays, or what Keras refuses.
     trial.data_notes += describe_limits(x, "validation_data")
+    trial.validation = x
     if is_pipeline(x):
         call["validation_data"] = trial.positions.restart(
             x, VALIDATION, trial.order_seed
         )
     elif is_read_in_python(x):
-        trial.validation = x
         call["validation_data"] = make_late_adapter(
             partial(_make_adapter, x), partial(_validating, model)
         )

@@ -15,12 +15,14 @@ from keras_repro.backends import random_streams
 from keras_repro.backends.data_adapters import (
     is_adapter,
     is_grain,
+    is_pipeline,
     is_stateful,
     is_tf_dataset,
 )
 from keras_repro.backends.data_state import LARGE, DataState
 from keras_repro.backends.tensorflow import (
     is_fixed_pipeline,
+    list_python_functions,
     restart_pipeline,
     serialize_pipeline,
 )
@@ -74,11 +76,29 @@ class _Uses:
         self.pipelines: dict[str, Any] = {}
 
 
-class _Known:
-    """What the process knows of a data object that keeps state."""
+class _Pipeline:
+    """What the process knows of a `tf.data` pipeline."""
 
-    def __init__(self, x: Any) -> None:
-        self.start = DataState(x)
+    def __init__(self, dataset: Any) -> None:
+        self.graph = b""
+        self.functions: tuple[Any, ...] = ()
+        self.is_fixed = False
+        try:
+            graph = serialize_pipeline(dataset)
+        except Exception as error:  # noqa: BLE001 - of many kinds
+            _log.debug("a pipeline cannot be rewound: %s", error)
+            return
+        self.is_fixed = is_fixed_pipeline(graph)
+        if not self.is_fixed:
+            self.graph = graph
+            self.functions = tuple(list_python_functions(graph))
+
+
+class _Known:
+    """What the process knows of data that keep state."""
+
+    def __init__(self, root: Any) -> None:
+        self.start = DataState(root)
         # Whose position the object itself stands at, and who reads it now.
         self.holder: _Use | None = None
         self.reader: _Use | None = None
@@ -87,8 +107,7 @@ class _Known:
 
 # One start for each object, whichever model sees it first.
 _known: _ByObject[_Known] = _ByObject()
-# The graph of a pipeline; else whether the pipeline is the same at each pass.
-_graphs: _ByObject[bytes | bool] = _ByObject()
+_pipelines: _ByObject[_Pipeline] = _ByObject()
 
 
 class DataPositions:
@@ -114,8 +133,8 @@ class DataPositions:
 
     def restart(self, dataset: Any, kind: str, seed: int) -> Any:
         """A `tf.data` pipeline that stands where this use of it stands."""
-        graph = _find_graph(dataset)
-        if isinstance(graph, bool):
+        graph = _pipeline(dataset).graph
+        if not graph:
             return dataset
         pipelines = self._uses.get(dataset, _Uses).pipelines
         if kind not in pipelines:
@@ -131,31 +150,33 @@ class DataPositions:
         Yields:
             What the program set in it since it was last used.
         """
-        if not is_stateful(x):
+        root = _find_root(x)
+        if root is None:
             yield []
             return
-        known, uses = _know(x), self._uses.get(x, _Uses)
+        known = _known.get(x, lambda: _Known(root))
+        uses = self._uses.get(x, _Uses)
         reader = known.reader
-        names = [] if reader else _adopt(known, x, uses)
+        names = [] if reader else _adopt(known, root, uses)
         if kind not in uses.of_kind:
             uses.of_kind[kind] = _Use(uses.start or known.start)
         known.reader = uses.of_kind[kind]
-        _move(known, x, known.reader)
-        self._entered.append(x)
+        _move(known, root, known.reader)
+        self._entered.append(root)
         try:
             yield names
         finally:
             self._entered.pop()
             known.reader = reader
             if reader is None:
-                known.left = DataState(x, known.start)
+                known.left = DataState(root, known.start)
             else:
-                _move(known, x, reader)
+                _move(known, root, reader)
 
     @contextmanager
     def kept(self, *, is_look: bool) -> Iterator[None]:
         """Perhaps look at the data in a block; they stand as they stood."""
-        before = [DataState(x) for x in self._entered] if is_look else []
+        before = [DataState(one) for one in self._entered] if is_look else []
         try:
             yield
         finally:
@@ -163,28 +184,35 @@ class DataPositions:
                 state.restore()
 
 
-def _know(x: Any) -> _Known:
-    return _known.get(x, lambda: _Known(x))
+def _pipeline(dataset: Any) -> _Pipeline:
+    return _pipelines.get(dataset, lambda: _Pipeline(dataset))
 
 
-def _move(known: _Known, x: Any, use: _Use) -> None:
+def _find_root(x: Any) -> Any:
+    """What keeps the state of data that Python gives; `None` of others."""
+    if is_pipeline(x):
+        return _pipeline(x).functions or None
+    return x if is_stateful(x) else None
+
+
+def _move(known: _Known, root: Any, use: _Use) -> None:
     """Have an object stand where a use of it stands."""
     holder = known.holder
     if holder is use:
         return
     if holder is not None and not holder.is_over:
-        holder.position = DataState(x, known.start)
+        holder.position = DataState(root, known.start)
     use.position.restore()
     known.holder = use
 
 
-def _adopt(known: _Known, x: Any, uses: _Uses) -> list[str]:
+def _adopt(known: _Known, root: Any, uses: _Uses) -> list[str]:
     """Take up what the program set since a trial left the object."""
     is_first = not uses.of_kind
     start = known.start if is_first else uses.start or known.start
     names: list[str] = []
     if known.left is not None:
-        now = DataState(x, known.start)
+        now = DataState(root, known.start)
         start, names = start.adopt(known.left, now)
         for use in uses.of_kind.values():
             use.position, _ = use.position.adopt(known.left, now)
@@ -192,20 +220,6 @@ def _adopt(known: _Known, x: Any, uses: _Uses) -> list[str]:
     if is_first:  # The trial begins with it, and later ones do.
         known.start = start
     return names
-
-
-def _find_graph(dataset: Any) -> bytes | bool:
-    """The graph of a pipeline; else whether each pass is the same anyway."""
-
-    def read() -> bytes | bool:
-        try:
-            graph = serialize_pipeline(dataset)
-        except Exception as error:  # noqa: BLE001 - of many kinds
-            _log.debug("a pipeline cannot be rewound: %s", error)
-            return False
-        return is_fixed_pipeline(graph) or graph
-
-    return _graphs.get(dataset, read)
 
 
 def describe_limits(x: Any, what: str) -> list[str]:
@@ -226,13 +240,14 @@ def _find_limits(x: Any) -> Iterator[str]:
             "the generator anew for each trial."
         )
     elif is_tf_dataset(x):
-        if _find_graph(x) is False:
+        pipeline = _pipeline(x)
+        if not (pipeline.graph or pipeline.is_fixed):
             yield (
                 "this tf.data pipeline cannot be written as a graph; reset() "
                 "does not rewind it. Make the pipeline anew for each trial."
             )
     elif is_stateful(x):
-        state = _know(x).start
+        state = _known.get(x, lambda: _Known(x)).start
         if isinstance(x, keras.utils.PyDataset) and x.workers > 1:
             yield (
                 "a PyDataset with more than one worker races for random "
