@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import keras
 import numpy as np
+import xxhash
 
 from keras_repro.backends.generators import (
     copy_generator_state,
@@ -95,6 +96,17 @@ class DataState:
         return self._kept.keys() == other._kept.keys() and all(
             kept.is_same(other._kept[key]) for key, kept in self._kept.items()
         )
+
+    def shares_with(self, other: DataState) -> bool:
+        """Whether two data objects hold something that moves in common."""
+        return any(
+            kind != _Array.kind for kind, _ in self._kept.keys() & other._kept
+        )
+
+    def update(self, other: DataState) -> None:
+        """Take what another state, of another object, knows of the same."""
+        for key in self._kept.keys() & other._kept:
+            self._kept[key] = other._kept[key]
 
     def adopt(
         self, left: DataState, now: DataState
@@ -222,6 +234,7 @@ class _Array(_Kept):
         is_tensor = _is_tensor(owner)
         value = owner.detach().clone() if is_tensor else owner.copy()
         super().__init__(name, owner, value)
+        self._digest = _digest(value)
 
     def put_back(self) -> None:
         if self.is_current():
@@ -233,7 +246,9 @@ class _Array(_Kept):
 
     def is_current(self) -> bool:
         """Whether it stands so now."""
-        return _is_equal(self.owner, self.value)
+        if self._digest is None:
+            return _is_equal(self.owner, self.value)
+        return self._digest == _digest(self.owner)
 
 
 class _Items(_Kept):
@@ -374,6 +389,15 @@ def _is_equal(a: Any, b: Any) -> bool:
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
         return len(a) == len(b) and all(map(_is_equal, a, b))
     return type(a) is type(b) and bool(a == b or (a != a and b != b))
+
+
+def _digest(array: Any) -> tuple[Any, ...] | None:
+    """What tells numbers from others in a sixth of the time of comparing."""
+    if _is_tensor(array) or array.dtype.hasobject:
+        return None
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    digest = xxhash.xxh3_128_digest(memoryview(content))
+    return array.shape, array.dtype, digest
 
 
 def _bits(array: Any) -> Any:

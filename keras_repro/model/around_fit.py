@@ -26,7 +26,11 @@ from keras_repro.backends.data_adapters import (
 from keras_repro.backends.doors import steps_through
 from keras_repro.backends.variables import iterate_variables
 from keras_repro.model import data_order
-from keras_repro.model.data_positions import TRAINING, describe_limits
+from keras_repro.model.data_positions import (
+    TRAINING,
+    describe_changes,
+    describe_limits,
+)
 from keras_repro.model.evaluations import PREDICT, TEST, VALIDATION
 from keras_repro.model.first_step import (
     BuiltError,
@@ -286,7 +290,7 @@ def _enter_data(model: Any, call: dict[str, Any], stack: ExitStack) -> None:
     trial.fed = None
     trial.data_notes = list(trial.traces.notes)
     _enter(model, call, TRAINING, stack, "data")
-    _enter_validation(model, call)
+    _enter_validation(model, call, stack)
 
 
 def _enter(
@@ -310,11 +314,8 @@ def _enter(
     if what is not None:
         trial.data_notes += describe_limits(x, what)
     changed = stack.enter_context(trial.positions.entered(x, kind))
-    if what is not None and changed:
-        trial.data_notes.append(
-            f"{what}: {type(x).__name__} was given other values since it was "
-            f"last used ({', '.join(changed)}); the trial begins with those."
-        )
+    if what is not None:
+        trial.data_notes += describe_changes(x, what, changed)
     if is_pipeline(x):
         call["x"] = trial.positions.restart(x, kind, trial.order_seed)
     elif get_backend().reads_ahead and data_order.is_read_by_python(call):
@@ -323,7 +324,9 @@ def _enter(
         call["x"] = make_read_adapter(x, weights, shuffle)
 
 
-def _enter_validation(model: Any, call: dict[str, Any]) -> None:
+def _enter_validation(
+    model: Any, call: dict[str, Any], stack: ExitStack
+) -> None:
     """Have each validation of a `fit` read from where its use stands."""
     trial: Trial = model._repro
     given = call.get("validation_data")
@@ -333,6 +336,8 @@ def _enter_validation(model: Any, call: dict[str, Any]) -> None:
         return  # Arrays, or what Keras refuses.
     trial.data_notes += describe_limits(x, "validation_data")
     trial.validation = x
+    changed = stack.enter_context(trial.positions.held(x, VALIDATION))
+    trial.data_notes += describe_changes(x, "validation_data", changed)
     if is_pipeline(x):
         call["validation_data"] = trial.positions.restart(
             x, VALIDATION, trial.order_seed

@@ -119,7 +119,7 @@ class DataPositions:
 
     def __init__(self) -> None:
         self._uses: _ByObject[_Uses] = _ByObject()
-        self._entered: list[Any] = []
+        self._entered: list[tuple[Any, _Known]] = []
 
     def rewind(self, kind: str | None = None) -> None:
         """Have the next use of each kind, or of one, be a first one."""
@@ -158,30 +158,67 @@ class DataPositions:
         uses = self._uses.get(x, _Uses)
         reader = known.reader
         names = [] if reader else _adopt(known, root, uses)
+        # What else is being read, and holds the same generator, goes on after.
+        others = [
+            DataState(one, other.start)
+            for one, other in self._entered
+            if other is not known and other.start.shares_with(known.start)
+        ]
         if kind not in uses.of_kind:
             uses.of_kind[kind] = _Use(uses.start or known.start)
-        known.reader = uses.of_kind[kind]
-        _move(known, root, known.reader)
-        self._entered.append(root)
+        known.reader = use = uses.of_kind[kind]
+        _move(known, root, use)
+        self._entered.append((root, known))
         try:
             yield names
         finally:
             self._entered.pop()
             known.reader = reader
-            if reader is None:
-                known.left = DataState(root, known.start)
-            else:
+            if reader is not None:
                 _move(known, root, reader)
+            elif others:
+                use.position, known.holder = DataState(root, known.start), None
+            for state in others:
+                state.restore()
+            if reader is None:
+                _leave(known, root)
+
+    @contextmanager
+    def held(self, x: Any, kind: str) -> Iterator[list[str]]:
+        """Have data that nothing else reads stand ready for a use of them.
+
+        Yields:
+            As `entered` does, which then finds them where they must stand.
+        """
+        root = _find_root(x)
+        if root is None:
+            yield []
+            return
+        start = _known.get(x, lambda: _Known(root)).start
+        if any(known.start.shares_with(start) for _, known in self._entered):
+            yield []
+            return
+        with self.entered(x, kind) as names:
+            yield names
 
     @contextmanager
     def kept(self, *, is_look: bool) -> Iterator[None]:
         """Perhaps look at the data in a block; they stand as they stood."""
-        before = [DataState(one) for one in self._entered] if is_look else []
+        entered = self._entered if is_look else []
+        before = [DataState(root, known.start) for root, known in entered]
         try:
             yield
         finally:
             for state in before:
                 state.restore()
+
+
+def _leave(known: _Known, root: Any) -> None:
+    """Note how a trial leaves an object, and what others hold of it."""
+    known.left = DataState(root, known.start)
+    for other in _known:
+        if other.left is not None:
+            other.left.update(known.left)
 
 
 def _pipeline(dataset: Any) -> _Pipeline:
@@ -220,6 +257,16 @@ def _adopt(known: _Known, root: Any, uses: _Uses) -> list[str]:
     if is_first:  # The trial begins with it, and later ones do.
         known.start = start
     return names
+
+
+def describe_changes(x: Any, what: str, names: list[str]) -> list[str]:
+    """Say what the program set in data since they were last used."""
+    if not names:
+        return []
+    return [
+        f"{what}: {type(x).__name__} was given other values since it was last "
+        f"used ({', '.join(names)}); the trial begins with those."
+    ]
 
 
 def describe_limits(x: Any, what: str) -> list[str]:

@@ -327,6 +327,35 @@ def test_validation_moves_no_training(models: Any) -> None:
     assert checksums[0] == checksums[1] == checksums[2]
 
 
+def test_objects_that_share_a_generator(models: Any) -> None:
+    """Parts of one data set, as of `random_split`, move each other no more."""
+
+    class Part(Drawing):
+        def __init__(self, whole: Drawing) -> None:
+            super().__init__()
+            self.rng = whole.rng
+            self.whole = whole
+            self.whole.count = 0
+
+        def choose(self, index: int) -> Any:
+            self.whole.count += 1
+            return super().choose(index)
+
+    whole = Drawing()
+    model, parts, found = models((4,)), [Part(whole), Part(whole)], []
+    for validation in (None, parts[1], parts[1], parts[1]):
+        model.reset()
+        fitted = model.fit(
+            parts[0], epochs=3, validation_data=validation, verbose=0
+        )
+        found.append((fitted.history, model.evaluate(parts[0], verbose=0)))
+        assert model._repro.data_notes == []
+    assert found[0][0]["loss"] == found[1][0]["loss"]
+    assert found[0][1] == found[1][1]
+    assert found[1] == found[2] == found[3]
+    assert len(set(found[1][0]["val_loss"])) == 3
+
+
 def test_uses_within_a_training(models: Any) -> None:
     """A callback that evaluates the data of its training moves no other use."""
     model, data = models((4,)), Drawing()
