@@ -289,6 +289,7 @@ def _enter_data(model: Any, call: dict[str, Any], stack: ExitStack) -> None:
     trial.data = data_order.outline_data(call)
     trial.fed = None
     trial.data_notes = list(trial.traces.notes)
+    trial.positions.tracked = frozenset(map(id, model.variables))
     _enter(model, call, TRAINING, stack, "data")
     _enter_validation(model, call, stack)
 
@@ -329,7 +330,7 @@ def _enter_validation(
 ) -> None:
     """Have each validation of a `fit` read from where its use stands."""
     trial: Trial = model._repro
-    given = call.get("validation_data")
+    given, trial.validation = call.get("validation_data"), None
     parts = given if isinstance(given, tuple) else (given,)
     x = parts[0] if parts else None
     if x is None or any(part is not None for part in parts[1:]):
@@ -410,6 +411,7 @@ def evaluating(
             if not capture_if_built(model):
                 start_unbuilt(trial)
             _forget_other_batches(model, step, call or {})
+            trial.positions.tracked = frozenset(map(id, model.variables))
             stack.enter_context(_drawing(model, kind))
             stack.enter_context(
                 steps_through(model, partial(_through_trace, model))

@@ -52,10 +52,6 @@ class _ByObject(Generic[_T]):
     def __iter__(self) -> Iterator[_T]:
         return (value for _, value in list(self._values.values()))
 
-    def clear(self) -> None:
-        """Forget all."""
-        self._values.clear()
-
 
 class _Use:
     """One use of a data object in one trial."""
@@ -120,6 +116,8 @@ class DataPositions:
     def __init__(self) -> None:
         self._uses: _ByObject[_Uses] = _ByObject()
         self._entered: list[tuple[Any, _Known]] = []
+        # Of the model's variables, which data may hold too.
+        self.tracked: frozenset[int] = frozenset()
 
     def rewind(self, kind: str | None = None) -> None:
         """Have the next use of each kind, or of one, be a first one."""
@@ -167,7 +165,7 @@ class DataPositions:
         if kind not in uses.of_kind:
             uses.of_kind[kind] = _Use(uses.start or known.start)
         known.reader = use = uses.of_kind[kind]
-        _move(known, root, use)
+        self._move(known, root, use)
         self._entered.append((root, known))
         try:
             yield names
@@ -175,11 +173,11 @@ class DataPositions:
             self._entered.pop()
             known.reader = reader
             if reader is not None:
-                _move(known, root, reader)
+                self._move(known, root, reader)
             elif others:
                 use.position, known.holder = DataState(root, known.start), None
             for state in others:
-                state.restore()
+                state.restore(self.tracked)
             if reader is None:
                 _leave(known, root)
 
@@ -210,7 +208,17 @@ class DataPositions:
             yield
         finally:
             for state in before:
-                state.restore()
+                state.restore(self.tracked)
+
+    def _move(self, known: _Known, root: Any, use: _Use) -> None:
+        """Have an object stand where a use of it stands."""
+        holder = known.holder
+        if holder is use:
+            return
+        if holder is not None and not holder.is_over:
+            holder.position = DataState(root, known.start)
+        use.position.restore(self.tracked)
+        known.holder = use
 
 
 def _leave(known: _Known, root: Any) -> None:
@@ -230,17 +238,6 @@ def _find_root(x: Any) -> Any:
     if is_pipeline(x):
         return _pipeline(x).functions or None
     return x if is_stateful(x) else None
-
-
-def _move(known: _Known, root: Any, use: _Use) -> None:
-    """Have an object stand where a use of it stands."""
-    holder = known.holder
-    if holder is use:
-        return
-    if holder is not None and not holder.is_over:
-        holder.position = DataState(root, known.start)
-    use.position.restore()
-    known.holder = use
 
 
 def _adopt(known: _Known, root: Any, uses: _Uses) -> list[str]:

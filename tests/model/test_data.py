@@ -356,6 +356,30 @@ def test_objects_that_share_a_generator(models: Any) -> None:
     assert len(set(found[1][0]["val_loss"])) == 3
 
 
+def test_data_that_hold_a_part_of_the_model() -> None:
+    """What belongs to the model follows the model's seed."""
+    dropout = L.Dropout(0.5, seed=1)
+    model = make_model(dropout, seed=1)
+
+    class Holding(Drawing):
+        def __init__(self, layer: Any) -> None:
+            super().__init__()
+            self.layer = layer
+
+    data, found = Holding(dropout), []
+    for seed in (1, 2, 1, 2):
+        model.reset(seed=seed)
+        model.fit(data, verbose=0)
+        found.append(kr.compute_checksum(model))
+    assert found[:2] == found[2:]
+    held = data.layer
+    data.layer = None
+    model.reset(seed=2)
+    model.fit(data, verbose=0)
+    assert held is dropout
+    assert kr.compute_checksum(model) == found[1]
+
+
 def test_uses_within_a_training(models: Any) -> None:
     """A callback that evaluates the data of its training moves no other use."""
     model, data = models((4,)), Drawing()
