@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+import threading
 import types
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_repro.backends.data_state import DataState
 from keras_repro.backends.random_streams import capture_python, is_same
 
 
@@ -51,10 +56,147 @@ def is_torch_loader(data: Any) -> bool:
     )
 
 
+def is_grain(data: Any) -> bool:
+    """Whether the data is one of Grain's data sets, or its loader."""
+    return any(
+        parent.__name__ in ("MapDataset", "IterDataset", "DataLoader")
+        and parent.__module__.partition(".")[0] == "grain"
+        for parent in type(data).__mro__
+    )
+
+
+def is_adapter(data: Any) -> bool:
+    """Whether the data is an adapter already, which Keras takes as it is."""
+    from keras.src.trainers.data_adapters import data_adapter
+
+    return isinstance(data, data_adapter.DataAdapter)
+
+
+def is_stateful(data: Any) -> bool:
+    """Whether the data is an object whose Python code gives the batches."""
+    return (
+        isinstance(data, keras.utils.PyDataset)
+        or is_torch_loader(data)
+        or is_grain(data)
+        or is_adapter(data)
+    )
+
+
+def is_pipeline(data: Any) -> bool:
+    """Whether the data is a `tf.data` pipeline that tells its elements."""
+    return is_tf_dataset(data) and hasattr(data, "element_spec")
+
+
+@contextmanager
+def iterations_through(through: Callable[[Any], Any]) -> Iterator[None]:
+    """Have each pass over data of a library go over what this gives for them.
+
+    In this thread alone: others read what these data are made from.
+
+    Args:
+        through: Gives what to go over, from the `tf.data` pipeline, or the
+            loader or data set of PyTorch or Grain, that the program goes over.
+    """
+    found = [
+        getattr(sys.modules.get(module), name, None)
+        for module, name in _ITERATED
+    ]
+    classes = [one for one in found if one is not None]
+    makes = [one.__iter__ for one in classes]
+    for one, make in zip(classes, makes, strict=True):
+        one.__iter__ = _iterate_through(make, through)
+    try:
+        yield
+    finally:
+        for one, make in zip(classes, makes, strict=True):
+            one.__iter__ = make
+
+
+def _iterate_through(make: Any, through: Callable[[Any], Any]) -> Any:
+    thread = threading.get_ident()
+
+    def iterate(data: Any) -> Any:
+        is_ours = threading.get_ident() == thread
+        return make(through(data) if is_ours else data)
+
+    return functools.update_wrapper(iterate, make)
+
+
+# Where the classes are, in TensorFlow 2.16 to 2.21, PyTorch and Grain.
+_ITERATED = (
+    ("tensorflow.python.data.ops.dataset_ops", "DatasetV2"),
+    ("torch.utils.data", "DataLoader"),
+    ("grain", "MapDataset"),
+    ("grain", "IterDataset"),
+    ("grain", "DataLoader"),
+)
+
+
+def is_read_in_python(data: Any) -> bool:
+    """Whether Python code gives the batches: an object's or a generator's."""
+    return isinstance(data, types.GeneratorType) or is_stateful(data)
+
+
+def make_late_adapter(
+    make: Callable[[], Any], around: Callable[[], AbstractContextManager[Any]]
+) -> Any:
+    """Make a data adapter that makes the real one when it is first asked.
+
+    Keras (3.12 to 3.15) makes the adapter of validation data, which may look
+    at batches, in the middle of a training.
+
+    Args:
+        make: Makes the real one.
+        around: Gives what stands around it, and around each reading.
+    """
+    from keras.src.trainers.data_adapters import data_adapter
+
+    made: list[Any] = []
+
+    def ask(name: str) -> Any:
+        if not made:
+            with around():
+                made.append(make())
+        return getattr(made[0], name)
+
+    def reads(name: str) -> Callable[[Any], Any]:
+        def read(_: Any) -> Any:
+            method = ask(name)
+            with around():
+                return method()
+
+        return read
+
+    def tells(name: str) -> property:
+        return property(lambda _: ask(name))
+
+    methods = {name: reads(name) for name in _READS}
+    told = {name: tells(name) for name in _TOLD}
+    return type("LateAdapter", (data_adapter.DataAdapter,), methods | told)()
+
+
+_READS = (
+    "get_numpy_iterator",
+    "get_jax_iterator",
+    "get_tf_dataset",
+    "get_torch_dataloader",
+    "on_epoch_begin",
+    "on_epoch_end",
+)
+_TOLD = ("num_batches", "batch_size", "has_partial_batch", "partial_batch_size")
+
+
+def make_adapter(x: Any) -> Any:
+    """Make the adapter of data that are not shuffled (Keras 3.12 to 3.15)."""
+    from keras.src.trainers import data_adapters
+
+    return data_adapters.get_data_adapter(x)
+
+
 def make_read_adapter(
     x: Any, class_weight: dict[int, float] | None, shuffle: bool
 ) -> Any:
-    """Have data that draw from global generators read when they are needed.
+    """Have data that draw, or count, read when they are needed.
 
     TensorFlow reads a generator and a `PyDataset` ahead, in a thread of its
     own: how far it came when a training ends, or is recorded, is chance. Data
@@ -78,9 +220,13 @@ def make_read_adapter(
     class Dataset(py_dataset_adapter.PyDatasetAdapter):
         def get_tf_dataset(self) -> Any:
             if self._output_signature is None:
-                before = capture_python()
+                before, state = capture_python(), DataState(x)
                 dataset = super().get_tf_dataset()
-                self._draws = not is_same(before, capture_python())
+                self._draws = (
+                    not is_same(before, capture_python())
+                    or not state.is_same(DataState(x, state))
+                    or _follows_epochs(x)
+                )
             else:
                 dataset = super().get_tf_dataset()
             return _without_prefetch(dataset) if self._draws else dataset
@@ -88,6 +234,15 @@ def make_read_adapter(
     if isinstance(x, types.GeneratorType):
         return Generator(x)
     return Dataset(x, class_weight=class_weight, shuffle=shuffle)
+
+
+def _follows_epochs(x: Any) -> bool:
+    """Whether a `PyDataset` does something of its own between epochs."""
+    base = keras.utils.PyDataset
+    return any(
+        getattr(type(x), name) is not getattr(base, name)
+        for name in ("on_epoch_begin", "on_epoch_end")
+    )
 
 
 def _without_prefetch(dataset: Any) -> Any:

@@ -104,6 +104,21 @@ def flatten_layers(layer: Any) -> list[Any]:
     return list(layer._flatten_layers(recursive=True, include_self=True))
 
 
+def is_all_built(model: Any) -> bool:
+    """Whether Keras has nothing left to build from a look at the data.
+
+    Its own question, of attributes that are private in Keras 3.12 to 3.15;
+    where one of them is missing it may look.
+    """
+    parts = [
+        getattr(model, name, model)
+        for name in ("_compile_metrics", "_compile_loss")
+    ]
+    return all(layer.built for layer in flatten_layers(model)) and all(
+        part is None or (part is not model and part.built) for part in parts
+    )
+
+
 def optimized_variables(optimizer: Any) -> list[Any]:
     """The variables that an optimizer updates (Keras 3.12 to 3.15).
 

@@ -39,6 +39,51 @@ def serialize_pipeline(dataset: Any) -> bytes:
     raise ValueError(msg)
 
 
+def is_fixed_pipeline(graph: bytes) -> bool:
+    """Whether no op of a pipeline keeps anything from one pass to the next.
+
+    By TensorFlow's private registry of ops (2.16 to 2.21), which calls the
+    sources of pipelines stateful too.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import op_def_registry
+
+    parsed = tf.compat.v1.GraphDef.FromString(graph)
+    functions = parsed.library.function
+    nodes = [parsed.node, *(one.node_def for one in functions)]
+    names = {node.op for part in nodes for node in part}
+    names -= {*_SOURCES, *(one.signature.name for one in functions)}
+    return not any(
+        found is None or found.is_stateful
+        for found in map(op_def_registry.get, names)
+    )
+
+
+def list_python_functions(graph: bytes) -> list[Any]:
+    """The functions of Python that the ops of a pipeline call.
+
+    From TensorFlow's private registry of them (2.16 to 2.21); without it what
+    they keep is not rewound.
+    """
+    import tensorflow as tf
+    from tensorflow.python.ops import script_ops
+
+    parsed = tf.compat.v1.GraphDef.FromString(graph)
+    functions = parsed.library.function
+    nodes = [parsed.node, *(one.node_def for one in functions)]
+    registry = getattr(script_ops, "_py_funcs", None)
+    found = [
+        registry.get(node.attr["token"].s.decode())
+        for part in nodes
+        for node in part
+        if "token" in node.attr and registry is not None
+    ]
+    return [function for function in found if function is not None]
+
+
+_SOURCES = frozenset({"RangeDataset", "TensorDataset", "TensorSliceDataset"})
+
+
 def restart_pipeline(dataset: Any, graph: bytes, seed: int) -> Any:
     """Make a `tf.data` pipeline anew, standing at its start.
 

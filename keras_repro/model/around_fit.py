@@ -15,7 +15,10 @@ from keras_repro.backends import random_streams
 from keras_repro.backends.active import get_backend
 from keras_repro.backends.data_adapters import (
     are_arrays,
-    is_tf_dataset,
+    is_pipeline,
+    is_read_in_python,
+    make_adapter,
+    make_late_adapter,
     make_ordered_adapter,
     make_read_adapter,
     train_validation_split,
@@ -23,6 +26,11 @@ from keras_repro.backends.data_adapters import (
 from keras_repro.backends.doors import steps_through
 from keras_repro.backends.variables import iterate_variables
 from keras_repro.model import data_order
+from keras_repro.model.data_positions import (
+    TRAINING,
+    describe_changes,
+    describe_limits,
+)
 from keras_repro.model.evaluations import PREDICT, TEST, VALIDATION
 from keras_repro.model.first_step import (
     BuiltError,
@@ -53,6 +61,7 @@ def bind(
         return None
     call = dict(bound.arguments)
     call.pop("self")
+    call.update(call.pop("kwargs", {}))
     return call
 
 
@@ -91,7 +100,7 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
             call["callbacks"] = _with_observer(callbacks, trial.observer)
         stack.enter_context(trial.own_streams.training())
         stack.enter_context(_first_step(model))
-        _enter_data(model, call)
+        _enter_data(model, call, stack)
         _forget_other_batches(model, "train", call)
         _order_arrays(model, call)
         earlier = getattr(model, "history", None)
@@ -107,7 +116,7 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
                 trial.epochs_trained += len(getattr(history, "epoch", ()))
             # The arrays are the caller's; nothing here keeps them alive.
             trial.data, trial.fed = data_order.DataOutline(), None
-            trial.positions.leave()
+            trial.validation = None
 
 
 @contextmanager
@@ -120,6 +129,8 @@ def _first_step(model: Any) -> Iterator[None]:
         try:
             yield
         except BaseException:
+            if begins and not trial.has_stepped:
+                trial.positions.rewind()
             if begins and not trial.has_stepped and not trial.is_rehearsed:
                 trial.has_trained = had_trained
                 if trial.state is not None:
@@ -134,6 +145,8 @@ def _first_step(model: Any) -> Iterator[None]:
         # The model makes its step in a way of its own.
         capture_if_built(model, has_stepped=True)
         trial.has_trained, trial.at_start = True, False
+    if trial.at_start:
+        trial.positions.rewind(TRAINING)
     if trial.has_trained:
         _say_incomplete(model)
 
@@ -270,23 +283,76 @@ def _take_start(model: Any) -> None:
         trial.state = InitialState.capture(model, earlier=trial.state)
 
 
-def _enter_data(model: Any, call: dict[str, Any]) -> None:
+def _enter_data(model: Any, call: dict[str, Any], stack: ExitStack) -> None:
     """Have the data stand where the trial stands."""
     trial: Trial = model._repro
-    x = call.get("x")
     trial.data = data_order.outline_data(call)
     trial.fed = None
-    trial.data_notes = [*data_order.describe_order(x), *trial.traces.notes]
-    trial.positions.enter(x, at_start=trial.at_start and trial.has_trained)
-    if is_tf_dataset(x) and hasattr(x, "element_spec"):
-        call["x"], notes = trial.positions.restart(
-            x, trial.order_seed, at_start=trial.at_start
-        )
-        trial.data_notes.extend(notes)
+    trial.data_notes = list(trial.traces.notes)
+    trial.positions.tracked = frozenset(map(id, model.variables))
+    _enter(model, call, TRAINING, stack, "data")
+    _enter_validation(model, call, stack)
+
+
+def _enter(
+    model: Any,
+    call: dict[str, Any],
+    kind: str,
+    stack: ExitStack,
+    what: str | None = None,
+) -> None:
+    """Have `x` of a call stand where this use of it stands.
+
+    Args:
+        model: The model.
+        call: The arguments, which are changed.
+        kind: The use.
+        stack: Takes it away again.
+        what: What the record calls the data, if there is one.
+    """
+    trial: Trial = model._repro
+    x = call.get("x")
+    if what is not None:
+        trial.data_notes += describe_limits(x, what)
+    changed = stack.enter_context(trial.positions.entered(x, kind))
+    if what is not None:
+        trial.data_notes += describe_changes(x, what, changed)
+    if is_pipeline(x):
+        call["x"] = trial.positions.restart(x, kind, trial.order_seed)
     elif get_backend().reads_ahead and data_order.is_read_by_python(call):
-        call["x"] = make_read_adapter(
-            x, call.pop("class_weight", None), call.get("shuffle", True)
+        shuffle = kind == TRAINING and call.get("shuffle", True)
+        weights = call.pop("class_weight", None)
+        call["x"] = make_read_adapter(x, weights, shuffle)
+
+
+def _enter_validation(
+    model: Any, call: dict[str, Any], stack: ExitStack
+) -> None:
+    """Have each validation of a `fit` read from where its use stands."""
+    trial: Trial = model._repro
+    given, trial.validation = call.get("validation_data"), None
+    parts = given if isinstance(given, tuple) else (given,)
+    x = parts[0] if parts else None
+    if x is None or any(part is not None for part in parts[1:]):
+        return  # Arrays, or what Keras refuses.
+    trial.data_notes += describe_limits(x, "validation_data")
+    trial.validation = x
+    changed = stack.enter_context(trial.positions.held(x, VALIDATION))
+    trial.data_notes += describe_changes(x, "validation_data", changed)
+    if is_pipeline(x):
+        call["validation_data"] = trial.positions.restart(
+            x, VALIDATION, trial.order_seed
         )
+    elif is_read_in_python(x):
+        call["validation_data"] = make_late_adapter(
+            partial(_make_adapter, x), partial(_validating, model)
+        )
+
+
+def _make_adapter(x: Any) -> Any:
+    if get_backend().reads_ahead and data_order.is_read_by_python({"x": x}):
+        return make_read_adapter(x, None, shuffle=False)
+    return make_adapter(x)
 
 
 def _order_arrays(model: Any, call: dict[str, Any]) -> None:
@@ -330,23 +396,55 @@ def evaluating(
     method: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> Iterator[None]:
-    """Draw from the streams of an evaluation; leave the training's alone."""
+) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Draw from the streams of an evaluation; leave the training's alone.
+
+    Yields:
+        The arguments to call the method with.
+    """
     trial: Trial = model._repro
-    if trial.is_evaluating:  # A call within a call swaps once.
-        yield
-        return
-    call = bind(method, model, args, kwargs) or {}
+    call = bind(method, model, args, kwargs)
     step = PREDICT if "predict" in method.__name__ else TEST
     kind = VALIDATION if kwargs.get("_use_cached_eval_dataset") else step
     with ExitStack() as stack:
-        stack.enter_context(_marked(trial, "is_evaluating"))
-        if not capture_if_built(model):
-            start_unbuilt(trial)
-        _forget_other_batches(model, step, call)
-        stack.enter_context(trial.own_streams.evaluation(kind))
-        stack.enter_context(trial.evaluations.evaluating(trial.state, kind))
-        stack.enter_context(
-            steps_through(model, partial(_through_trace, model))
-        )
+        if not trial.is_evaluating:  # A call within a call swaps once.
+            if not capture_if_built(model):
+                start_unbuilt(trial)
+            _forget_other_batches(model, step, call or {})
+            trial.positions.tracked = frozenset(map(id, model.variables))
+            stack.enter_context(_drawing(model, kind))
+            stack.enter_context(
+                steps_through(model, partial(_through_trace, model))
+            )
+        if kind == VALIDATION:
+            entered = trial.positions.entered(trial.validation, kind)
+            stack.enter_context(entered)
+        elif call is not None:
+            _enter(model, call, kind, stack)
+        yield (args, kwargs) if call is None else ((), call)
+
+
+@contextmanager
+def _drawing(model: Any, kind: str) -> Iterator[None]:
+    """Draw from the streams of a kind of evaluation."""
+    trial: Trial = model._repro
+    with (
+        _marked(trial, "is_evaluating"),
+        trial.own_streams.evaluation(kind),
+        trial.evaluations.evaluating(trial.state, kind),
+    ):
+        yield
+
+
+@contextmanager
+def _validating(model: Any) -> Iterator[None]:
+    """Read data as the validation of a training does."""
+    trial: Trial = model._repro
+    if trial.is_evaluating:
+        yield
+        return
+    with (
+        _drawing(model, VALIDATION),
+        trial.positions.entered(trial.validation, VALIDATION),
+    ):
         yield

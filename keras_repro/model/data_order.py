@@ -1,13 +1,10 @@
-"""What is fed: the order of arrays, and what can be rewound of the rest."""
+"""What is fed: the order of arrays, and an outline of all data."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import types
-import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -26,8 +23,6 @@ from keras_repro.backends.data_adapters import (
     is_torch_loader,
 )
 from keras_repro.backends.keras_internals import list_leaves
-from keras_repro.backends.tensorflow import restart_pipeline, serialize_pipeline
-from keras_repro.backends.untracked_state import AttributeState
 
 
 def epoch_order(
@@ -59,7 +54,6 @@ def _generator(seed: int, epoch: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key))
 
 
-_log = logging.getLogger(__name__)
 _USUAL_BATCH = 32  # As Keras has it.
 
 
@@ -338,93 +332,3 @@ def first_rows(arrays: Any, batch_size: int | None) -> Any:
         return leaf[:size]
 
     return keras.tree.map_structure(rows, arrays)
-
-
-def describe_order(x: Any) -> list[str]:
-    """What of the data's own order a `reset()` cannot take back."""
-    if isinstance(x, types.GeneratorType):
-        return [
-            "data: a Python generator is consumed; reset() does not rewind "
-            "it. Make the generator anew for each trial."
-        ]
-    if isinstance(x, keras.utils.PyDataset) and x.workers > 1:
-        return [
-            "data: a PyDataset with more than one worker races for random "
-            "numbers drawn in __getitem__. Use workers=1, or draw from a "
-            "generator keyed by the index."
-        ]
-    return []
-
-
-class DataPositions:
-    """Random state that data objects keep, rewound with the trial."""
-
-    def __init__(self) -> None:
-        self._states: weakref.WeakKeyDictionary[Any, AttributeState] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._graphs: weakref.WeakKeyDictionary[Any, bytes | None] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._restarted: weakref.WeakKeyDictionary[Any, Any] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._entered: Any = None
-
-    def restart(
-        self, dataset: Any, seed: int, *, at_start: bool
-    ) -> tuple[Any, list[str]]:
-        """A `tf.data` pipeline that stands where the trial stands."""
-        if dataset not in self._graphs:
-            try:
-                graph = serialize_pipeline(dataset)
-            except Exception as error:  # noqa: BLE001 - of many kinds
-                _log.debug("a pipeline cannot be rewound: %s", error)
-                graph = None
-            self._graphs[dataset] = graph
-        graph = self._graphs[dataset]
-        if graph is None:
-            return dataset, [
-                "data: this tf.data pipeline cannot be written as a graph; "
-                "reset() does not rewind it. Make the pipeline anew for each "
-                "trial."
-            ]
-        if at_start or dataset not in self._restarted:
-            self._restarted[dataset] = restart_pipeline(
-                dataset, graph, random_streams.derive_seed(seed, "pipeline")
-            )
-        return self._restarted[dataset], []
-
-    def enter(self, x: Any, *, at_start: bool) -> None:
-        """Capture a data object when first seen; rewind it after a reset."""
-        if not isinstance(x, keras.utils.PyDataset) and not (
-            is_torch_loader(x)
-        ):
-            return
-        self._entered = x
-        known = self._states.get(x)
-        if known is None:
-            self._states[x] = _generators_of(x)
-        elif at_start:
-            known.restore()
-
-    def leave(self) -> None:
-        """Forget what the last training was fed."""
-        self._entered = None
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Look at the data in a block; it stands afterwards where it stood."""
-        if self._entered is None:
-            yield
-            return
-        before = _generators_of(self._entered)
-        try:
-            yield
-        finally:
-            before.restore()
-
-
-def _generators_of(x: Any) -> AttributeState:
-    owners = [x, getattr(x, "sampler", None)]
-    return AttributeState([owner for owner in owners if owner is not None])

@@ -7,7 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from keras_repro.backends.active import get_backend
-from keras_repro.backends.keras_internals import flatten_layers, is_eager
+from keras_repro.backends.keras_internals import (
+    flatten_layers,
+    is_all_built,
+    is_eager,
+)
 from keras_repro.backends.random_streams import (
     RngState,
     capture_rng,
@@ -29,12 +33,12 @@ from keras_repro.model.trial import Trial, capture_if_built
 def building(model: Any) -> Iterator[None]:
     """Build as the program would; nothing of the trial is used for it."""
     trial: Trial = model._repro
-    kept = None
+    kept, is_look = None, not is_all_built(model)
     if trial.state is not None:
         # What was not built before may keep what building it sets.
         built = [layer for layer in flatten_layers(model) if layer.built]
         kept = AttributeState(built, {id(one) for one in model.variables})
-    with in_the_program(), trial.positions.kept():
+    with in_the_program(), trial.positions.kept(is_look=is_look):
         try:
             yield
         finally:

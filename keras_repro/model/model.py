@@ -41,6 +41,7 @@ from keras_repro.model.trial import (
     build_optimizer,
     capture_if_built,
     check_vary,
+    data_of_block,
     end_block,
     is_built,
     move_to_seed,
@@ -315,7 +316,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         require_built(self, "trial()")
         self.reset(seed, vary=vary)
         streams = self._repro.own_streams
-        with streams.training():
+        with streams.training(), data_of_block(self):
             self._repro.in_block = True
             try:
                 yield self
@@ -441,12 +442,14 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate; nothing of it steers a training."""
-        with around_fit.evaluating(self, keras.Model.evaluate, args, kwargs):
+        own = around_fit.evaluating(self, keras.Model.evaluate, args, kwargs)
+        with own as (args, kwargs):
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Predict; nothing of it steers a training."""
-        with around_fit.evaluating(self, keras.Model.predict, args, kwargs):
+        own = around_fit.evaluating(self, keras.Model.predict, args, kwargs)
+        with own as (args, kwargs):
             return super().predict(*args, **kwargs)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:

@@ -13,7 +13,8 @@ from typing import Any
 import keras
 
 from keras_repro.arrays.checksums import combine_checksums, compute_checksum
-from keras_repro.backends.data_adapters import is_tf_dataset, is_torch_loader
+from keras_repro.backends.data_adapters import is_pipeline, is_stateful
+from keras_repro.backends.data_state import DataState
 from keras_repro.backends.generators import (
     copy_generator_state,
     put_generator_state,
@@ -84,10 +85,13 @@ class HandedOver:
 
 
 def checksum_objects(model: Any) -> Iterator[tuple[str, str]]:
-    """The place of each object that is no variable, and a checksum of it."""
+    """The place of each generator and the like, and a checksum of its state.
+
+    Data tell by what they feed where they stand.
+    """
     for number, one in enumerate(handed_over(model)):
         state = _read(one)
-        if state is not None:
+        if state is not None and not isinstance(state, DataState):
             yield f"{TRACKED}{number}", _checksum(state)
 
 
@@ -122,21 +126,14 @@ def _methods(one: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
     return None
 
 
-def _is_data(one: Any) -> bool:
-    return (
-        isinstance(one, keras.utils.PyDataset)
-        or is_tf_dataset(one)
-        or is_torch_loader(one)
-    )
-
-
 def _is_known(one: Any) -> bool:
     if isinstance(one, type):
         return False
     return (
         isinstance(one, (*KERAS_KINDS, keras.callbacks.Callback))
         or copy_generator_state(one) is not None
-        or _is_data(one)
+        or is_pipeline(one)
+        or is_stateful(one)
         or _methods(one) is not None
     )
 
@@ -150,14 +147,16 @@ def _read(one: Any) -> Any:
         return generator
     if isinstance(one, keras.callbacks.Callback):
         return AttributeState([one], all_values=True)
-    if _is_data(one):
-        return AttributeState([one, getattr(one, "sampler", one)])
+    if is_pipeline(one):
+        return None  # A block of `trial()` goes over another one.
+    if is_stateful(one):
+        return DataState(one)
     methods = _methods(one)
     return None if methods is None else copy.deepcopy(methods[0]())
 
 
 def _put(one: Any, state: Any) -> None:
-    if isinstance(state, AttributeState):
+    if isinstance(state, (AttributeState, DataState)):
         state.restore()
     elif copy_generator_state(one) is not None:
         put_generator_state(one, state)
@@ -194,7 +193,11 @@ def _leaves(state: Any) -> Iterator[Any]:
 
 def _copy(one: Any, variables: dict[int, Any]) -> Any:
     if not isinstance(one, KERAS_KINDS):
-        if isinstance(one, keras.callbacks.Callback) or _is_data(one):
+        if (
+            isinstance(one, keras.callbacks.Callback)
+            or is_pipeline(one)
+            or is_stateful(one)
+        ):
             raise TypeError(one)
         return copy.deepcopy(one)
     twin = type(one).from_config(one.get_config())

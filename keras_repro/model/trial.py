@@ -7,6 +7,8 @@ the class itself stays a list of promises.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,11 @@ import numpy as np
 
 from keras_repro.backends import random_streams
 from keras_repro.backends.active import get_backend
+from keras_repro.backends.data_adapters import (
+    is_pipeline,
+    is_stateful,
+    iterations_through,
+)
 from keras_repro.backends.keras_internals import (
     compiled_flags,
     flatten_layers,
@@ -28,6 +35,7 @@ from keras_repro.backends.variables import (
 )
 from keras_repro.common.checks import check_seed
 from keras_repro.model import data_order
+from keras_repro.model.data_positions import DataPositions
 from keras_repro.model.evaluations import Evaluations
 from keras_repro.model.initial_state import InitialState, same_bits
 from keras_repro.model.redraw import Draw, classify, draw_start
@@ -37,6 +45,7 @@ from keras_repro.model.tracked import hand_over, knows_an_optimizer
 # What a seed moves; the rest of the trial is then that of `FIXED_SEED`.
 ALL, INITIAL, ORDER, RANDOM = "all", "initial", "order", "random"
 VARY = (ALL, INITIAL, ORDER, RANDOM)
+LOOP = "loop"  # What data are used for in a block of `trial()`.
 FIXED_SEED = 0
 
 
@@ -80,8 +89,10 @@ class Trial:
         self.batches: dict[str, Any] = {}
         self.warned_about_setup = False
         self.epochs_trained = 0
-        self.positions = data_order.DataPositions()
+        self.positions = DataPositions()
         self.data_notes: list[str] = []
+        # What the present training validates on, as the caller gave it.
+        self.validation: Any = None
         self.data = data_order.DataOutline()
         self.fed: data_order.FedSamples | None = None
         self.compile_config: Any = None
@@ -276,6 +287,7 @@ def begin_trial(trial: Trial) -> None:
     trial.at_start = True
     trial.epochs_trained = 0
     trial.evaluations.rewind()
+    trial.positions.rewind()
     trial.fed_kinds.clear()
     if trial.streams is not None:
         trial.own_streams.rewind()
@@ -376,6 +388,27 @@ def track(model: Any, objects: tuple[Any, ...]) -> None:
         trial.captured.follow(model)
     else:
         trial.state = InitialState.capture(model, earlier=trial.state)
+
+
+@contextmanager
+def data_of_block(model: Any) -> Iterator[None]:
+    """Have the data that a block goes over stand where its trial stands."""
+    trial: Trial = model._repro
+    entered: list[Any] = []
+
+    def through(data: Any) -> Any:
+        if trial.is_running or trial.is_evaluating or not is_eager():
+            return data
+        if is_pipeline(data):
+            return trial.positions.restart(data, LOOP, trial.order_seed)
+        if is_stateful(data) and not any(data is one for one in entered):
+            entered.append(data)
+            stack.enter_context(trial.positions.entered(data, LOOP))
+        return data
+
+    with ExitStack() as stack:
+        stack.enter_context(iterations_through(through))
+        yield
 
 
 def end_block(model: Any) -> None:

@@ -58,8 +58,7 @@ _MAX_WAIT = 0.25
 _MAX_WAITING_BYTES = 1 << 24
 _UNKNOWN_DATA = (
     "the data given to `fit` are not known here (a pipeline, a generator or a "
-    "plain keras.Model): if they were changed on purpose, give the runs a "
-    "`name`"
+    "plain keras.Model)"
 )
 
 
@@ -628,7 +627,9 @@ def _explain(header: RunHeader, reference: RunHeader) -> Iterator[str]:
                 f"({one.sentence})"
             )
     if header.identity.get("data") is None:
-        yield _UNKNOWN_DATA
+        # Those of a name shall be equal, whatever they were given.
+        advice = ": if they were changed on purpose, give the runs a `name`"
+        yield _UNKNOWN_DATA + ("" if header.name else advice)
     yield from (f"cannot be rewound: {note}" for note in header.notes)
 
 

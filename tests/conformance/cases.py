@@ -431,6 +431,23 @@ def fit_dataset(dataset: Any, shuffle: bool = True) -> Callable[[Any], Any]:
     )
 
 
+def fit_validated(data: Any) -> Callable[[Any], Any]:
+    """Arrays, until the loss on other data is no better."""
+
+    def train(model: Any) -> Any:
+        stop = C.EarlyStopping(patience=0, restore_best_weights=True)
+        return fit(model, epochs=6, validation_data=data, callbacks=[stop])
+
+    return train
+
+
+def fit_both(data: Any) -> Callable[[Any], Any]:
+    """The same object for training and validation."""
+    return lambda model: (
+        model.fit(data, epochs=2, validation_data=data, verbose=0).history
+    )
+
+
 def fit_loader() -> Callable[[Any], Any]:
     kept: dict[str, Any] = {}
 
@@ -811,6 +828,18 @@ CASES: list[Case] = [
         backends=("torch",),
     ),
     Case("tf.data shuffled", mlp, fit_pipeline(), without="data"),
+    Case(
+        "PyDataset as validation, with EarlyStopping",
+        dropout_mlp,
+        fit_validated(Batches()),
+        without="data",
+    ),
+    Case(
+        "PyDataset as data and validation",
+        mlp,
+        fit_both(Batches()),
+        without="data",
+    ),
     Case(
         "tf.data shuffled with a seed",
         mlp,

@@ -314,3 +314,36 @@ def test_files_hold_the_model_alone(tmp_path):
     model.load_initial_state(tmp_path / "start.h5")
     assert next_of_seeds(seeds) == first
     assert model.fit(X, Y, verbose=0).history == history
+
+
+def make_pipeline():
+    """Data of the backend's own library that shuffle anew at each pass."""
+    if BACKEND == "torch":
+        import torch
+
+        return torch.utils.data.DataLoader(
+            torch.arange(8),
+            shuffle=True,
+            generator=torch.Generator().manual_seed(3),
+        )
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.range(8).shuffle(8, seed=3)
+
+
+def test_data_of_a_block():
+    """A pass over data goes on within a block, and begins with the next."""
+    model, data = make(), make_pipeline()
+
+    def passes():
+        return [[int(one) for one in data] for _ in range(2)]
+
+    results = []
+    for seed in (None, 5, None):
+        with model.trial(seed):
+            results.append(passes())
+    assert results[0] == results[1] == results[2]
+    assert results[0][0] != results[0][1]
+    # The twin: outside a block the program's own data go on.
+    assert passes() != passes()
+    with model.trial():
+        assert passes() == results[0]

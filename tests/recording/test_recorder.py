@@ -678,6 +678,27 @@ def test_what_others_fed_is_not_known(watched, make):
     assert len(checks.run.records) > 3
 
 
+class Scaled(Batches):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def __getitem__(self, index):
+        return self.scale * X[:SIZE], Y[:SIZE]
+
+
+@pytest.mark.parametrize("name", [None, "scaled"])
+def test_unknown_data_are_told_with_a_drift(model, name):
+    """Runs without a name get the advice to have one, and no others."""
+    checks = kr.ChecksumCallback(name=name)
+    options = {"y": None, "batch_size": None, "epochs": 1, "shuffle": False}
+    train(model, checks, x=Scaled(1), **options)
+    with pytest.warns(kr.DriftWarning, match="not known here") as caught:
+        train(model, checks, x=Scaled(2), **options)
+    (told,) = [one for one in caught if one.category is kr.DriftWarning]
+    assert ("give the runs" in str(told.message)) == (name is None)
+
+
 # --- random state --------------------------------------------------------
 
 
