@@ -104,6 +104,11 @@ def flatten_layers(layer: Any) -> list[Any]:
     return list(layer._flatten_layers(recursive=True, include_self=True))
 
 
+def own_generators(layer: Any) -> list[Any]:
+    """The `SeedGenerator`s that a layer itself holds (Keras 3.12 to 3.15)."""
+    return list(getattr(layer, "_seed_generators", ()))
+
+
 def optimized_variables(optimizer: Any) -> list[Any]:
     """The variables that an optimizer updates (Keras 3.12 to 3.15).
 

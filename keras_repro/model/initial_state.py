@@ -114,6 +114,15 @@ class InitialState:
             for index, variable in enumerate(self._variables)
         }
 
+    def sources_by_id(self) -> dict[int, str]:
+        """Where the captured values came from, by `id` of the variable."""
+        return {
+            id(variable): entry.source
+            for variable, entry in zip(
+                self._variables, self.entries, strict=True
+            )
+        }
+
     def set_sources(self, sources: dict[int, str]) -> None:
         """Note where the values of weights came from, by `id`."""
         for variable, entry in zip(self._variables, self.entries, strict=True):

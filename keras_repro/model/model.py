@@ -20,6 +20,7 @@ from keras_repro.backends.keras_internals import (
     functional_from_config,
     is_eager,
 )
+from keras_repro.backends.variables import new_variables_noted
 from keras_repro.common.checks import check_path, check_seed
 from keras_repro.model import around_fit, redraw
 from keras_repro.model.first_step import (
@@ -404,6 +405,11 @@ class ReproducibleModel(KerasDoors, keras.Model):
                 outputs = super().__call__(*args, **kwargs)
         return outputs
 
+    def add_weight(self, *args: Any, **kwargs: Any) -> Any:
+        """Add a weight of the model's own, whose initializer a seed draws."""
+        with new_variables_noted(self._repro.drawer.note):
+            return super().add_weight(*args, **kwargs)
+
     def load_weights(self, *args: Any, **kwargs: Any) -> Any:
         """Load weights; before any training they become the start."""
         capture_if_built(self)
@@ -553,6 +559,7 @@ def make_reproducible(model: Any, *, seed: int | None = None) -> Any:
         return model
     trial = Trial()
     trial.redraw_when_built = not model.built
+    trial.drawer.initializers = None
     if seed is not None:
         trial.requested_seed = check_seed(seed)
     model.__class__ = _reproducible_class(type(model))
