@@ -336,15 +336,21 @@ class InitialState:
         """Assign the whole state in place, bit for bit."""
         backend = get_backend()
         backend.clear_pending(model)
-        for index, variable in enumerate(self._variables):
-            entry = self.entries[index]
-            if entry.is_constant and entry.twin is None:
-                backend.fill(variable, entry.value)
-            else:
-                source = (
-                    entry if entry.twin is None else self.entries[entry.twin]
+        backend.assign_all(
+            [
+                (
+                    variable,
+                    (
+                        entry
+                        if entry.twin is None
+                        else self.entries[entry.twin]
+                    ).value,
                 )
-                backend.assign(variable, source.value)
+                for variable, entry in zip(
+                    self._variables, self.entries, strict=True
+                )
+            ]
+        )
         # Parents come first, and setting one overwrites its children's.
         for layer, flag in self._trainable:
             if layer.trainable != flag:

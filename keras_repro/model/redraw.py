@@ -251,6 +251,32 @@ class Drawer:
             self._draw_directly(draw, seed, place, one)
         return draw
 
+    def doubt(
+        self,
+        model: Any,
+        seed: int,
+        draw: Draw,
+        start: dict[int, npt.NDArray[Any]],
+    ) -> None:
+        """Find what draws although its initializer has no seed.
+
+        Such a start differs from what the seed gives, as one that somebody
+        put there does; but with another seed the drawing differs too.
+        """
+        doubtful = [
+            key
+            for key, value in draw.values.items()
+            if key in start
+            and _is_seedless(draw.initializers[key])
+            and _looks_random(value)
+            and value.tobytes() != start[key].tobytes()
+        ]
+        if doubtful:
+            other = self.draw(model, random_streams.derive_seed(seed, "other"))
+            for key in doubtful:
+                if other.values[key].tobytes() != draw.values[key].tobytes():
+                    draw.initializers[key] = None
+
     def _follow(self, units: list[Unit]) -> None:
         """Forget what was remembered of other layers."""
         structure = [
@@ -464,10 +490,17 @@ def _find_source(
         return "drawn" if drawn.tobytes() == start.tobytes() else None
     if not isinstance(initializer, keras.initializers.Initializer):
         return "likely" if _looks_random(drawn) else None
-    if getattr(initializer, "seed", None) is None:
+    if _is_seedless(initializer):
         return None  # It draws nothing.
     made = _make_value(initializer, variable)
     return "drawn" if made.tobytes() == start.tobytes() else None
+
+
+def _is_seedless(initializer: Any) -> bool:
+    return (
+        isinstance(initializer, keras.initializers.Initializer)
+        and getattr(initializer, "seed", None) is None
+    )
 
 
 def _looks_random(value: npt.NDArray[Any]) -> bool:

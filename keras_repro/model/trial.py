@@ -212,6 +212,7 @@ def settle_seed(model: Any) -> None:
     undrawn = list_undrawn(draw, values, state.sources_by_id())
     if redraw:
         _refuse(undrawn, f"The start of {model.name!r}")
+    trial.drawer.doubt(model, seed, draw, values)
     state.set_sources(classify(model, values, draw, trial.foreign))
     parts = _parts_that_took_a_seed(model)
     for part in parts:
