@@ -143,9 +143,13 @@ def recorded_calls(layer: Any) -> list[Call]:
         return [
             keras.tree.map_structure(_fresh, (arguments.args, arguments.kwargs))
         ]
-    config = layer.get_build_config()
     types = dict.fromkeys((layer.compute_dtype, "int32"))
-    return [_call_of_shapes(layer, config, dtype) for dtype in types if config]
+    # A class of the person's may describe its build in its own way.
+    with suppress(Exception):
+        config = layer.get_build_config() or {}
+        if config.keys() & {"input_shape", "shapes_dict"}:
+            return [_call_of_shapes(layer, config, dtype) for dtype in types]
+    return []
 
 
 def _fresh(value: Any) -> Any:
@@ -199,23 +203,22 @@ def build_like(twin: Any, layer: Any, call: Call | None) -> None:
 # --- copying -----------------------------------------------------------------
 
 
-def copy_unbuilt(layer: Any) -> Any:
+def copy_unbuilt(layer: Any, blank: Any = _ABSENT) -> Any:
     """A copy without variables, whose initializers draw new seeds.
 
     Its class gives it methods and trackers of its own; Keras' initializers
     and generators are made from their configurations, in which a seed stands
-    only if it was given; layers in it are copied the same way.
-
-    Raises:
-        Exception: Whatever a class of the person's raises.
+    only if it was given; layers in it are copied the same way. An attribute
+    that held a variable is `blank`, or absent.
     """
-    return _Copier().copy(layer)
+    return _Copier(blank).copy(layer)
 
 
 class _Copier:
     """Copies one layer, and each part of it once."""
 
-    def __init__(self) -> None:
+    def __init__(self, blank: Any) -> None:
+        self._blank = blank
         self._copies: dict[int, Any] = {}
 
     def copy(self, value: Any) -> Any:
@@ -285,7 +288,8 @@ class _Copier:
         for name, value in _attributes(layer):
             if name in ordinary or name.startswith(_OF_A_BACKEND):
                 continue
-            new = self.copy(value)
+            is_variable = isinstance(value, keras.Variable)
+            new = self._blank if is_variable else self.copy(value)
             if new is not _ABSENT:
                 setattr(made, name, new)
         if _has_lora(layer):

@@ -71,7 +71,8 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     Raises:
         TypeError: If `seed` is not an integer.
-        ValueError: If `seed` is not between 0 and `2**32 - 1`.
+        ValueError: If `seed` is not between 0 and `2**32 - 1`, or, when the
+            model is built, if no seed can draw the weights of a layer.
 
     Scope:
         Equal means bitwise equal, on one machine with one set of library
@@ -166,7 +167,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
             ValueError: If the seed is out of range, if `vary` is none of
                 these or comes without a seed, if the model's variables
                 are no longer those that were captured, or if a layer cannot
-                be made from its configuration, so that no seed can draw it.
+                be made once more in any way, so that no seed can draw it.
 
         Scope:
             The model and what it owns. Callbacks keep memory of their own

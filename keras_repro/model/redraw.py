@@ -134,6 +134,10 @@ _WAYS: dict[str, Callable[[Any], Any]] = {
     _CONFIG: _by_config,
     "by its constructor": _by_arguments,
     "as a copy": copy_unbuilt,
+    # Its `build` may ask whether it has them.
+    "as a copy with `None` for each weight": lambda one: copy_unbuilt(
+        one, blank=None
+    ),
 }
 # A way, and which of the calls that may have built the layer.
 Attempt = tuple[str, int]

@@ -61,7 +61,7 @@ class _Fixed:
 
     def make(self, seeds: list[int]) -> npt.NDArray[Any]:
         del seeds
-        return np.broadcast_to(self.value, self.shape)
+        return np.full(self.shape, self.value, self.value.dtype)
 
     def agrees(self, other: Any) -> bool:
         return (

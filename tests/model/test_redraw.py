@@ -69,7 +69,8 @@ class OwnWeights(L.Layer):
 
     def build(self, shape):
         size = shape[-1]
-        self.kernel = self.add_weight((size, 2), self.initializer)
+        if self.kernel is None:
+            self.kernel = self.add_weight((size, 2), self.initializer)
         self.offset = self.add_weight((2,), "random_normal")
         self.table = self.add_weight((2,), self.fixed)
 
