@@ -26,8 +26,9 @@ from keras_repro.backends.keras_internals import (
     functional_class,
 )
 
-# A call of a layer: positional and keyword arguments.
-Call = tuple[tuple[Any, ...], dict[str, Any]]
+# A call of a layer: positional and keyword arguments. Without one its parts
+# are built.
+Call = tuple[tuple[Any, ...], dict[str, Any]] | None
 
 _ADAPTER = ("lora_rank", "lora_alpha")
 # What Keras puts into a layer, and what TensorFlow and PyTorch add to it.
@@ -135,21 +136,21 @@ def recorded_calls(layer: Any) -> list[Call]:
     """Symbolic calls that may build a layer as it was built; likeliest first.
 
     A layer in a graph keeps what it was called with; of another one only the
-    shapes of its build are known, and its types are tried.
+    shapes of its build are known, and its types are tried. Last comes none.
     """
     nodes = getattr(layer, "_inbound_nodes", None)
     if nodes:
-        arguments = nodes[0].arguments
-        return [
-            keras.tree.map_structure(_fresh, (arguments.args, arguments.kwargs))
-        ]
+        called = nodes[0].arguments
+        fresh = keras.tree.map_structure(_fresh, (called.args, called.kwargs))
+        return [fresh, None]
     types = dict.fromkeys((layer.compute_dtype, "int32"))
     # A class of the person's may describe its build in its own way.
     with suppress(Exception):
         config = layer.get_build_config() or {}
         if config.keys() & {"input_shape", "shapes_dict"}:
-            return [_call_of_shapes(layer, config, dtype) for dtype in types]
-    return []
+            calls = [_call_of_shapes(layer, config, dtype) for dtype in types]
+            return [*calls, None]
+    return [None]
 
 
 def _fresh(value: Any) -> Any:
@@ -182,14 +183,14 @@ def _call_of_shapes(layer: Any, config: dict[str, Any], dtype: str) -> Call:
     return tuple(symbolic(shape) for _ in range(len(needed) or 1)), named
 
 
-def build_like(twin: Any, layer: Any, call: Call | None) -> None:
+def build_like(twin: Any, layer: Any, call: Call) -> None:
     """Build a twin as the layer was built, by a call where that is needed."""
-    config = layer.get_build_config()
-    has_build = not getattr(type(twin).build, "_is_default", False)
-    if config and has_build and not twin.built:
-        twin.build_from_config(config)
+    _build_itself(twin, layer)
     count = len(layer.variables)
-    if call is None or len(twin.variables) >= count:
+    if len(twin.variables) >= count:
+        return
+    if call is None:
+        _build_parts(twin, layer)
         return
     args, kwargs = call
     twin(*args, **kwargs)
@@ -198,6 +199,21 @@ def build_like(twin: Any, layer: Any, call: Call | None) -> None:
         from keras.src import backend
 
         backend.compute_output_spec(twin.call, *args, **kwargs)
+
+
+def _build_itself(twin: Any, layer: Any) -> None:
+    config = layer.get_build_config()
+    has_build = not getattr(type(twin).build, "_is_default", False)
+    if config and has_build and not twin.built:
+        twin.build_from_config(config)
+
+
+def _build_parts(twin: Any, layer: Any) -> None:
+    """Build each layer in a layer with the shapes that it was built with."""
+    # After each is built: it may have made some of its parts then.
+    for other, part in zip(twin._layers, layer._layers, strict=False):
+        _build_itself(other, part)
+        _build_parts(other, part)
 
 
 # --- copying -----------------------------------------------------------------

@@ -146,13 +146,12 @@ _LONGEST = 300  # Of a reason.
 
 
 def _list_attempts(layer: Any) -> list[Attempt]:
-    count = len(recorded_calls(layer)) or 1
+    count = len(recorded_calls(layer))
     return [(name, index) for name in _WAYS for index in range(count)]
 
 
 def _build(twin: Any, layer: Any, attempt: Attempt) -> None:
-    calls = recorded_calls(layer)
-    build_like(twin, layer, calls[attempt[1]] if calls else None)
+    build_like(twin, layer, recorded_calls(layer)[attempt[1]])
 
 
 def _say(error: Exception) -> str:

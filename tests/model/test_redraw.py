@@ -174,7 +174,8 @@ class Net(kr.ReproducibleModel):
     def call(self, inputs):
         hidden = self.block(inputs)
         tokens = self.tokens(ops.cast(inputs, "int32"))
-        return self.sum(hidden, hidden) + ops.mean(tokens) + self.offset
+        wide = ops.concatenate([hidden, inputs], -1)
+        return self.sum(hidden, wide) + ops.mean(tokens) + self.offset
 
 
 def wrap(make, shape=(3,), dtype="float32"):
