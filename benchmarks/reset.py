@@ -161,6 +161,41 @@ def measure_large(rounds):
     return times
 
 
+def measure_deep(rounds):
+    """Seconds to build a model of 221 layers, and to reset it."""
+    import itertools
+
+    import keras
+    import numpy as np
+
+    import keras_repro as kr
+
+    def build():
+        inputs = outputs = keras.Input((8,))
+        for _ in range(55):
+            outputs = keras.layers.Dense(8, use_bias=False)(outputs)
+            outputs = keras.layers.BatchNormalization()(outputs)
+            outputs = keras.layers.ReLU()(outputs)
+            outputs = keras.layers.Dropout(0.1)(outputs)
+        return keras.Model(inputs, outputs)
+
+    model = kr.make_reproducible(build(), seed=1)
+    model.compile("sgd", "mse")
+    model.fit(np.ones((8, 8)), np.ones((8, 8)), verbose=0)
+    seeds = itertools.count(2)
+
+    def reset_to_a_seed():
+        model.reset(seed=next(seeds))
+
+    ways = {"build": build, "reset": model.reset, "seed": reset_to_a_seed}
+    first = measure(reset_to_a_seed)
+    times = median_times(ways, rounds)
+    late = median_times({"late": reset_to_a_seed}, 100)
+    return {name: t / times["build"] for name, t in (times | late).items()} | {
+        "first": first / times["build"]
+    }
+
+
 def measure_memory():
     """Bytes of the captured start over those of the weights, with Adam."""
     import keras
@@ -275,6 +310,12 @@ def report_backend(rounds):
     line("reset() of 100 MB", 1e3 * large["reset"], "ms")
     ratio = large["reset"] / large["copy"]
     line("the same, in bare copies of the bytes", ratio, "x", 2)
+    deep = measure_deep(rounds)
+    text = "221 layers, in builds: "
+    line(f"{text}reset()", deep["reset"], "x", 0.05)
+    line("the same, first reset(seed)", deep["first"], "x")
+    line("the same, later ones", deep["seed"], "x", 0.3)
+    line("the same, a hundred later", deep["late"], "x", 0.3)
     line("captured start over weights, Adam", measure_memory(), "x", 1.1)
     epochs = measure_shuffling(max(5, rounds))
     line("epoch of 16,561 rows, plain Keras", 1e3 * epochs["keras"], "ms")

@@ -73,6 +73,25 @@ class JaxBackend(Backend):
         else:
             variable.assign(jnp.full(shape, value, value.dtype))
 
+    def assign_all(self, pairs: list[tuple[Any, Any]]) -> None:
+        import jax
+
+        small: list[tuple[Any, Any]] = []
+        large: list[tuple[Any, Any]] = []
+        for variable, value in pairs:
+            is_small = math.prod(variable.shape) * value.itemsize < LARGE
+            (small if is_small else large).append((variable, value))
+        super().assign_all(large)
+        # All in one transfer, of copies that nobody else holds.
+        copies = [
+            np.full(tuple(variable.shape), value, value.dtype)
+            for variable, value in small
+        ]
+        for (variable, _), value in zip(
+            small, jax.device_put(copies), strict=True
+        ):
+            variable.assign(value)
+
     def make_viewer(
         self,
         model: Any,

@@ -119,6 +119,11 @@ def is_all_built(model: Any) -> bool:
     )
 
 
+def own_generators(layer: Any) -> list[Any]:
+    """The `SeedGenerator`s that a layer itself holds (Keras 3.12 to 3.15)."""
+    return list(getattr(layer, "_seed_generators", ()))
+
+
 def optimized_variables(optimizer: Any) -> list[Any]:
     """The variables that an optimizer updates (Keras 3.12 to 3.15).
 

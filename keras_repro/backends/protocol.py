@@ -58,6 +58,14 @@ class Backend:
         """Write one number into every element."""
         self.assign(variable, np.full(variable.shape, value, value.dtype))
 
+    def assign_all(self, pairs: list[tuple[Any, Any]]) -> None:
+        """Assign each variable its values, or the one number of them all."""
+        for variable, value in pairs:
+            if is_one_for_all(variable, value):
+                self.fill(variable, value)
+            else:
+                self.assign(variable, value)
+
     def clear_pending(self, model: Any) -> None:
         """Forget a half-done step, so that variables can be assigned."""
 
@@ -136,6 +144,11 @@ class Backend:
 
     def set_threads(self, threads: dict[str, int]) -> None:
         """Use as many as `read_threads` read in another process."""
+
+
+def is_one_for_all(variable: Any, value: Any) -> bool:
+    """Whether one number stands for the values of a whole variable."""
+    return tuple(value.shape) != tuple(variable.shape)
 
 
 LARGE = 2**20

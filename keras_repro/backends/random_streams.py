@@ -471,9 +471,14 @@ def start_position(seed: int) -> RngState:
 
 def finish_start() -> RngState:
     """Capture, with the value that a fresh global generator would have."""
-    value = random.randint(1, int(1e9))
+    value = draw_default_seed()
     state = capture_rng()
     return dataclasses.replace(state, keras=np.array([value, 0], np.int64))
+
+
+def draw_default_seed() -> int:
+    """Draw as Keras (3.12 to 3.15) does where no seed was given."""
+    return random.randint(1, int(1e9))
 
 
 def rng_to_json(state: RngState) -> dict[str, Any]:

@@ -121,6 +121,15 @@ class InitialState:
             for index, variable in enumerate(self._variables)
         }
 
+    def sources_by_id(self) -> dict[int, str]:
+        """Where the captured values came from, by `id` of the variable."""
+        return {
+            id(variable): entry.source
+            for variable, entry in zip(
+                self._variables, self.entries, strict=True
+            )
+        }
+
     def set_sources(self, sources: dict[int, str]) -> None:
         """Note where the values of weights came from, by `id`."""
         for variable, entry in zip(self._variables, self.entries, strict=True):
@@ -352,15 +361,21 @@ class InitialState:
         """Assign the whole state in place, bit for bit."""
         backend = get_backend()
         backend.clear_pending(model)
-        for index, variable in enumerate(self._variables):
-            entry = self.entries[index]
-            if entry.is_constant and entry.twin is None:
-                backend.fill(variable, entry.value)
-            else:
-                source = (
-                    entry if entry.twin is None else self.entries[entry.twin]
+        backend.assign_all(
+            [
+                (
+                    variable,
+                    (
+                        entry
+                        if entry.twin is None
+                        else self.entries[entry.twin]
+                    ).value,
                 )
-                backend.assign(variable, source.value)
+                for variable, entry in zip(
+                    self._variables, self.entries, strict=True
+                )
+            ]
+        )
         # Parents come first, and setting one overwrites its children's.
         for layer, flag in self._trainable:
             if layer.trainable != flag:

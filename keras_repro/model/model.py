@@ -22,6 +22,7 @@ from keras_repro.backends.keras_internals import (
     functional_from_config,
     is_eager,
 )
+from keras_repro.backends.variables import new_variables_noted
 from keras_repro.common.checks import check_path, check_seed
 from keras_repro.model import around_fit, redraw
 from keras_repro.model.first_step import (
@@ -77,7 +78,8 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     Raises:
         TypeError: If `seed` is not an integer.
-        ValueError: If `seed` is not between 0 and `2**32 - 1`.
+        ValueError: If `seed` is not between 0 and `2**32 - 1`, or, when the
+            model is built, if no seed can draw the weights of a layer.
 
     Scope:
         Equal means bitwise equal, on one machine with one set of library
@@ -172,7 +174,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
             ValueError: If the seed is out of range, if `vary` is none of
                 these or comes without a seed, if the model's variables
                 are no longer those that were captured, or if a layer cannot
-                be made from its configuration, so that no seed can draw it.
+                be made once more in any way, so that no seed can draw it.
 
         Scope:
             The model, what it owns, and what was handed over by `track`.
@@ -480,6 +482,11 @@ class ReproducibleModel(KerasDoors, keras.Model):
                 outputs = super().__call__(*args, **kwargs)
         return outputs
 
+    def add_weight(self, *args: Any, **kwargs: Any) -> Any:
+        """Add a weight of the model's own, whose initializer a seed draws."""
+        with new_variables_noted(self._repro.drawer.note):
+            return super().add_weight(*args, **kwargs)
+
     def load_weights(self, *args: Any, **kwargs: Any) -> Any:
         """Load weights; before any training they become the start."""
         capture_if_built(self)
@@ -629,6 +636,7 @@ def make_reproducible(model: Any, *, seed: int | None = None) -> Any:
         return model
     trial = Trial()
     trial.redraw_when_built = not model.built
+    trial.drawer.initializers = None
     if seed is not None:
         trial.requested_seed = check_seed(seed)
     model.__class__ = _reproducible_class(type(model))

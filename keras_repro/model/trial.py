@@ -38,7 +38,15 @@ from keras_repro.model import data_order
 from keras_repro.model.data_positions import DataPositions
 from keras_repro.model.evaluations import Evaluations
 from keras_repro.model.initial_state import InitialState, same_bits
-from keras_repro.model.redraw import Draw, classify, draw_start
+from keras_repro.model.redraw import (
+    Draw,
+    Drawer,
+    Failure,
+    classify,
+    list_undrawn,
+    list_unproven,
+    say_undrawn,
+)
 from keras_repro.model.traces import Traces
 from keras_repro.model.tracked import hand_over, knows_an_optimizer
 
@@ -64,6 +72,7 @@ class Trial:
         self.as_built: InitialState | None = None
         self.as_built_seed: int | None = None
         self.foreign: set[int] = set()
+        self.drawer = Drawer()
         self.streams: random_streams.Streams | None = None
         self.loaded: tuple[InitialState, dict[str, Any], str] | None = None
         self.has_trained = False
@@ -179,8 +188,13 @@ def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:
         trial.loaded = None
         adopt(model, read, extra, source)
     elif trial.state is None or _has_changed(model, trial):
-        trial.state = InitialState.capture(model, earlier=trial.state)
-        settle_seed(model)
+        earlier = trial.state
+        trial.state = InitialState.capture(model, earlier=earlier)
+        try:
+            settle_seed(model)
+        except BaseException:
+            trial.state = earlier  # So that it is refused at each use.
+            raise
     else:
         return True
     if trial.is_evaluating:
@@ -215,7 +229,11 @@ def settle_seed(model: Any) -> None:
     else:
         seed, redraw = trial.program_seed, trial.redraw_when_built
     values = state.values_by_id()
-    draw = draw_start(model, seed)
+    draw = trial.drawer.draw(model, seed)
+    undrawn = list_undrawn(draw, values, state.sources_by_id())
+    if redraw:
+        _refuse(undrawn, f"The start of {model.name!r}")
+    trial.drawer.doubt(model, seed, draw, values)
     state.set_sources(classify(model, values, draw, trial.foreign))
     parts = _parts_that_took_a_seed(model)
     for part in parts:
@@ -227,11 +245,14 @@ def settle_seed(model: Any) -> None:
         trial.captured.restore(model)
         for part in parts:
             part.state = part.captured.replace(wanted)
-    elif trial.requested_seed is None and any(
-        not same_bits(value, values[key]) for key, value in wanted.items()
+    elif trial.requested_seed is None and (
+        undrawn
+        or any(
+            not same_bits(value, values[key]) for key, value in wanted.items()
+        )
     ):
         seed = trial.program_seed
-        draw = draw_start(model, seed)
+        draw = trial.drawer.draw(model, seed)
         trial.as_built_seed = seed
     name_trial(trial, seed, draw.streams)
 
@@ -317,6 +338,9 @@ def move_to_seed(model: Any, seed: int, vary: str = ALL) -> None:
         }
         trial.state = state.replace(wanted)
     trial.seed, trial.vary = seed, vary
+    if vary == ALL and trial.requested_seed is not None:
+        # Of a layer that is added now, too.
+        trial.requested_seed = seed
     trial.traces.drop(model)
     stream_seed = trial.seed_of(RANDOM)
     start = (draw if vary in (ALL, RANDOM) else fixed).streams
@@ -326,16 +350,30 @@ def move_to_seed(model: Any, seed: int, vary: str = ALL) -> None:
 
 
 def _draw(model: Any, seed: int) -> Draw:
-    draw = draw_start(model, seed)
-    if draw.failed:
-        reasons = {layer.name: reason for layer, reason in draw.failed}
+    trial: Trial = model._repro
+    draw, state = trial.drawer.draw(model, seed), trial.captured
+    sources = state.sources_by_id()
+    undrawn = list_undrawn(draw, state.values_by_id(), sources)
+    _refuse(undrawn + list_unproven(draw, sources), "The start of a seed")
+    return draw
+
+
+def require_drawable(model: Any) -> None:
+    """Raise at once where no seed can draw a layer anew."""
+    _draw(model, FIXED_SEED)
+
+
+def _refuse(undrawn: list[Failure], what: str) -> None:
+    if undrawn:
         msg = (
-            "`reset(seed=...)` must be able to make each layer from its "
-            f"configuration, to draw it anew. Received: {reasons}. Give the "
-            "layer a `get_config` that its constructor accepts."
+            f"{what} must be drawn by making each layer once more. Received "
+            f"layers that cannot be: {say_undrawn(undrawn)}. Give the class "
+            "a `get_config` that its constructor accepts, and make its "
+            "weights in `build`. If the values that the model holds shall "
+            "stay under every seed, pass the built model to "
+            "`make_reproducible` and call `capture_initial_state()`."
         )
         raise ValueError(msg)
-    return draw
 
 
 def warn_of_lost_setup(model: Any) -> None:

@@ -24,7 +24,11 @@ from keras_repro.environment.capture import capture_environment
 from keras_repro.model import around_fit, transfer
 from keras_repro.model.model import ReproducibleModel
 from keras_repro.model.transfer import PicklingError, pack
-from keras_repro.model.trial import FIXED_SEED, capture_if_built
+from keras_repro.model.trial import (
+    FIXED_SEED,
+    capture_if_built,
+    require_drawable,
+)
 from keras_repro.recording.callback import ChecksumCallback
 from keras_repro.runs.lines import encode_entry
 from keras_repro.runs.run import Run, RunHeader
@@ -67,6 +71,7 @@ class TrialRunner:
         _check_model(self.model)
         if not capture_if_built(self.model):
             around_fit.rehearse(self.model, train)
+        require_drawable(self.model)
         self._is_known = self._has_run = False
 
     def run(self, task: TrialTask) -> TrialOutcome:

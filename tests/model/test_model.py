@@ -290,22 +290,6 @@ def test_unbuilt_model_says_what_to_do() -> None:
             call()
 
 
-def test_layer_that_cannot_be_drawn_is_named() -> None:
-    """A seed is refused where a layer cannot be made from its config."""
-
-    class Opaque(L.Dense):
-        def get_config(self) -> Any:
-            raise NotImplementedError
-
-    model = kr.ReproducibleModel([keras.Input((4,)), Opaque(2, name="odd")])
-    model.compile("sgd", "mse")
-    first = fit(model)
-    with pytest.raises(ValueError, match="odd"):
-        model.reset(seed=model.seed ^ 1)
-    model.reset()
-    assert fit(model) == first
-
-
 def test_pretrained_weights_stay_under_every_seed() -> None:
     """A seed draws the new layers, and leaves loaded ones as they are."""
     body = keras.Sequential([keras.Input((4,)), L.Dense(3)])
