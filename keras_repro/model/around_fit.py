@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from keras_repro.backends.data_adapters import (
     train_validation_split,
 )
 from keras_repro.backends.doors import steps_through
+from keras_repro.backends.keras_internals import bind
 from keras_repro.backends.variables import iterate_variables
 from keras_repro.model import data_order
 from keras_repro.model.evaluations import PREDICT, TEST, VALIDATION
@@ -38,22 +38,6 @@ from keras_repro.model.trial import (
     note_compile,
     start_unbuilt,
 )
-
-
-def bind(
-    method: Callable[..., Any],
-    model: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> dict[str, Any] | None:
-    """All arguments by name; `None` where Keras would refuse them."""
-    try:
-        bound = inspect.signature(method).bind(model, *args, **kwargs)
-    except TypeError:
-        return None
-    call = dict(bound.arguments)
-    call.pop("self")
-    return call
 
 
 def rehearse(model: Any, train: Callable[[Any], Any]) -> None:
@@ -285,7 +269,7 @@ def _enter_data(model: Any, call: dict[str, Any]) -> None:
         trial.data_notes.extend(notes)
     elif get_backend().reads_ahead and data_order.is_read_by_python(call):
         call["x"] = make_read_adapter(
-            x, call.pop("class_weight", None), call.get("shuffle", True)
+            x, _take(call, "class_weight"), call.get("shuffle", True)
         )
 
 
@@ -302,13 +286,21 @@ def _order_arrays(model: Any, call: dict[str, Any]) -> None:
     trial.fed = data_order.FedSamples(trial.data.arrays, passes, steps)
     call["x"] = make_ordered_adapter(
         call.get("x"),
-        call.pop("y", None),
-        call.pop("sample_weight", None),
+        _take(call, "y"),
+        _take(call, "sample_weight"),
         batch_size=call.get("batch_size"),
         steps=steps,
-        class_weight=call.pop("class_weight", None),
+        class_weight=_take(call, "class_weight"),
         order=passes,
     )
+
+
+def _take(call: dict[str, Any], name: str) -> Any:
+    """An argument that is not passed on; what wraps `fit` may look for it."""
+    value = call.get(name)
+    if name in call:
+        call[name] = None
+    return value
 
 
 @contextmanager
@@ -327,7 +319,7 @@ def training_on_batch(model: Any) -> Iterator[None]:
 @contextmanager
 def evaluating(
     model: Any,
-    method: Callable[..., Any],
+    method: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Iterator[None]:
@@ -336,8 +328,8 @@ def evaluating(
     if trial.is_evaluating:  # A call within a call swaps once.
         yield
         return
-    call = bind(method, model, args, kwargs) or {}
-    step = PREDICT if "predict" in method.__name__ else TEST
+    call = bind(method, args, kwargs) or {}
+    step = PREDICT if "predict" in method else TEST
     kind = VALIDATION if kwargs.get("_use_cached_eval_dataset") else step
     with ExitStack() as stack:
         stack.enter_context(_marked(trial, "is_evaluating"))
