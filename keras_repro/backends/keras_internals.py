@@ -84,15 +84,33 @@ def functional_class() -> Any:
     return Functional
 
 
+def be_default_build(build: Any) -> None:
+    """Have Keras take a `build` for one that nobody has written.
+
+    It then looks for what is not built, and warns (Keras 3.12 to 3.15).
+    """
+    build._is_default = True
+
+
+def be_own_build(model: Any) -> None:
+    """Have Keras take the `build` of a model for one that builds it.
+
+    Keras wraps it in each layer and copies the mark there (3.12 to 3.15).
+    """
+    vars(vars(model)["build"]).pop("_is_default", None)
+
+
 @functools.cache
 def _own_method(name: str) -> Any:
-    """Keras' method of a training, under what a program put around it.
+    """Keras' own method of models, under what a program put around it.
 
-    Whoever wraps one puts it into `keras.Model`, which takes its own from the
-    class of the backend (Keras 3.12 to 3.15).
+    Whoever wraps one of a training puts it into `keras.Model`, which takes its
+    own from the `Trainer` of the backend (Keras 3.12 to 3.15).
     """
-    classes = keras.Model.__mro__[1:]
-    return next(vars(one)[name] for one in classes if name in vars(one))
+    for one in keras.Model.__mro__[1:]:
+        if one.__name__.endswith("Trainer") and name in vars(one):
+            return vars(one)[name]
+    return getattr(keras.Model, name)
 
 
 @functools.cache

@@ -16,6 +16,11 @@ from typing import Any
 
 import keras
 
+from keras_repro.backends.keras_internals import (
+    be_own_build,
+    functional_class,
+)
+
 
 @dataclasses.dataclass
 class _Given:
@@ -60,15 +65,33 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, keras.KerasTensor)
 
 
+def could_be_sequential(model: Any) -> bool:
+    """Whether a plain model is empty, so that `add` may be meant."""
+    return (
+        "_layers" in vars(model)
+        and not model.built
+        and type(model).call is keras.Model.call
+        and not model.layers
+    )
+
+
 def be_plain(model: Any) -> None:
     """Let a model be what its class was written as."""
-    cls = type(model)
-    for one in [one for one in cls.__mro__ if one in _given]:
-        given = _given.pop(one)
-        one.__bases__ = given.bases
-        for other in _living(given.models):
-            other.__class__ = _own_class(type(other), given.base)
-    _plain.add(cls)
+    given = [one for one in type(model).__mro__ if one in _given]
+    for one in given:
+        was = _given.pop(one)
+        one.__bases__ = was.bases
+        for other in _living(was.models):
+            other.__class__ = _own_class(type(other), was.base)
+    if given:
+        _plain.add(type(model))
+
+
+def note_plain(model: Any) -> None:
+    """Note that a class has plain models, so that it keeps its bases."""
+    kinds = (keras.Sequential, functional_class())
+    if not isinstance(model, kinds) and not could_be_sequential(model):
+        _plain.add(type(model))
 
 
 def be(model: Any, base: type, root: type) -> None:
@@ -92,8 +115,10 @@ def be(model: Any, base: type, root: type) -> None:
                 "class for each."
             )
             raise TypeError(msg)
-    if not isinstance(model, base) and not _give(cls, base, root):
-        model.__class__ = _own_class(cls, base)
+    if not isinstance(model, base):
+        if not give(cls, base, root):
+            model.__class__ = _own_class(cls, base)
+        be_own_build(model)
     for one in cls.__mro__:
         if one in _given:
             alive = _living(_given[one].models)
@@ -105,9 +130,9 @@ def _living(references: list[weakref.ref[Any]]) -> list[Any]:
     return [one for one in found if one is not None]
 
 
-def _give(cls: type, base: type, root: type) -> bool:
+def give(cls: type, base: type, root: type) -> bool:
     """Give a class a base, unless plain models are made of it too."""
-    if any(issubclass(one, cls) for one in _plain):
+    if cls in _given or any(issubclass(one, cls) for one in _plain):
         return False
     bases = cls.__bases__
     changed = tuple(base if one is root else one for one in bases)

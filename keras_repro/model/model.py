@@ -18,6 +18,7 @@ from keras_repro.backends.doors import KerasDoors
 from keras_repro.backends.keras_internals import (
     UNTRACKED,
     as_in_keras,
+    be_default_build,
     bind,
     functional_class,
     is_eager,
@@ -44,6 +45,7 @@ from keras_repro.model.trial import (
     capture_if_built,
     capture_if_made,
     check_vary,
+    find_seed,
     is_built,
     move_to_seed,
     note_compile,
@@ -68,12 +70,30 @@ def _saying_its_end(init: Callable[..., None]) -> Callable[..., None]:
             init(self, *args, **kwargs)
         finally:
             trial.constructors -= 1
-        capture_if_made(self)
+        if not trial.constructors:
+            kinds.note_plain(self)
+            capture_if_built(self)
 
     # Keras reads the arguments of a constructor without looking under it.
     __init__.__signature__ = inspect.signature(init)  # type: ignore[attr-defined]
     __init__.says_its_end = True  # type: ignore[attr-defined]
     return __init__
+
+
+class _FirstAdd:
+    """`add` of a subclass that only this makes a Sequential model."""
+
+    def __get__(self, model: Any, owner: type) -> Any:
+        if model is None:
+            return keras.Sequential.add
+        found = getattr(super(ReproducibleModel, model), "add", None)
+        if found is not None:
+            return found
+        if not kinds.could_be_sequential(model):
+            msg = f"{owner.__name__!r} object has no attribute 'add'"
+            raise AttributeError(msg)
+        kinds.be(model, ReproducibleSequential, ReproducibleModel)
+        return model.add
 
 
 class ReproducibleModel(KerasDoors, keras.Model):
@@ -184,13 +204,32 @@ class ReproducibleModel(KerasDoors, keras.Model):
             if ReproducibleModel.__bases__ != bases:
                 ReproducibleModel.__bases__ = bases
 
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> Any:
+        """Make the model that `get_config` describes, of its kind."""
+        kind = cls
+        if _is_of_layers(cls, config):
+            # No model of it need have been made so far.
+            if cls is ReproducibleModel:
+                kind = ReproducibleSequential
+            else:
+                kinds.give(cls, ReproducibleSequential, ReproducibleModel)
+        more = {"custom_objects": custom_objects} if custom_objects else {}
+        return super(ReproducibleModel, kind).from_config(config, **more)
+
     _repro: Trial
+    add = _FirstAdd()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in UNTRACKED:
             object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
+            return
+        super().__setattr__(name, value)
+        if name in _OUR_METHODS:
+            # PyTorch keeps layers where a method of a class would hide them.
+            self.__dict__[name] = value
 
     @property
     def seed(self) -> int | None:
@@ -199,11 +238,19 @@ class ReproducibleModel(KerasDoors, keras.Model):
         With the model's configuration it names the trial: the record of a
         run holds it, so that a run nobody seeded can be repeated.
         """
-        if self._repro.seed is None:
-            capture_if_built(self)
-        if self._repro.seed is None:
-            return self._repro.requested_seed
-        return self._repro.seed
+        own: int | None = self.__dict__.get("seed")
+        return find_seed(self) if own is None else own
+
+    @seed.setter
+    def seed(self, value: Any) -> None:
+        # A constructor of a subclass may keep something of its own there.
+        if not self._repro.constructors and "seed" not in vars(self):
+            msg = (
+                "`seed` of a model is set by `reset(seed=...)`, which draws "
+                f"what the seed names. Received: `seed = {value!r}`."
+            )
+            raise AttributeError(msg)
+        self.__dict__["seed"] = value
 
     @property
     def initial_state(self) -> InitialState | None:
@@ -415,6 +462,15 @@ class ReproducibleModel(KerasDoors, keras.Model):
         with around_fit.training_on_batch(self):
             return super().train_on_batch(*args, **kwargs)
 
+    def build(self, input_shape: Any) -> None:
+        """Build as the kind of model that the constructor found it to be.
+
+        Keras wraps the `build` that it finds before that.
+        """
+        super().build(input_shape)
+        if isinstance(self, keras.Sequential):
+            capture_if_made(self)
+
     def at_build(self) -> AbstractContextManager[None]:
         """Build with the program's generators; see `KerasDoors`."""
         return building(self)
@@ -465,6 +521,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         with around_fit.evaluating(self, "predict_on_batch", args, kwargs):
             return super().predict_on_batch(*args, **kwargs)
 
+    @as_in_keras
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model; a first call may build it, which is its start."""
         if self._repro.state is not None or self._repro.constructors:
@@ -479,6 +536,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
                 outputs = super().__call__(*args, **kwargs)
         return outputs
 
+    @as_in_keras
     def load_weights(self, *args: Any, **kwargs: Any) -> Any:
         """Load weights; before any training they become the start."""
         capture_if_built(self)
@@ -486,6 +544,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         take_up_setup(self)
         return result
 
+    @as_in_keras
     def set_weights(self, weights: list[Any]) -> None:
         """Set weights; before any training they become the start."""
         capture_if_built(self)
@@ -517,16 +576,28 @@ class ReproducibleModel(KerasDoors, keras.Model):
                 self._repro.foreign.update(id(part) for part in parts)
 
 
+be_default_build(ReproducibleModel.build)
+_OUR_METHODS = frozenset(
+    name
+    for name in dir(ReproducibleModel)
+    if not hasattr(keras.Model, name)
+    and callable(getattr(ReproducibleModel, name))
+)
+
+
 class ReproducibleSequential(ReproducibleModel, keras.Sequential):
     """A `keras.Sequential` with `reset()`; made by `ReproducibleModel`."""
 
     def build(self, input_shape: Any = None) -> None:
         """Build, as `keras.Sequential.build`, and capture the start."""
         super().build(input_shape)
-        capture_if_made(self)
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Add a layer, as `keras.Sequential.add`."""
+        if not hasattr(self, "_functional"):  # It was made as a plain model.
+            keras.Sequential.__init__(
+                self, trainable=self.trainable, name=self.name
+            )
         self._note_foreign([layer])
         super().add(layer, rebuild=rebuild)
 
@@ -608,6 +679,18 @@ def _kind_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> type:
     if is_functional(args, kwargs):
         return ReproducibleFunctional
     return ReproducibleSequential
+
+
+def _is_of_layers(cls: type, config: dict[str, Any]) -> bool:
+    """Whether it is of a Sequential model, of a class that says not so."""
+    layers = config.get("layers")
+    return (
+        not issubclass(cls, keras.Sequential)
+        and "layers" not in _init_parameters(cls)
+        and "input_layers" not in config
+        and isinstance(layers, list)
+        and all(isinstance(layer, dict) for layer in layers)
+    )
 
 
 def _has_a_constructor_between(cls: type) -> bool:

@@ -169,6 +169,14 @@ def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:
     return True
 
 
+def find_seed(model: Any) -> int | None:
+    """The seed of the present trial, or the one that was asked for."""
+    trial: Trial = model._repro
+    if trial.seed is None:
+        capture_if_built(model)
+    return trial.requested_seed if trial.seed is None else trial.seed
+
+
 def capture_if_made(model: Any) -> None:
     """Capture the initial state, unless a constructor has yet to end.
 
