@@ -29,11 +29,13 @@ class _Given:
     Attributes:
         bases: The bases that it was written with.
         base: What it got.
+        root: What that stands for.
         models: The models of it, and of its subclasses.
     """
 
     bases: tuple[type, ...]
     base: type
+    root: type
     models: list[weakref.ref[Any]] = dataclasses.field(default_factory=list)
 
 
@@ -78,13 +80,14 @@ def could_be_sequential(model: Any) -> bool:
 def be_plain(model: Any) -> None:
     """Let a model be what its class was written as."""
     given = [one for one in type(model).__mro__ if one in _given]
+    if not given:
+        return
+    _plain.add(type(model))
     for one in given:
         was = _given.pop(one)
         one.__bases__ = was.bases
         for other in _living(was.models):
-            other.__class__ = _own_class(type(other), was.base)
-    if given:
-        _plain.add(type(model))
+            be(other, was.base, was.root)
 
 
 def note_plain(model: Any) -> None:
@@ -140,7 +143,7 @@ def give(cls: type, base: type, root: type) -> bool:
         cls.__bases__ = changed if base in changed else (*bases, base)
     except TypeError:  # Its bases cannot stand in one order with it.
         return False
-    _given[cls] = _Given(bases, base)
+    _given[cls] = _Given(bases, base, root)
     return True
 
 
