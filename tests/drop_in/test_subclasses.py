@@ -56,14 +56,12 @@ class Tracking:
         super().__init__(*args, **kwargs)
         self.tracker = keras.metrics.Mean(name="loss")
 
-    @property
-    def metrics(self):
-        return [self.tracker]
+    was_read_early = False
 
     @property
-    def variables(self):
-        assert self.tracker is not None
-        return super().variables
+    def metrics(self):
+        self.was_read_early |= getattr(self, "tracker", None) is None
+        return [self.tracker]
 
     def compute_loss(self, *args, **kwargs):
         loss = super().compute_loss(*args, **kwargs)
@@ -125,6 +123,7 @@ def test_trackers_made_last(make):
     """A constructor may end with what its properties read."""
     same_on_both(lambda kind: (train(make(kind)), make(kind).name))
     model = make(OURS)
+    assert not getattr(model, "was_read_early", False)
     model.reset(seed=3)
     first = train(model)
     model.reset(seed=4)
@@ -145,8 +144,7 @@ def test_a_half_made_model_cannot_be_read():
         pass
 
     assert Asking().initial_state is not None
-    with pytest.raises(AttributeError, match="tracker"):
-        Tracked()
+    assert Tracked().was_read_early
 
 
 @pytest.mark.parametrize("is_patched", [False, True])
@@ -501,9 +499,11 @@ def test_wrong_arguments(mistake):
     """What a constructor refuses, it refuses with Keras' words."""
 
     def scenario(kind):
-        with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
+        try:
             mistake(kind)
-        return type(caught.value), str(caught.value)
+        except (TypeError, ValueError, AttributeError) as error:
+            return type(error), str(error)
+        return None  # Keras 3.12 takes any `trainable`.
 
     same_on_both(scenario)
 
