@@ -149,9 +149,10 @@ def compute_checksum(obj: Any) -> str:
 def _checksum_keras(obj: Any) -> str:
     """Checksum of a Keras object: of its variables, in Keras' order."""
     layers = getattr(obj, "layers", ())
-    # A model that its own step builds is never called itself.
+    # A model that its own step builds is never called itself, and a layer of
+    # it may never be.
     if not getattr(obj, "built", True) and not (
-        layers and all(layer.built for layer in layers)
+        getattr(obj, "weights", ()) or (layers and all(x.built for x in layers))
     ):
         raise ValueError(
             "`compute_checksum` needs an object that has been built. "

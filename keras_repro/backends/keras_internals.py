@@ -6,6 +6,8 @@ without it.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,13 +84,68 @@ def functional_class() -> Any:
     return Functional
 
 
-def functional_from_config(cls: type, config: Any, custom_objects: Any) -> Any:
-    """Revive a Functional model of a class (Keras 3.12 to 3.15)."""
-    from keras.src.models import functional
+def be_default_build(build: Any) -> None:
+    """Have Keras take a `build` for one that nobody has written.
 
-    return functional.functional_from_config(
-        cls, config, custom_objects=custom_objects
-    )
+    It then looks for what is not built, and warns (Keras 3.12 to 3.15).
+    """
+    build._is_default = True
+
+
+def be_own_build(model: Any) -> None:
+    """Have Keras take the `build` of a model for one that builds it.
+
+    Keras wraps it in each layer and copies the mark there (3.12 to 3.15).
+    """
+    vars(vars(model)["build"]).pop("_is_default", None)
+
+
+@functools.cache
+def _own_method(name: str) -> Any:
+    """Keras' own method of models, under what a program put around it.
+
+    Whoever wraps one of a training puts it into `keras.Model`, which takes its
+    own from the `Trainer` of the backend (Keras 3.12 to 3.15).
+    """
+    for one in keras.Model.__mro__[1:]:
+        if one.__name__.endswith("Trainer") and name in vars(one):
+            return vars(one)[name]
+    return getattr(keras.Model, name)
+
+
+@functools.cache
+def _signature(name: str) -> inspect.Signature:
+    return inspect.signature(_own_method(name))
+
+
+def as_in_keras(method: Any) -> Any:
+    """Show the signature and the help of Keras' method of that name."""
+    method.__signature__ = _signature(method.__name__)
+    method.__doc__ = inspect.getdoc(_own_method(method.__name__))
+    return method
+
+
+def bind(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any] | None:
+    """All arguments of a method by name; `None` where Keras would refuse."""
+    try:
+        bound = _signature(name).bind(None, *args, **kwargs)
+    except TypeError:
+        return None
+    call = dict(bound.arguments)
+    call.pop("self")
+    call.update(call.pop("kwargs", {}))
+    return call
+
+
+def unbind(
+    name: str, call: dict[str, Any], positional: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments as they came, some by position, some by name."""
+    first = [one for one in _signature(name).parameters if one != "self"]
+    rest = dict(call)
+    return tuple(rest.pop(one) for one in first[:positional]), rest
 
 
 def list_leaves(nested: Any) -> list[Any]:

@@ -67,7 +67,8 @@ def iterate_variables(model: Any) -> list[VariablePlace]:
                 seen.add(id(variable))
                 one = VariablePlace("optimizer", f"{name}.{place}", variable)
                 result.append(one)
-    for index, variable in enumerate(model.metrics_variables):
+    metrics = [v for metric in list_metrics(model) for v in metric.variables]
+    for index, variable in enumerate(metrics):
         if id(variable) not in seen:
             seen.add(id(variable))
             result.append(
@@ -90,6 +91,14 @@ def _handed_over(model: Any) -> Iterator[VariablePlace]:
         elif isinstance(one, keras.metrics.Metric):
             for index, variable in enumerate(one.variables):
                 yield VariablePlace("metrics", f"{place}.{index}", variable)
+
+
+def list_metrics(model: Any) -> list[Any]:
+    """None yet where `metrics` reads what `compile` or so is to make."""
+    try:
+        return list(model.metrics)
+    except Exception:  # noqa: BLE001 - a user's property may raise any
+        return []
 
 
 def find_optimizers(model: Any) -> dict[str, Any]:

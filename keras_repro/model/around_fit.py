@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from keras_repro.backends.data_adapters import (
     train_validation_split,
 )
 from keras_repro.backends.doors import steps_through
+from keras_repro.backends.keras_internals import bind, unbind
 from keras_repro.backends.variables import iterate_variables
 from keras_repro.model import data_order
 from keras_repro.model.data_positions import (
@@ -46,23 +46,6 @@ from keras_repro.model.trial import (
     note_compile,
     start_unbuilt,
 )
-
-
-def bind(
-    method: Callable[..., Any],
-    model: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> dict[str, Any] | None:
-    """All arguments by name; `None` where Keras would refuse them."""
-    try:
-        bound = inspect.signature(method).bind(model, *args, **kwargs)
-    except TypeError:
-        return None
-    call = dict(bound.arguments)
-    call.pop("self")
-    call.update(call.pop("kwargs", {}))
-    return call
 
 
 def rehearse(model: Any, train: Callable[[Any], Any]) -> None:
@@ -321,7 +304,7 @@ def _enter(
         call["x"] = trial.positions.restart(x, kind, trial.order_seed)
     elif get_backend().reads_ahead and data_order.is_read_by_python(call):
         shuffle = kind == TRAINING and call.get("shuffle", True)
-        weights = call.pop("class_weight", None)
+        weights = _take(call, "class_weight")
         call["x"] = make_read_adapter(x, weights, shuffle)
 
 
@@ -368,13 +351,21 @@ def _order_arrays(model: Any, call: dict[str, Any]) -> None:
     trial.fed = data_order.FedSamples(trial.data.arrays, passes, steps)
     call["x"] = make_ordered_adapter(
         call.get("x"),
-        call.pop("y", None),
-        call.pop("sample_weight", None),
+        _take(call, "y"),
+        _take(call, "sample_weight"),
         batch_size=call.get("batch_size"),
         steps=steps,
-        class_weight=call.pop("class_weight", None),
+        class_weight=_take(call, "class_weight"),
         order=passes,
     )
+
+
+def _take(call: dict[str, Any], name: str) -> Any:
+    """An argument that is not passed on; what wraps `fit` may look for it."""
+    value = call.get(name)
+    if name in call:
+        call[name] = None
+    return value
 
 
 @contextmanager
@@ -393,7 +384,7 @@ def training_on_batch(model: Any) -> Iterator[None]:
 @contextmanager
 def evaluating(
     model: Any,
-    method: Callable[..., Any],
+    method: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
@@ -403,8 +394,8 @@ def evaluating(
         The arguments to call the method with.
     """
     trial: Trial = model._repro
-    call = bind(method, model, args, kwargs)
-    step = PREDICT if "predict" in method.__name__ else TEST
+    call = bind(method, args, kwargs)
+    step = PREDICT if "predict" in method else TEST
     kind = VALIDATION if kwargs.get("_use_cached_eval_dataset") else step
     with ExitStack() as stack:
         if not trial.is_evaluating:  # A call within a call swaps once.
@@ -421,7 +412,9 @@ def evaluating(
             stack.enter_context(entered)
         elif call is not None:
             _enter(model, call, kind, stack)
-        yield (args, kwargs) if call is None else ((), call)
+        if call is not None:
+            args, kwargs = unbind(method, call, len(args))
+        yield args, kwargs
 
 
 @contextmanager

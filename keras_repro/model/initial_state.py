@@ -547,7 +547,10 @@ def _bits(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _has_shape(variable: Any, captured: tuple[int, ...]) -> bool:
     """Whether that was captured of it: one value, or its replicas in a row."""
     shape = tuple(variable.shape)
-    return captured in (shape, (len(find_replicas(variable)), *shape))
+    # A variable that a failed step has left without a value has no replicas.
+    return captured == shape or (
+        captured == (len(find_replicas(variable)), *shape)
+    )
 
 
 def _compact(value: npt.NDArray[Any]) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import pickle
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,14 +18,17 @@ from keras_repro.backends.active import get_backend
 from keras_repro.backends.doors import KerasDoors
 from keras_repro.backends.keras_internals import (
     UNTRACKED,
+    as_in_keras,
+    be_default_build,
+    bind,
     flatten_layers,
     functional_class,
-    functional_from_config,
     is_eager,
+    unbind,
 )
-from keras_repro.backends.variables import new_variables_noted
+from keras_repro.backends.variables import list_metrics, new_variables_noted
 from keras_repro.common.checks import check_path, check_seed
-from keras_repro.model import around_fit, redraw
+from keras_repro.model import around_fit, kinds, redraw
 from keras_repro.model.first_step import (
     StepDoor,
     building,
@@ -32,6 +36,7 @@ from keras_repro.model.first_step import (
     random_values,
 )
 from keras_repro.model.initial_state import InitialState
+from keras_repro.model.kinds import is_functional
 from keras_repro.model.tracked import copy_objects
 from keras_repro.model.transfer import pack
 from keras_repro.model.trial import (
@@ -41,9 +46,11 @@ from keras_repro.model.trial import (
     begin_trial,
     build_optimizer,
     capture_if_built,
+    capture_if_made,
     check_vary,
     data_of_block,
     end_block,
+    find_seed,
     is_built,
     move_to_seed,
     note_compile,
@@ -57,6 +64,43 @@ from keras_repro.model.trial import (
 
 _Functional = functional_class()
 _ASSET = "initial_state.h5"
+
+
+def _saying_its_end(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor at whose end, unless it is called by another, we look."""
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        trial: Trial = self._repro
+        trial.constructors += 1
+        try:
+            init(self, *args, **kwargs)
+        finally:
+            trial.constructors -= 1
+        if not trial.constructors:
+            kinds.note_plain(self)
+            capture_if_built(self)
+
+    # Keras reads the arguments of a constructor without looking under it.
+    __init__.__signature__ = inspect.signature(init)  # type: ignore[attr-defined]
+    __init__.says_its_end = True  # type: ignore[attr-defined]
+    return __init__
+
+
+class _FirstAdd:
+    """`add` of a subclass that only this makes a Sequential model."""
+
+    def __get__(self, model: Any, owner: type) -> Any:
+        if model is None:
+            return keras.Sequential.add
+        found = getattr(super(ReproducibleModel, model), "add", None)
+        if found is not None:
+            return found
+        if not kinds.could_be_sequential(model):
+            msg = f"{owner.__name__!r} object has no attribute 'add'"
+            raise AttributeError(msg)
+        kinds.be(model, ReproducibleSequential, ReproducibleModel)
+        return model.add
 
 
 class ReproducibleModel(KerasDoors, keras.Model):
@@ -101,7 +145,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Choose the kind of model, and give it a trial."""
-        kind = _class_for(args, kwargs) if cls is ReproducibleModel else cls
+        kind = _kind_of(args, kwargs) if cls is ReproducibleModel else cls
         instance = super().__new__(kind, *args, **kwargs)
         trial = Trial()
         seed = kwargs.get("seed")
@@ -111,26 +155,89 @@ class ReproducibleModel(KerasDoors, keras.Model):
         object.__setattr__(instance, "_repro", trial)
         return instance
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Have a constructor of a subclass say when it has ended."""
+        super().__init_subclass__(**kwargs)
+        # One that is inherited may go on after ours, as that of a mixin does.
+        init = vars(cls).get("__init__", cls.__init__)
+        if inspect.isfunction(init) and not hasattr(init, "says_its_end"):
+            cls.__init__ = _saying_its_end(init)  # type: ignore[method-assign]
+
+    @_saying_its_end
     def __init__(
         self, *args: Any, seed: int | None = None, **kwargs: Any
     ) -> None:
         if seed is not None:
             self._repro.requested_seed = check_seed(seed)
-        if _has_tensors(args, kwargs) and not isinstance(self, _Functional):
-            # Keras would change the bases of the class itself, for every
-            # later instance of it. The instance gets a class of its own.
-            self.__class__ = _functional_class(type(self))
-            ReproducibleFunctional.__init__(self, *args, seed=seed, **kwargs)
+        if _has_a_constructor_between(type(self)):
+            self._init_others(*args, **kwargs)
+        elif (
+            is_functional(args, kwargs) or type(self) is ReproducibleFunctional
+        ):
+            kinds.be(self, ReproducibleFunctional, ReproducibleModel)
+            self._init_as(_Functional, "functional", args, kwargs)
+            if seed is None:
+                self._note_foreign(self.layers)
+        elif args or "layers" in kwargs or isinstance(self, keras.Sequential):
+            kinds.be(self, ReproducibleSequential, ReproducibleModel)
+            self._init_as(keras.Sequential, "sequential", args, kwargs)
         else:
+            kinds.be_plain(self)
+            super().__init__(**kwargs)
+
+    def _init_as(
+        self, kind: Any, name: str, args: Any, kwargs: dict[str, Any]
+    ) -> None:
+        """Run Keras' constructor, with the name that it would have given."""
+        if type(self).__module__ == __name__:
+            with suppress(TypeError):  # Keras says what is wrong.
+                bound = inspect.signature(kind.__init__).bind(
+                    self, *args, **kwargs
+                )
+                if bound.arguments.get("name") is None:
+                    bound.arguments["name"] = _default_name(name)
+                _, *args = bound.args
+                kwargs = bound.kwargs
+        kind.__init__(self, *args, **kwargs)
+
+    def _init_others(self, *args: Any, **kwargs: Any) -> None:
+        """Run the constructor of another model class that is a base too."""
+        bases = ReproducibleModel.__bases__
+        if is_functional(args, kwargs):
+            kinds.be(self, _Functional, ReproducibleModel)
+        try:
             super().__init__(*args, **kwargs)
+        finally:
+            # Keras gives each class above a Functional model other bases.
+            if ReproducibleModel.__bases__ != bases:
+                ReproducibleModel.__bases__ = bases
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> Any:
+        """Make the model that `get_config` describes, of its kind."""
+        kind = cls
+        if _is_of_layers(cls, config):
+            # No model of it need have been made so far.
+            if cls is ReproducibleModel:
+                kind = ReproducibleSequential
+            else:
+                kinds.give(cls, ReproducibleSequential, ReproducibleModel)
+        more = {"custom_objects": custom_objects} if custom_objects else {}
+        return super(ReproducibleModel, kind).from_config(config, **more)
 
     _repro: Trial
+    add = _FirstAdd()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in UNTRACKED:
             object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
+            return
+        super().__setattr__(name, value)
+        if name in _OUR_METHODS:
+            # PyTorch keeps layers where a method of a class would hide them.
+            self.__dict__[name] = value
 
     @property
     def seed(self) -> int | None:
@@ -139,11 +246,19 @@ class ReproducibleModel(KerasDoors, keras.Model):
         With the model's configuration it names the trial: the record of a
         run holds it, so that a run nobody seeded can be repeated.
         """
-        if self._repro.seed is None:
-            capture_if_built(self)
-        if self._repro.seed is None:
-            return self._repro.requested_seed
-        return self._repro.seed
+        own: int | None = self.__dict__.get("seed")
+        return find_seed(self) if own is None else own
+
+    @seed.setter
+    def seed(self, value: Any) -> None:
+        # A constructor of a subclass may keep something of its own there.
+        if not self._repro.constructors and "seed" not in vars(self):
+            msg = (
+                "`seed` of a model is set by `reset(seed=...)`, which draws "
+                f"what the seed names. Received: `seed = {value!r}`."
+            )
+            raise AttributeError(msg)
+        self.__dict__["seed"] = value
 
     @property
     def initial_state(self) -> InitialState | None:
@@ -220,7 +335,8 @@ class ReproducibleModel(KerasDoors, keras.Model):
             return
         # A step that failed may have left metrics without values.
         get_backend().clear_pending(self)
-        self.reset_metrics()
+        for metric in list_metrics(self):
+            metric.reset_state()
         trial.captured.follow(self)
         note_compile(self)
         if seed is not None and (seed, vary) != (trial.seed, trial.vary):
@@ -393,21 +509,33 @@ class ReproducibleModel(KerasDoors, keras.Model):
             raise RuntimeError(msg)
         track(self, objects)
 
+    @as_in_keras
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as `keras.Model.fit`, inside the streams of the trial."""
-        call = around_fit.bind(keras.Model.fit, self, args, kwargs)
+        call = bind("fit", args, kwargs)
         if call is None or not self.compiled:
             return super().fit(*args, **kwargs)
         with around_fit.training(self, call):
-            return super().fit(**call)
+            args, kwargs = unbind("fit", call, len(args))
+            return super().fit(*args, **kwargs)
 
+    @as_in_keras
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Train on one batch, as `keras.Model.train_on_batch`."""
-        call = around_fit.bind(keras.Model.train_on_batch, self, args, kwargs)
+        call = bind("train_on_batch", args, kwargs)
         if call is None or not self.compiled:
             return super().train_on_batch(*args, **kwargs)
         with around_fit.training_on_batch(self):
-            return super().train_on_batch(**call)
+            return super().train_on_batch(*args, **kwargs)
+
+    def build(self, input_shape: Any) -> None:
+        """Build as the kind of model that the constructor found it to be.
+
+        Keras wraps the `build` that it finds before that.
+        """
+        super().build(input_shape)
+        if isinstance(self, keras.Sequential):
+            capture_if_made(self)
 
     def at_build(self) -> AbstractContextManager[None]:
         """Build with the program's generators; see `KerasDoors`."""
@@ -428,6 +556,8 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def after_build(self) -> None:
         """What is built is the start, before anything is computed."""
+        if self._repro.constructors:
+            return
         backend, is_traced = get_backend(), not is_eager()
         with backend.outside_traces():
             if not is_traced or all(
@@ -442,35 +572,36 @@ class ReproducibleModel(KerasDoors, keras.Model):
         end_rehearsal(self)
         return StepDoor(self, kind, function)
 
+    @as_in_keras
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate; nothing of it steers a training."""
-        own = around_fit.evaluating(self, keras.Model.evaluate, args, kwargs)
+        own = around_fit.evaluating(self, "evaluate", args, kwargs)
         with own as (args, kwargs):
             return super().evaluate(*args, **kwargs)
 
+    @as_in_keras
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Predict; nothing of it steers a training."""
-        own = around_fit.evaluating(self, keras.Model.predict, args, kwargs)
+        own = around_fit.evaluating(self, "predict", args, kwargs)
         with own as (args, kwargs):
             return super().predict(*args, **kwargs)
 
+    @as_in_keras
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate one batch; nothing of it steers a training."""
-        with around_fit.evaluating(
-            self, keras.Model.test_on_batch, args, kwargs
-        ):
+        with around_fit.evaluating(self, "test_on_batch", args, kwargs):
             return super().test_on_batch(*args, **kwargs)
 
+    @as_in_keras
     def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Predict one batch; nothing of it steers a training."""
-        with around_fit.evaluating(
-            self, keras.Model.predict_on_batch, args, kwargs
-        ):
+        with around_fit.evaluating(self, "predict_on_batch", args, kwargs):
             return super().predict_on_batch(*args, **kwargs)
 
+    @as_in_keras
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model; a first call may build it, which is its start."""
-        if self._repro.state is not None:
+        if self._repro.state is not None or self._repro.constructors:
             return super().__call__(*args, **kwargs)
         kept = random_values(self)
         outputs = super().__call__(*args, **kwargs)
@@ -487,6 +618,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         with new_variables_noted(self._repro.drawer.note):
             return super().add_weight(*args, **kwargs)
 
+    @as_in_keras
     def load_weights(self, *args: Any, **kwargs: Any) -> Any:
         """Load weights; before any training they become the start."""
         capture_if_built(self)
@@ -494,6 +626,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         take_up_setup(self)
         return result
 
+    @as_in_keras
     def set_weights(self, weights: list[Any]) -> None:
         """Set weights; before any training they become the start."""
         capture_if_built(self)
@@ -525,38 +658,28 @@ class ReproducibleModel(KerasDoors, keras.Model):
                 self._repro.foreign.update(id(part) for part in parts)
 
 
+be_default_build(ReproducibleModel.build)
+_OUR_METHODS = frozenset(
+    name
+    for name in dir(ReproducibleModel)
+    if not hasattr(keras.Model, name)
+    and callable(getattr(ReproducibleModel, name))
+)
+
+
 class ReproducibleSequential(ReproducibleModel, keras.Sequential):
     """A `keras.Sequential` with `reset()`; made by `ReproducibleModel`."""
-
-    def __init__(
-        self,
-        layers: Any = None,
-        trainable: bool = True,
-        name: str | None = None,
-        *,
-        seed: int | None = None,
-    ) -> None:
-        layers = None if layers is None else list(layers)
-        self._note_foreign(layers or [])
-        super().__init__(
-            layers=layers,
-            trainable=trainable,
-            name=name or _default_name("sequential"),
-            seed=seed,
-        )
-        object.__setattr__(self, "_is_ready", True)
-        capture_if_built(self)
 
     def build(self, input_shape: Any = None) -> None:
         """Build, as `keras.Sequential.build`, and capture the start."""
         super().build(input_shape)
-        if self._is_ready:
-            capture_if_built(self)
-
-    _is_ready = False
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Add a layer, as `keras.Sequential.add`."""
+        if not hasattr(self, "_functional"):  # It was made as a plain model.
+            keras.Sequential.__init__(
+                self, trainable=self.trainable, name=self.name
+            )
         self._note_foreign([layer])
         super().add(layer, rebuild=rebuild)
 
@@ -564,42 +687,11 @@ class ReproducibleSequential(ReproducibleModel, keras.Sequential):
 class ReproducibleFunctional(ReproducibleModel, _Functional):  # type: ignore[misc, valid-type]
     """A Functional model with `reset()`; made by `ReproducibleModel`."""
 
-    # Keras 3.12 writes the layers only of a class that takes any arguments,
-    # as its own then seems to; later ones of such a class too.
-    def __init__(
-        self, *args: Any, seed: int | None = None, **kwargs: Any
-    ) -> None:
-        if seed is not None:
-            self._repro.requested_seed = check_seed(seed)
-        self._init_functional(*args, **kwargs)
-        if seed is None:
-            self._note_foreign(self.layers)
-        capture_if_built(self)
-
-    def _init_functional(
-        self,
-        inputs: Any,
-        outputs: Any,
-        name: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        name = name or self._usual_name()
-        _Functional.__init__(self, inputs, outputs, name=name, **kwargs)
-
-    def _usual_name(self) -> str | None:
-        own = type(self) is ReproducibleFunctional
-        return _default_name("functional") if own else None
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> Any:
-        """Make the model that `get_config` describes."""
-        return functional_from_config(cls, config, custom_objects)
-
 
 for _class in (ReproducibleSequential, ReproducibleFunctional):
     keras.saving.register_keras_serializable("keras_repro")(_class)
+    # An `.h5` file names the class of a model without its package.
+    keras.saving.get_custom_objects()[_class.__name__] = _class
 
 
 def make_reproducible(model: Any, *, seed: int | None = None) -> Any:
@@ -666,28 +758,29 @@ def _reproducible_class(cls: type) -> type:
     return _made[cls]
 
 
-def _class_for(args: tuple[Any, ...], kwargs: dict[str, Any]) -> type:
-    """Decide by what the arguments are, not by how many there are."""
-    if _has_tensors(args, kwargs):
+def _kind_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> type:
+    if is_functional(args, kwargs):
         return ReproducibleFunctional
     return ReproducibleSequential
 
 
-def _has_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    if "outputs" in kwargs or "inputs" in kwargs:
-        return True
-    leaves = keras.tree.flatten(args[0]) if args else []
-    return bool(leaves) and all(
-        isinstance(leaf, keras.KerasTensor) for leaf in leaves
+def _is_of_layers(cls: type, config: dict[str, Any]) -> bool:
+    """Whether it is of a Sequential model, of a class that says not so."""
+    layers = config.get("layers")
+    return (
+        not issubclass(cls, keras.Sequential)
+        and "layers" not in _init_parameters(cls)
+        and "input_layers" not in config
+        and isinstance(layers, list)
+        and all(isinstance(layer, dict) for layer in layers)
     )
 
 
-def _functional_class(cls: type) -> type:
-    return type(
-        cls.__name__,
-        (cls, ReproducibleFunctional),
-        {"__module__": cls.__module__, "__doc__": cls.__doc__},
-    )
+def _has_a_constructor_between(cls: type) -> bool:
+    """Whether another class of models comes between ours and Keras' own."""
+    after = cls.__mro__[cls.__mro__.index(KerasDoors) :]
+    first = next(one for one in after if "__init__" in vars(one))
+    return first not in (keras.Model, keras.Sequential, _Functional)
 
 
 def _init_parameters(cls: type) -> set[str]:

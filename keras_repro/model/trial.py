@@ -68,6 +68,8 @@ class Trial:
         self.requested_seed: int | None = None
         self.program_seed = random_streams.seed_from_program()
         self.redraw_when_built = True
+        # How many of the model's constructors run, one within the other.
+        self.constructors = 0
         self.state: InitialState | None = None
         self.as_built: InitialState | None = None
         self.as_built_seed: int | None = None
@@ -200,6 +202,23 @@ def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:
     if trial.is_evaluating:
         trial.evaluations.take_up(trial.state)
     return True
+
+
+def find_seed(model: Any) -> int | None:
+    """The seed of the present trial, or the one that was asked for."""
+    trial: Trial = model._repro
+    if trial.seed is None:
+        capture_if_built(model)
+    return trial.requested_seed if trial.seed is None else trial.seed
+
+
+def capture_if_made(model: Any) -> None:
+    """Capture the initial state, unless a constructor has yet to end.
+
+    A property of a class may need what its constructor makes last.
+    """
+    if not model._repro.constructors:
+        capture_if_built(model)
 
 
 def _has_changed(model: Any, trial: Trial) -> bool:

@@ -20,7 +20,7 @@ from keras_repro.common.checks import check_path
 from keras_repro.common.text import clean
 from keras_repro.environment.capture import capture_environment
 from keras_repro.model.transfer import find_own_parts
-from keras_repro.model.trial import check_vary
+from keras_repro.model.trial import check_vary, find_seed
 from keras_repro.recording.header import describe_model
 from keras_repro.studies.files import StudyFolder, make_results
 from keras_repro.studies.identity import find_written, list_unread
@@ -305,7 +305,7 @@ class _Study:
 def _kept_start(runner: TrialRunner) -> Iterator[None]:
     """Leave the model at its start, with the seed that it had."""
     model = runner.model
-    seed, vary = model.seed, model._repro.vary
+    seed, vary = find_seed(model), model._repro.vary
     try:
         yield
     finally:

@@ -498,9 +498,9 @@ class Recorder:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        from keras_repro.model.around_fit import bind
+        from keras_repro.backends.keras_internals import bind, unbind
 
-        call = bind(original, model, args, kwargs)
+        call = bind("fit", args, kwargs)
         # A forked child has the hook too, and is not the script's process.
         if call is None or os.getpid() != self._process:
             return original(model, *args, **kwargs)
@@ -512,8 +512,9 @@ class Recorder:
             # A `ReproducibleModel` knows its data, and has ordered them.
             callback.note_data(call)
         call["callbacks"] = _add_callback(call.get("callbacks"), callback)
+        args, kwargs = unbind("fit", call, len(args))
         try:
-            return original(model, **call)
+            return original(model, *args, **kwargs)
         except BaseException as error:
             callback.on_train_abort(error)
             raise

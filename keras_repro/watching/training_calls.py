@@ -16,10 +16,13 @@ from keras_repro.backends.data_adapters import (
     epoch_orders,
     train_validation_split,
 )
-from keras_repro.backends.keras_internals import flatten_layers, list_leaves
+from keras_repro.backends.keras_internals import (
+    bind,
+    flatten_layers,
+    list_leaves,
+)
 from keras_repro.backends.untracked_state import AttributeState
 from keras_repro.model import data_order
-from keras_repro.model.around_fit import bind
 from keras_repro.watching.model_calls import (
     FIT,
     HIDDEN,
@@ -68,7 +71,7 @@ class WholeRecorder(CallRecorder):
 
 def _bind(asked: Asked) -> dict[str, Any] | None:
     """All arguments of a call by name; `None` if Keras would refuse it."""
-    return bind(asked.original, asked.model, asked.args, asked.kwargs)
+    return bind(asked.method, asked.args, asked.kwargs)
 
 
 def _without_validation(call: dict[str, Any]) -> dict[str, Any]:

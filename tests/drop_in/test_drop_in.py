@@ -8,40 +8,17 @@ import contextlib
 import json
 import pickle
 import random
-import types
 
 import keras
 import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro.backends.keras_internals import functional_class
+from tests.drop_in.sides import FIT, OURS, PLAIN, X, Y, observe
 
 pytestmark = pytest.mark.usefixtures("no_global_seed")
 BACKEND = keras.backend.backend()
 L = keras.layers
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(12, 4)).astype("float32")
-Y = X @ RNG.normal(size=(4, 1)).astype("float32")
-FIT = {"epochs": 2, "batch_size": 5, "verbose": 0, "shuffle": False}
-
-PLAIN = types.SimpleNamespace(
-    sequential=keras.Sequential,
-    model=keras.Model,
-    functional=functional_class(),
-)
-OURS = types.SimpleNamespace(
-    sequential=kr.ReproducibleModel,
-    model=kr.ReproducibleModel,
-    functional=functional_class(),
-)
-
-
-def observe(scenario, kind, *args, seed=3):
-    """What a scenario shows, from a process' start as far as one can."""
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-    return scenario(kind, *args)
 
 
 # --- the models --------------------------------------------------------------
@@ -798,36 +775,6 @@ def test_custom_train_step():
 
 
 # --- subclasses --------------------------------------------------------------
-
-
-def test_class_keeps_its_bases():
-    """Making a Functional of a subclass changes no class."""
-
-    class Either(kr.ReproducibleModel):
-        def __init__(self, *args):
-            super().__init__(*args)
-            if not args:
-                self.out = L.Dense(1)
-
-        def call(self, inputs, **kwargs):
-            if hasattr(self, "out"):
-                return self.out(inputs)
-            return super().call(inputs, **kwargs)
-
-    bases = Either.__bases__, Either.__mro__, kr.ReproducibleModel.__bases__
-    inputs = keras.Input((4,))
-    graph = Either(inputs, L.Dense(2)(inputs))
-    assert bases == (
-        Either.__bases__,
-        Either.__mro__,
-        kr.ReproducibleModel.__bases__,
-    )
-    assert isinstance(graph, Either)
-    assert isinstance(graph, PLAIN.functional)
-    plain = Either()
-    assert not isinstance(plain, PLAIN.functional)
-    assert graph(X).shape == (12, 2)
-    assert plain(X).shape == (12, 1)
 
 
 @pytest.mark.slow
