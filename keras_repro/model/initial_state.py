@@ -287,6 +287,8 @@ class InitialState:
         for place in places:
             index = known.get(id(place.variable))
             if index is None:
+                if not get_backend().is_initialized(place.variable):
+                    continue  # A trace that failed has made it, and no more.
                 value = fresh.get(id(place.variable))
                 self._append(
                     place,

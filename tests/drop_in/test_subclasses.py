@@ -523,6 +523,21 @@ def test_h5_files_need_the_name(tmp_path):
         known[type(model).__name__] = cls
 
 
+def test_an_error_of_the_first_trace_is_the_one_shown():
+    """A step that cannot be traced raises what Keras raises for it."""
+
+    def scenario(kind):
+        inputs = keras.Input((4,))
+        outputs = {"a": L.Dense(1)(inputs), "b": L.Dense(1)(inputs)}
+        model = kind.model(inputs, outputs)
+        model.compile(loss={"a": "mse", "b": "mse"}, metrics={"wrong": ["mse"]})
+        with pytest.raises(ValueError, match="Invalid `metrics`") as caught:
+            model.fit(X, {"a": Y, "b": Y}, verbose=0)
+        return type(caught.value)
+
+    same_on_both(scenario)
+
+
 # --- methods -----------------------------------------------------------------
 
 
