@@ -196,18 +196,27 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         Reads no further than the file reached at the start, so it ends though
         others append. With locks, no line is seen half-written.
     """
-    with _open_regular(path) as file:
-        left = _whole_size(file)
-        number = 0
-        while left > 0 and (line := file.readline(left)):
-            number += 1
-            left -= len(line)
-            line = line.rstrip(b"\r\n")
+    with open_regular(path) as file:
+        for number, (_, raw) in enumerate(iterate_lines(file), start=1):
+            line = raw.rstrip(b"\r\n")
             if line:
                 yield number, line
 
 
-def _open_regular(path: Path) -> BinaryIO:
+def iterate_lines(
+    file: BinaryIO, start: int = 0
+) -> Iterator[tuple[int, bytes]]:
+    """The offsets and the raw lines of a file that is open, from an offset."""
+    left = _whole_size(file) - start
+    file.seek(start)
+    while left > 0 and (line := file.readline(left)):
+        yield start, line
+        start += len(line)
+        left -= len(line)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it, if it is one, and no device or pipe."""
     if path.is_dir():
         raise IsADirectoryError(
             f"`path` must name a file. Received: '{path}', a directory. "

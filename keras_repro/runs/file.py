@@ -9,16 +9,21 @@ from __future__ import annotations
 import errno
 import os
 import warnings
+from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from keras_repro.common.checks import check_path
 from keras_repro.common.files import (
     NEXT_STEP,
     append_line,
     check_writable,
+    iterate_lines,
     locked,
+    open_regular,
     open_to_append,
     read_lines,
 )
@@ -71,7 +76,7 @@ def load_run(
             "At most one of `run_id` and `index` may choose the run. "
             f"Received: run_id={run_id!r}, index={index!r}. Leave one out."
         )
-    runs = _read_runs(Path(path), lambda _: True)
+    runs = _read_runs(Path(path))
     if run_id is not None:
         found = [run for run in runs if run.run_id.startswith(run_id)]
     else:
@@ -104,7 +109,7 @@ def load_runs(path: str | os.PathLike[str]) -> list[Run]:
     Scope:
         As of `load_run`.
     """
-    return _read_runs(Path(path), lambda _: True)
+    return _read_runs(Path(path))
 
 
 def decode_runs(lines: Iterable[str]) -> list[Run]:
@@ -122,7 +127,12 @@ def find_first_finished(
 ) -> Run | None:
     """Find the first finished run with a header that matches.
 
-    Reads the records of that run alone, so that it is quick in a long file.
+    Parses the records of that run alone; of a file that this process has read
+    before, only what was appended since.
+
+    Args:
+        path: The file.
+        matches: Is given headers without environment, variables and the like.
 
     Raises:
         ValueError: As `load_runs`.
@@ -130,9 +140,12 @@ def find_first_finished(
     path = Path(path)
     if not path.exists():
         return None
-    for run in _read_runs(path, lambda _: False):
-        if run.finished and matches(run.header):
-            return _read_one(path, run.run_id)
+    with open_regular(path) as file:
+        outline = _find_outline(path, file)
+        outline.warn()
+        for run_id, builder in outline.builders.items():
+            if builder.build().finished and matches(builder.header):
+                return outline.read_run(file, run_id)
     return None
 
 
@@ -261,8 +274,8 @@ class _Builder:
         self.header = replace(self.header, identity=identity)
 
 
-def _read_runs(path: Path, wants: Callable[[str], bool]) -> list[Run]:
-    """Read all headers and ends, and the records of the wanted runs.
+def _read_runs(path: Path) -> list[Run]:
+    """Read all runs, with their records.
 
     Warns in the name of the caller of the function that calls this one.
     """
@@ -271,8 +284,6 @@ def _read_runs(path: Path, wants: Callable[[str], bool]) -> list[Run]:
     torn: set[str] = set()
     started = False
     for number, line in read_lines(path):
-        if started and not _is_wanted(line, wants):
-            continue
         text = ""
         try:
             text = _decode(line)
@@ -286,32 +297,147 @@ def _read_runs(path: Path, wants: Callable[[str], bool]) -> list[Run]:
         except LineError as error:
             raise _explain(error, path, number, started=started) from None
     if num_torn:
-        warnings.warn(
-            f"{num_torn} half-written line(s) in '{path}' dropped: "
-            "a training was killed while it wrote. The other lines are whole.",
-            stacklevel=3,
-        )
+        _warn_of_torn(num_torn, path, stacklevel=4)
     return [
         one.build(torn=run_id in torn, path=path)
         for run_id, one in builders.items()
     ]
 
 
-def _read_one(path: Path, run_id: str) -> Run:
-    with warnings.catch_warnings():
-        # The caller has been told already.
-        warnings.simplefilter("ignore")
-        runs = _read_runs(path, lambda other: other == run_id)
-    return next(run for run in runs if run.run_id == run_id)
+class _Outline:
+    """Headers and ends of a file's runs, and where each run's lines are.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.builders: dict[str, _Builder] = {}
+        self.is_whole = True
+        self._path = path
+        self._identity: tuple[int, int] | None = None
+        self._places: dict[str, array[int]] = {}
+        self._torn: dict[str, int] = {}
+        self._number = self._end = 0
+        self._mark = b""
+
+    def is_of(self, file: BinaryIO) -> bool:
+        """Whether the file is the one that was read, with more behind it."""
+        found = os.fstat(file.fileno())
+        if self._identity != (found.st_dev, found.st_ino):
+            return False
+        file.seek(self._end - len(self._mark))
+        return self.is_whole and file.read(len(self._mark)) == self._mark
+
+    def follow(self, file: BinaryIO) -> None:
+        """Read what is behind what was read before."""
+        found = os.fstat(file.fileno())
+        self._identity = found.st_dev, found.st_ino
+        for offset, raw in iterate_lines(file, self._end):
+            self._number += 1
+            # A line that may still be written is read again with the rest.
+            self.is_whole = raw.endswith(b"\n")
+            self._end, self._mark = offset + len(raw), raw[-_MARK:]
+            line = raw.rstrip(b"\r\n")
+            if line:
+                self._add(offset, line)
+
+    def warn(self) -> None:
+        """Tell of half-written lines."""
+        if self._torn:
+            _warn_of_torn(sum(self._torn.values()), self._path, stacklevel=4)
+
+    def read_run(self, file: BinaryIO, run_id: str) -> Run:
+        """One run with its records."""
+        builders: dict[str, _Builder] = {}
+        is_torn = run_id in self._torn
+        for offset in self._places[run_id]:
+            file.seek(offset)
+            try:
+                entry = decode_entry(_decode(file.readline().rstrip(b"\r\n")))
+                if entry is None:
+                    is_torn = True
+                else:
+                    _add(builders, entry)
+            except LineError as error:
+                number = self._find_number(file, offset)
+                raise _explain(
+                    error, self._path, number, started=True
+                ) from None
+        return builders[run_id].build(torn=is_torn, path=self._path)
+
+    def _add(self, offset: int, line: bytes) -> None:
+        owner = None if not self.builders else _find_record_owner(line)
+        if owner is None:
+            owner = self._parse(line)
+        self._places.setdefault(owner, array("Q")).append(offset)
+
+    def _parse(self, line: bytes) -> str:
+        text = ""
+        try:
+            text = _decode(line)
+            entry = decode_entry(text)
+            if entry is None:
+                owner = find_owner(text) or ""
+                self._torn[owner] = self._torn.get(owner, 0) + 1
+                return owner
+            _check_first(entry, text, started=bool(self.builders))
+            if isinstance(entry, RunHeader):
+                entry = replace(entry, **_LEFT_OUT)
+            _add(self.builders, entry)
+        except LineError as error:
+            raise _explain(
+                error,
+                self._path,
+                self._number,
+                started=bool(self.builders),
+            ) from None
+        return entry.run_id
+
+    def _find_number(self, file: BinaryIO, offset: int) -> int:
+        return 1 + sum(place < offset for place, _ in iterate_lines(file))
 
 
-def _is_wanted(line: bytes, wants: Callable[[str], bool]) -> bool:
-    """Whether a line must be parsed; said without parsing it."""
+# What is not kept of the header of each run in a long file.
+_LEFT_OUT: dict[str, Any] = {
+    "environment": {},
+    "model": {},
+    "compile": {},
+    "data": {},
+    "variables": (),
+}
+_MOST_OUTLINES = 8
+_outlines: OrderedDict[str, _Outline] = OrderedDict()
+
+
+def _find_outline(path: Path, file: BinaryIO) -> _Outline:
+    """What this process knows of a file, brought up to date."""
+    name = str(path.resolve())
+    outline = _outlines.pop(name, None)
+    if outline is None or not outline.is_of(file):
+        outline = _Outline(path)
+    outline.follow(file)  # If that fails, nothing is kept.
+    _outlines[name] = outline
+    while len(_outlines) > _MOST_OUTLINES:
+        _outlines.popitem(last=False)
+    return outline
+
+
+def _find_record_owner(line: bytes) -> str | None:
+    """The run of a record, without parsing it; `None` of other lines."""
     if not line.startswith(_RECORD_START):
-        return True
+        return None
     start = len(_RECORD_START)
     run_id = line[start : line.find(b'"', start)]
-    return wants(run_id.decode("utf-8", "replace"))
+    return run_id.decode("utf-8", "replace")
+
+
+def _warn_of_torn(number: int, path: Path, stacklevel: int) -> None:
+    warnings.warn(
+        f"{number} half-written line(s) in '{path}' dropped: "
+        "a training was killed while it wrote. The other lines are whole.",
+        stacklevel=stacklevel,
+    )
 
 
 def _decode(line: bytes) -> str:

@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import sys
+import warnings
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -480,10 +481,61 @@ def test_searching_parses_few_lines(path, monkeypatch):
     found = find_first_finished(path, lambda header: header.seed == 3)
     assert len(found.records) == 2
     assert sum('"record"' in text[:20] for text in parsed) == 2
-    assert len(parsed) == 2 * 5 * 2 + 2
+    assert len(parsed) == 2 * 5 + 4
     parsed.clear()
     load_runs(path)  # The twin: here every line is parsed.
     assert len(parsed) == 4 * 5
+    # Once more, and only what was appended is read.
+    write_run(path, "r5", seed=5)
+    parsed.clear()
+    found = find_first_finished(path, lambda header: header.seed == 5)
+    assert found == load_runs(path)[5]
+    assert len(parsed) == 2 + 4 + 4 * 6
+
+
+def _replace(path):
+    """Another file under that name, longer than the first."""
+    other = path.with_suffix(".new")
+    write_run(other, "other", seed=1)
+    write_run(other, "more", seed=1)
+    other.replace(path)
+
+
+def _cut_and_write(path):
+    """The same file, cut and written anew."""
+    path.write_bytes(b"")
+    write_run(path, "other", seed=1)
+
+
+def _rewrite(path):
+    """The same file with another text of that length."""
+    text = path.read_bytes()
+    path.write_bytes(text.replace(b'"r1"', b'"rX"'))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(_replace, "other"), (_cut_and_write, "other"), (_rewrite, "rX")],
+)
+def test_a_file_that_was_not_only_appended_to(path, change, expected):
+    """It is read anew, whatever was known of the one before."""
+    write_run(path, "r1", seed=1)
+    assert find_first_finished(path, bool).run_id == "r1"
+    change(path)
+    assert find_first_finished(path, bool) == load_run(path, index=0)
+    assert load_run(path, index=0).run_id == expected
+
+
+@pytest.mark.parametrize("cut", [1, 40])
+def test_a_line_that_is_still_being_written(path, cut):
+    """It is read again when it is whole."""
+    whole = write_run(path, "r1", seed=1).read_bytes()
+    path.write_bytes(whole[:-cut])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert find_first_finished(path, bool) is None or cut == 1
+    path.write_bytes(whole)
+    assert find_first_finished(path, bool) == load_run(path)
 
 
 # --- what is not ours ----------------------------------------------------
