@@ -54,6 +54,21 @@ def set_global_generator(generator: Any) -> None:
 
 
 @contextmanager
+def names_kept() -> Iterator[None]:
+    """Name what is made in a block as if nothing of it counted afterwards.
+
+    Private in Keras 3.12 to 3.15; without it later names have other numbers.
+    """
+    state, name = _global_state(), "object_name_uids"
+    counts = state.get_global_attribute(name)
+    kept = None if counts is None else counts.copy()
+    try:
+        yield
+    finally:
+        state.set_global_attribute(name, kept)
+
+
+@contextmanager
 def tensorflow_unloaded() -> Iterator[None]:
     """Have Keras not import TensorFlow in a block, if nobody has so far.
 

@@ -31,7 +31,11 @@ from keras_repro.backends.fresh_layers import (
     recorded_arguments,
     recorded_calls,
 )
-from keras_repro.backends.keras_internals import flatten_layers, own_generators
+from keras_repro.backends.keras_internals import (
+    flatten_layers,
+    names_kept,
+    own_generators,
+)
 from keras_repro.backends.variables import (
     new_variables_noted,
     read_variable,
@@ -170,6 +174,7 @@ class _Twins:
 
     def __enter__(self) -> Self:
         self._stack.enter_context(random_streams.keep_rng(self._seed))
+        self._stack.enter_context(names_kept())
         # What Keras had to say it said when the layer itself was made.
         self._stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
