@@ -346,16 +346,16 @@ class InitialState:
             )
         ]
 
-    def moved_roles(self) -> set[str]:
-        """Of `"weights"` and `"optimizer"`, those that left their start."""
-        return {
-            entry.role
-            for index, entry in enumerate(self.entries)
-            if entry.role in {"weights", "optimizer"}
-            and not same_bits(
-                read_variable(self._variables[index]), self.value_of(index)
-            )
-        }
+    def moved(self) -> dict[str, list[Any]]:
+        """Weights and optimizer variables that left their start, by role."""
+        found: dict[str, list[Any]] = {"weights": [], "optimizer": []}
+        for index, entry in enumerate(self.entries):
+            variable = self._variables[index]
+            if entry.role in found and not same_bits(
+                read_variable(variable), self.value_of(index)
+            ):
+                found[entry.role].append(variable)
+        return found
 
     # --- put back ----------------------------------------------------------
 

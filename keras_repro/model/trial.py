@@ -473,12 +473,14 @@ def end_block(model: Any) -> None:
     trial: Trial = model._repro
     if not trial.at_start:
         return
-    moved = trial.captured.moved_roles()
-    if "weights" in moved:
-        trial.has_trained, trial.at_start = True, False
-        trial.is_blind = not (
-            trial.has_all or "optimizer" in moved or knows_an_optimizer(model)
-        )
+    moved = trial.captured.moved()
+    if not moved["weights"]:
+        return
+    trial.has_trained, trial.at_start = True, False
+    # Batch statistics move in a mere call.
+    trial.is_blind = any(one.trainable for one in moved["weights"]) and not (
+        trial.has_all or moved["optimizer"] or knows_an_optimizer(model)
+    )
 
 
 def refuse_blind(model: Any) -> None:

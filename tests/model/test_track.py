@@ -127,6 +127,19 @@ def test_a_loop_without_an_optimizer():
         assert np.array_equal(one, before)
 
 
+def test_a_call_trains_nothing():
+    """Batch statistics move in it, and no optimizer is asked for."""
+    model = kr.ReproducibleModel(
+        [keras.Input((3,)), L.BatchNormalization()], seed=1
+    )
+    start = model.get_weights()
+    with model.trial():
+        model(X, training=True)
+    assert not np.array_equal(model.get_weights()[2], start[2])
+    model.reset()
+    assert np.array_equal(model.get_weights()[2], start[2])
+
+
 class Cursor:
     """An iterator whose state a person can read and set."""
 
