@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -145,6 +146,35 @@ def new_variables_noted(
         yield
     finally:
         keras.Variable.__init__ = make
+
+
+@contextmanager
+def new_optimizers_noted(note: Callable[[Any], None]) -> Iterator[None]:
+    """Call `note(optimizer)` of each that is made, of Keras or PyTorch."""
+    torch = sys.modules.get("torch")
+    classes: list[Any] = [keras.optimizers.Optimizer]
+    if torch is not None:
+        classes.append(torch.optim.Optimizer)
+
+    def noted(make: Any) -> Any:
+        @functools.wraps(make)
+        def init(self: Any, *args: Any, **kwargs: Any) -> None:
+            make(self, *args, **kwargs)
+            note(self)
+
+        return init
+
+    before = [vars(one).get("__init__") for one in classes]
+    for one in classes:
+        one.__init__ = noted(one.__init__)
+    try:
+        yield
+    finally:
+        for one, make in zip(classes, before, strict=True):
+            if make is None:
+                del one.__init__
+            else:
+                one.__init__ = make
 
 
 class FirstValues:

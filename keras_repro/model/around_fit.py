@@ -56,7 +56,7 @@ def rehearse(model: Any, train: Callable[[Any], Any]) -> None:
             build the model before the first step.
     """
     trial: Trial = model._repro
-    with _marked(trial, "is_rehearsed"), random_streams.isolate_rng(FIXED_SEED):
+    with marked(trial, "is_rehearsed"), random_streams.isolate_rng(FIXED_SEED):
         try:
             train(model)
         except BuiltError:
@@ -191,7 +191,7 @@ def _forget_other_batches(model: Any, kind: str, call: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _marked(trial: Trial, flag: str) -> Iterator[None]:
+def marked(trial: Trial, flag: str) -> Iterator[None]:
     """Set a flag of the trial for the length of a block."""
     before = getattr(trial, flag)
     setattr(trial, flag, True)
@@ -207,7 +207,7 @@ def _kept_apart(trial: Trial) -> Iterator[None]:
     with ExitStack() as stack:
         if not trial.in_block:
             stack.enter_context(random_streams.keep_rng())
-        stack.enter_context(_marked(trial, "is_running"))
+        stack.enter_context(marked(trial, "is_running"))
         yield
 
 
@@ -422,7 +422,7 @@ def _drawing(model: Any, kind: str) -> Iterator[None]:
     """Draw from the streams of a kind of evaluation."""
     trial: Trial = model._repro
     with (
-        _marked(trial, "is_evaluating"),
+        marked(trial, "is_evaluating"),
         trial.own_streams.evaluation(kind),
         trial.evaluations.evaluating(trial.state, kind),
     ):

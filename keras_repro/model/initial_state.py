@@ -335,15 +335,10 @@ class InitialState:
 
     def changed_places(self) -> list[str]:
         """Places whose variable no longer holds its start."""
-        backend = get_backend()
         return [
             entry.place
             for index, entry in enumerate(self.entries)
-            if entry.role in {"weights", "random"}
-            and backend.is_readable(self._variables[index])
-            and not same_bits(
-                read_variable(self._variables[index]), self.value_of(index)
-            )
+            if entry.role in {"weights", "random"} and self._has_moved(index)
         ]
 
     def moved(self) -> dict[str, list[Any]]:
@@ -351,11 +346,15 @@ class InitialState:
         found: dict[str, list[Any]] = {"weights": [], "optimizer": []}
         for index, entry in enumerate(self.entries):
             variable = self._variables[index]
-            if entry.role in found and not same_bits(
-                read_variable(variable), self.value_of(index)
-            ):
+            if entry.role in found and self._has_moved(index):
                 found[entry.role].append(variable)
         return found
+
+    def _has_moved(self, index: int) -> bool:
+        variable = self._variables[index]
+        return get_backend().is_readable(variable) and not same_bits(
+            read_variable(variable), self.value_of(index)
+        )
 
     # --- put back ----------------------------------------------------------
 

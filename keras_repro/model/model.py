@@ -48,10 +48,9 @@ from keras_repro.model.trial import (
     capture_if_built,
     capture_if_made,
     check_vary,
-    data_of_block,
-    end_block,
     find_seed,
     is_built,
+    loop_of_block,
     move_to_seed,
     note_compile,
     refuse_blind,
@@ -434,13 +433,12 @@ class ReproducibleModel(KerasDoors, keras.Model):
         require_built(self, "trial()")
         self.reset(seed, vary=vary)
         streams = self._repro.own_streams
-        with streams.training(), data_of_block(self):
+        with streams.training(), loop_of_block(self):
             self._repro.in_block = True
             try:
                 yield self
             finally:
                 self._repro.in_block = False
-                end_block(self)
 
     def clone(self) -> Self:
         """A copy with the same values, initial state, seed and streams.

@@ -31,6 +31,7 @@ from keras_repro.backends.keras_internals import (
 from keras_repro.backends.variables import (
     TRACKED,
     iterate_variables,
+    new_optimizers_noted,
     read_variable,
 )
 from keras_repro.common.checks import check_seed
@@ -448,9 +449,13 @@ def track(model: Any, objects: tuple[Any, ...]) -> None:
 
 
 @contextmanager
-def data_of_block(model: Any) -> Iterator[None]:
-    """Have the data that a block goes over stand where its trial stands."""
+def loop_of_block(model: Any) -> Iterator[None]:
+    """Have the data that a block goes over stand where its trial stands.
+
+    An optimizer that the block makes is new in each, and nobody's business.
+    """
     trial: Trial = model._repro
+    made: list[Any] = []
     entered: list[Any] = []
 
     def through(data: Any) -> Any:
@@ -463,12 +468,16 @@ def data_of_block(model: Any) -> Iterator[None]:
             stack.enter_context(trial.positions.entered(data, LOOP))
         return data
 
-    with ExitStack() as stack:
-        stack.enter_context(iterations_through(through))
-        yield
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(iterations_through(through))
+            stack.enter_context(new_optimizers_noted(made.append))
+            yield
+    finally:
+        _look_at_block(model, made_optimizer=bool(made))
 
 
-def end_block(model: Any) -> None:
+def _look_at_block(model: Any, *, made_optimizer: bool) -> None:
     """Look at what a block did to the model, if it was a loop of one's own."""
     trial: Trial = model._repro
     if not trial.at_start:
@@ -479,7 +488,10 @@ def end_block(model: Any) -> None:
     trial.has_trained, trial.at_start = True, False
     # Batch statistics move in a mere call.
     trial.is_blind = any(one.trainable for one in moved["weights"]) and not (
-        trial.has_all or moved["optimizer"] or knows_an_optimizer(model)
+        made_optimizer
+        or trial.has_all
+        or moved["optimizer"]
+        or knows_an_optimizer(model)
     )
 
 
@@ -491,8 +503,8 @@ def refuse_blind(model: Any) -> None:
             f"Received: a block of `trial()` in which the weights of "
             f"{model.name!r} moved, and no optimizer that it knows. Hand over "
             "a new one, with its metrics and data, before the block: "
-            "`model.track(optimizer, ...)`. If none is used, say so by "
-            "`model.track()`."
+            "`model.track(optimizer, ...)`; or make it in the block. If none "
+            "is used, say so by `model.track()`."
         )
         raise ValueError(msg)
 

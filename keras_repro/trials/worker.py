@@ -111,7 +111,11 @@ class TrialRunner:
         self, task: TrialTask, recorder: _TrialRecorder
     ) -> dict[str, float]:
         model = self.model
-        with model.trial(seed=task.seed, vary=task.vary):
+        # What `train` uses it makes; `check=` finds what it keeps outside.
+        with (
+            around_fit.marked(model._repro, "has_all"),
+            model.trial(seed=task.seed, vary=task.vary),
+        ):
             model._repro.observer = recorder
             try:
                 value = self.train(model)

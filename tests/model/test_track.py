@@ -72,7 +72,7 @@ def step(model, optimizer):
     return float(keras.ops.convert_to_numpy(loss))
 
 
-def run_trials(model, optimizer, seeds=(None, None, None)):
+def run_blocks(model, optimizer, seeds=(None, None, None)):
     results = []
     for seed in seeds:
         with model.trial(seed):
@@ -86,9 +86,9 @@ def test_a_loop_with_its_optimizer_is_repeated():
     model.track(optimizer)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        first, second, third = run_trials(model, optimizer)
+        first, second, third = run_blocks(model, optimizer)
         assert first == second == third
-        seven, eight, again = run_trials(model, optimizer, (7, 8, 7))
+        seven, eight, again = run_blocks(model, optimizer, (7, 8, 7))
     assert seven == again != eight
     assert first[0] != first[1]
 
@@ -105,7 +105,7 @@ def test_without_its_optimizer_it_is_refused():
         model.track(optimizer)
     optimizer = keras.optimizers.Adam(0.1)
     model.track(optimizer)
-    first, second, third = run_trials(model, optimizer)
+    first, second, third = run_blocks(model, optimizer)
     assert first == second == third
 
 
@@ -125,6 +125,18 @@ def test_a_loop_without_an_optimizer():
     model.reset()
     for one, before in zip(model.get_weights(), start, strict=True):
         assert np.array_equal(one, before)
+
+
+def test_an_optimizer_of_the_block():
+    """One that the block makes is new in each, and need not be handed over."""
+    model, make_optimizer = make(), keras.optimizers.Optimizer.__init__
+    results = []
+    for _ in range(3):
+        with model.trial():
+            optimizer = keras.optimizers.Adam(0.1)
+            results.append([step(model, optimizer) for _ in range(3)])
+    assert results[0] == results[1] == results[2]
+    assert keras.optimizers.Optimizer.__init__ is make_optimizer
 
 
 def test_a_call_trains_nothing():
@@ -360,3 +372,37 @@ def test_data_of_a_block():
     assert passes() != passes()
     with model.trial():
         assert passes() == results[0]
+
+
+def test_a_loop_of_ones_own_in_a_study():
+    """`train` makes what it uses; nothing needs to be handed over."""
+
+    def train(model):
+        for one in model.trainable_weights:
+            one.assign(0.5 * keras.ops.convert_to_numpy(one.value))
+        return float(np.sum(model.get_weights()[0]))
+
+    model = make()
+    model.compile("sgd", "mse")
+    scores = [
+        kr.run_trials(model, train, seeds=seeds, progress=False).scores
+        for seeds in ([1, 2], [2, 1])
+    ]
+    (first,), (second,) = (list(one.values()) for one in scores)
+    assert list(first) == list(reversed(second))
+    assert first[0] != first[1]
+
+
+def test_a_block_that_fails_is_looked_at_too():
+    """Its optimizer has moved all the same."""
+    model, optimizer = make(), keras.optimizers.SGD(0.1)
+
+    def fail():
+        with model.trial():
+            step(model, optimizer)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    with pytest.raises(ValueError, match="track"):
+        model.reset()
