@@ -494,7 +494,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
             >>> optimizer = keras.optimizers.SGD(0.1)
             >>> optimizer.build(model.trainable_variables)
             >>> model.track(optimizer)
-            >>> optimizer.learning_rate.assign(0.5)
+            >>> optimizer.learning_rate = 0.5
             >>> model.reset()
             >>> round(float(optimizer.learning_rate), 3)
             0.1
