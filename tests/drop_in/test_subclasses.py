@@ -117,7 +117,7 @@ TRACKED = [
 ]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("make", TRACKED, ids=lambda one: one.__name__)
 def test_trackers_made_last(make):
     """A constructor may end with what its properties read."""
@@ -579,6 +579,7 @@ def use_all(model):
     ]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("is_before", [False, True])
 @pytest.mark.parametrize("wraps", [False, True])
 def test_wrapped_methods(monkeypatch, wraps, is_before):

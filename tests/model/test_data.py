@@ -263,7 +263,7 @@ def test_every_use_is_rewound(models: Any, kind: str) -> None:
         assert first[2] != first[5]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("left_out", USES)
 @pytest.mark.parametrize("kind", ["generator", "tf.data", "loader, seeded"])
 def test_each_use_needs_its_rewinding(
