@@ -45,14 +45,10 @@ def is_fixed_pipeline(graph: bytes) -> bool:
     By TensorFlow's private registry of ops (2.16 to 2.21), which calls the
     sources of pipelines stateful too.
     """
-    import tensorflow as tf
     from tensorflow.python.framework import op_def_registry
 
-    parsed = tf.compat.v1.GraphDef.FromString(graph)
-    functions = parsed.library.function
-    nodes = [parsed.node, *(one.node_def for one in functions)]
-    names = {node.op for part in nodes for node in part}
-    names -= {*_SOURCES, *(one.signature.name for one in functions)}
+    nodes, functions = _list_nodes(graph)
+    names = {node.op for node in nodes} - {*_SOURCES, *functions}
     return not any(
         found is None or found.is_stateful
         for found in map(op_def_registry.get, names)
@@ -65,20 +61,27 @@ def list_python_functions(graph: bytes) -> list[Any]:
     From TensorFlow's private registry of them (2.16 to 2.21); without it what
     they keep is not rewound.
     """
-    import tensorflow as tf
     from tensorflow.python.ops import script_ops
 
-    parsed = tf.compat.v1.GraphDef.FromString(graph)
-    functions = parsed.library.function
-    nodes = [parsed.node, *(one.node_def for one in functions)]
+    nodes, _ = _list_nodes(graph)
     registry = getattr(script_ops, "_py_funcs", None)
     found = [
         registry.get(node.attr["token"].s.decode())
-        for part in nodes
-        for node in part
+        for node in nodes
         if "token" in node.attr and registry is not None
     ]
     return [function for function in found if function is not None]
+
+
+def _list_nodes(graph: bytes) -> tuple[list[Any], set[str]]:
+    """The ops of a pipeline and of its functions, and the functions' names."""
+    import tensorflow as tf
+
+    parsed = tf.compat.v1.GraphDef.FromString(graph)
+    functions = parsed.library.function
+    parts = [parsed.node, *(one.node_def for one in functions)]
+    nodes = [node for part in parts for node in part]
+    return nodes, {one.signature.name for one in functions}
 
 
 _SOURCES = frozenset({"RangeDataset", "TensorDataset", "TensorSliceDataset"})

@@ -27,7 +27,7 @@ from keras_repro.backends.keras_internals import (
 )
 
 _SEED_STATE = "seed_generator_state"
-HANDED_OVER = "_handed_over"  # An attribute of a model; see `model.track`.
+_HANDED_OVER = "_handed_over"  # An attribute of a model; see `model.track`.
 TRACKED = "tracked."  # What a place of what was handed over begins with.
 KERAS_KINDS = (
     keras.optimizers.Optimizer,
@@ -76,14 +76,32 @@ def iterate_variables(model: Any) -> list[VariablePlace]:
                 VariablePlace("metrics", f"metrics.{index}", variable)
             )
     result += [
-        one for one in _handed_over(model) if id(one.variable) not in seen
+        one
+        for one in _handed_over_places(model)
+        if id(one.variable) not in seen
     ]
     return result
 
 
-def _handed_over(model: Any) -> Iterator[VariablePlace]:
+def handed_over(model: Any) -> tuple[Any, ...]:
+    """What a person handed over to a model, in order."""
+    found: tuple[Any, ...] = vars(model).get(_HANDED_OVER, ())
+    return found
+
+
+def set_handed_over(model: Any, objects: tuple[Any, ...]) -> None:
+    """Have a model hold these objects, outside of what Keras tracks."""
+    object.__setattr__(model, _HANDED_OVER, objects)
+
+
+def is_handed_over(place: str) -> bool:
+    """Whether a place is one of what a person handed over."""
+    return place.startswith(TRACKED)
+
+
+def _handed_over_places(model: Any) -> Iterator[VariablePlace]:
     """Variables of what a person handed over, but for optimizers."""
-    for number, one in enumerate(vars(model).get(HANDED_OVER, ())):
+    for number, one in enumerate(handed_over(model)):
         place = f"{TRACKED}{number}"
         if isinstance(one, keras.Variable):
             yield VariablePlace("weights", place, one)
@@ -109,7 +127,7 @@ def find_optimizers(model: Any) -> dict[str, Any]:
     if isinstance(compiled, keras.optimizers.Optimizer):
         found["optimizer"] = compiled
     seen = {id(compiled), id(getattr(compiled, "inner_optimizer", None))}
-    handed = enumerate(vars(model).get(HANDED_OVER, ()))
+    handed = enumerate(handed_over(model))
     named = [
         *sorted(vars(model).items()),
         *((f"{TRACKED}{number}", one) for number, one in handed),

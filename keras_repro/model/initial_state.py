@@ -27,13 +27,14 @@ from keras_repro.backends.keras_internals import (
 )
 from keras_repro.backends.untracked_state import AttributeState
 from keras_repro.backends.variables import (
-    TRACKED,
     VariablePlace,
     find_optimizers,
+    handed_over,
+    is_handed_over,
     iterate_variables,
     read_variable,
 )
-from keras_repro.model.tracked import HandedOver, handed_over
+from keras_repro.model.tracked import HandedOver
 
 FORMAT = "keras_repro.initial_state/1"
 VARIABLE = "variable"  # The kind of a generator that is known by its state.
@@ -315,7 +316,7 @@ class InitialState:
         came = [
             p.place
             for key, p in now.items()
-            if key not in then and not p.place.startswith(TRACKED)
+            if key not in then and not is_handed_over(p.place)
         ]
         went = [e.place for key, e in then.items() if key not in now]
         reshaped = [
@@ -419,7 +420,7 @@ class InitialState:
         file.attrs["extra"] = text
         file.attrs["extra_checksum"] = _text_checksum(text)
         # What was handed over is not the model's; it is handed over again.
-        own = [e for e in self.entries if not e.place.startswith(TRACKED)]
+        own = [e for e in self.entries if not is_handed_over(e.place)]
         for index, entry in enumerate(own):
             _write_entry(file, index, entry)
 
@@ -480,7 +481,7 @@ class InitialState:
             own = [
                 p
                 for p in places
-                if p.role in roles and not p.place.startswith(TRACKED)
+                if p.role in roles and not is_handed_over(p.place)
             ]
             read = [e for e in self.entries if e.role in roles]
             if not _match(own, read):
@@ -502,7 +503,7 @@ class InitialState:
     def _keep_handed_over(self, earlier: InitialState) -> None:
         self._handed_over = earlier._handed_over
         for index, entry in enumerate(earlier.entries):
-            if entry.place.startswith(TRACKED):
+            if is_handed_over(entry.place):
                 variable = earlier._variables[index]
                 place = VariablePlace(entry.role, entry.place, variable)
                 self._append(place, np.array(earlier.value_of(index)))

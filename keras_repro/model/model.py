@@ -668,6 +668,7 @@ _OUR_METHODS = frozenset(
 class ReproducibleSequential(ReproducibleModel, keras.Sequential):
     """A `keras.Sequential` with `reset()`; made by `ReproducibleModel`."""
 
+    # Unlike the one it calls, Keras takes it for one that builds the model.
     def build(self, input_shape: Any = None) -> None:
         """Build, as `keras.Sequential.build`, and capture the start."""
         super().build(input_shape)

@@ -22,10 +22,11 @@ from keras_repro.backends.generators import (
 from keras_repro.backends.keras_internals import optimized_variables
 from keras_repro.backends.untracked_state import AttributeState
 from keras_repro.backends.variables import (
-    HANDED_OVER,
     KERAS_KINDS,
     TRACKED,
+    handed_over,
     read_variable,
+    set_handed_over,
 )
 
 _METHODS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
@@ -34,12 +35,6 @@ _EXPECTED = (
     "iterators, callbacks, and objects with `get_state` and `set_state` or "
     "with `state_dict` and `load_state_dict`"
 )
-
-
-def handed_over(model: Any) -> tuple[Any, ...]:
-    """What was handed over to a model, in order."""
-    found: tuple[Any, ...] = vars(model).get(HANDED_OVER, ())
-    return found
 
 
 def hand_over(model: Any, objects: tuple[Any, ...]) -> None:
@@ -61,7 +56,7 @@ def hand_over(model: Any, objects: tuple[Any, ...]) -> None:
     for one in objects:
         if not any(one is other for other in known):
             known.append(one)
-    object.__setattr__(model, HANDED_OVER, tuple(known))
+    set_handed_over(model, tuple(known))
 
 
 class HandedOver:

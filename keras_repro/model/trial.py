@@ -29,7 +29,7 @@ from keras_repro.backends.keras_internals import (
     is_eager,
 )
 from keras_repro.backends.variables import (
-    TRACKED,
+    is_handed_over,
     iterate_variables,
     new_optimizers_noted,
     read_variable,
@@ -555,7 +555,7 @@ def _own_generators(model: Any) -> list[Any]:
     return [
         place.variable
         for place in iterate_variables(model)
-        if place.role == "random" and not place.place.startswith(TRACKED)
+        if place.role == "random" and not is_handed_over(place.place)
     ]
 
 
