@@ -196,9 +196,10 @@ class _Twins:
         quantized: set[int] = set()
         if is_adapted(layer):
             enable_lora_like(twin, layer)
-            before = {id(v) for v in twin.variables}
+            # Kept, since a new variable may take the address of a dropped one.
+            before = twin.variables
             quantize_like(twin, layer)
-            quantized = {id(v) for v in twin.variables} - before
+            quantized = set(map(id, twin.variables)) - set(map(id, before))
         own = [(tuple(v.shape), v.dtype) for v in layer.variables]
         made = [(tuple(v.shape), v.dtype) for v in twin.variables]
         if own != made:
