@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,12 +36,14 @@ from keras_repro.environment.differences import (
     EnvironmentDifference,
     compare_environments,
 )
+from keras_repro.environment.settable import is_settable
 from keras_repro.runs.file import RunWriter, load_runs
 from keras_repro.runs.run import Run
 from keras_repro.watching.model_calls import FIT, Call
 
 HOLD = "environment"
 _VARIABLES = "environment_variables."
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _SWITCHES = {
     "onednn.enabled": "TF_ENABLE_ONEDNN_OPTS",
     "hash_seed": "PYTHONHASHSEED",
@@ -135,11 +139,14 @@ class ElsewhereLaboratory:
             if hold in shown:
                 causes.append(_make_cause(one, tried=True))
             elif hold not in harmless and one.weight and not shown:
-                suspects.append(_make_cause(one, tried=False))
+                how = _how_to_try(one)
+                suspects.append(_make_cause(one, tried=False, advice=how))
         return causes, suspects
 
 
-def _make_cause(one: EnvironmentDifference, *, tried: bool) -> Cause:
+def _make_cause(
+    one: EnvironmentDifference, *, tried: bool, advice: str | None = None
+) -> Cause:
     told = f"{one.key} was {one.a} there and is {one.b} here"
     if tried:
         told += "\nset as it was there, the runs agree"
@@ -148,7 +155,7 @@ def _make_cause(one: EnvironmentDifference, *, tried: bool) -> Cause:
         location=None,
         library=_library_of(one),
         evidence=told,
-        advice=one.sentence or advise(ENVIRONMENT),
+        advice=advice or one.sentence or advise(ENVIRONMENT),
     )
 
 
@@ -197,25 +204,60 @@ def _distinct(
 
 
 def _set_as_there(one: EnvironmentDifference) -> Settings | None:
-    """How to have it here as it was there; `None` if that cannot be done."""
-    if one.key.startswith(_VARIABLES):
-        return _set_variable(one.key.removeprefix(_VARIABLES), one.a)
-    prefix, _, name = one.key.partition(".")
-    if prefix == "threads" and name.isupper():
-        return _set_variable(name, one.a)
-    if one.key in _SWITCHES:
-        value = int(one.a) if isinstance(one.a, bool) else one.a
-        return _set_variable(_SWITCHES[one.key], value)
-    if one.key == "usable_cores" and isinstance(one.a, int):
-        fits = isinstance(one.b, int) and one.a < one.b
-        return Settings(num_cores=one.a) if fits else None
+    """How to have it here as it was there; `None` if that is not done.
+
+    What stands in the file may be anybody's: only known switches are set, to
+    values that they can have.
+    """
+    variable = _find_variable(one)
+    if variable is not None:
+        name, value = variable
+        return (
+            Settings(variables={name: value})
+            if is_settable(*variable)
+            else None
+        )
+    if one.key == "usable_cores" and type(one.a) is type(one.b) is int:
+        return Settings(num_cores=one.a) if 1 <= one.a < one.b else None
     if one.key == "deterministic" and one.a is True:
         return Settings(deterministic=True)
     return None
 
 
-def _set_variable(name: str, value: Any) -> Settings:
-    return Settings(variables={name: None if value is None else str(value)})
+def _find_variable(one: EnvironmentDifference) -> tuple[str, Any] | None:
+    """The environment variable that it is, or acts through, and its value."""
+    prefix, _, name = one.key.partition(".")
+    if one.key in _SWITCHES:
+        value = one.a
+        if value is None and one.key != "hash_seed":
+            return None  # Not known, which is not the same as not set.
+        if type(value) in (bool, int):
+            value = str(int(value))
+        return _SWITCHES[one.key], value
+    if one.key.startswith(_VARIABLES) or (
+        prefix == "threads" and name.isupper()
+    ):
+        return name, one.a
+    return None
+
+
+def _how_to_try(one: EnvironmentDifference) -> str | None:
+    """The command that sets it by hand, for what is not set from a file."""
+    variable = _find_variable(one)
+    if variable is None or is_settable(*variable):
+        return None
+    name, value = variable
+    # An environment is recorded with "..." in place of what may be private.
+    is_whole = value is None or (
+        isinstance(value, str) and value.isprintable() and "..." not in value
+    )
+    if not (_NAME.fullmatch(name) and is_whole):
+        return None
+    change = f"-u {name}" if value is None else shlex.quote(f"{name}={value}")
+    return (
+        "It was not tried, since a file may not set it. If you trust where it "
+        f"comes from: env {change} keras-repro verify ..."
+    )
 
 
 def _kind_of(one: EnvironmentDifference) -> str:
