@@ -1,29 +1,93 @@
-"""A file of lines: appended to whole under a lock, read without surprises."""
+"""The one way in which this package opens, reads and writes files.
+
+Links: a path that a person named may be a link to a file that exists. In a
+folder that we manage (a study, snapshots) nothing is read or written through
+a link. Nothing but regular files is ever opened: a pipe would be waited for.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
+import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_LOCKED_BYTE = 2**31 - 2
-# A reader waits as long for a writer's lock, then reads without it.
-_PATIENCE = 1.0
+from keras_repro.common.locks import size_of_whole_lines
+
 NEXT_STEP = "Pass the path of a file that a ChecksumCallback wrote."
+_FLAGS = (
+    getattr(os, "O_BINARY", 0)  # Windows would translate line ends.
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+)
+# Versions before wrote the number of the process in place of a random name.
+_TEMPORARY = re.compile(r"\..+\.([0-9]+|[0-9a-f]{16})\.tmp")
+_LEFT_OVER = 3600.0  # Seconds: nothing takes as long to write.
+# Of a file behind a link, what must be as in the file that replaces it.
+_MARK = 16
+_NEXT_STEPS = {
+    errno.ENOSPC: "Make room on the disk",
+    errno.EDQUOT: "Make room in your quota",
+    errno.EROFS: "Choose a place that can be written to",
+    errno.EACCES: "Change its permissions, or choose another place",
+    errno.EPERM: "Change its permissions, or choose another place",
+    errno.ENOENT: "Create its folder first",
+    errno.ENOTDIR: "Choose a name in a folder",
+    errno.EMFILE: "Close files, or raise the limit (ulimit -n)",
+    errno.ENFILE: "Close files, or end programs that hold many",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.EIO: "Look at the disk, or choose another place",
+}
+
+
+@contextmanager
+def os_errors_told(path: Path, what: str) -> Iterator[None]:
+    """Give an error of the system its path and a next step, and its type."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.strerror != os.strerror(error.errno):
+            raise  # Told already.
+        step = _NEXT_STEPS.get(error.errno, "Choose another place")
+        raise OSError(
+            error.errno,
+            f"{what}. Received: '{path}' ({error.strerror}). {step}",
+        ) from error
+
+
+def follow_link(path: Path) -> Path:
+    """The file that a named path leads to; a link must lead to one.
+
+    Raises:
+        FileNotFoundError: If it is a link to nothing, or to itself.
+    """
+    if not path.is_symlink():
+        return path
+    try:
+        return path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        raise FileNotFoundError(
+            "`path` may be a link to a file only if that exists. Received: "
+            f"'{path}', a link to '{path.readlink()}', where there is none. "
+            "Name the file itself, or remove the link."
+        ) from None
 
 
 def check_writable(path: Path, *, replaced: bool = False) -> None:
     """Refuse a path that cannot be written, before there is anything to write.
 
     Raises:
-        OSError: `IsADirectoryError`, `FileNotFoundError` (no directory) or
-            `PermissionError`.
+        OSError: `IsADirectoryError`, `FileNotFoundError` (no directory, or a
+            link to nothing) or `PermissionError`.
+        ValueError: If it is a device, a pipe or a socket.
     """
     if path.is_dir():
         raise IsADirectoryError(
@@ -35,7 +99,10 @@ def check_writable(path: Path, *, replaced: bool = False) -> None:
             "`path` must lie in a directory that exists. Received: "
             f"'{path}'. Create '{path.parent}' first."
         )
-    written = path if path.exists() and not replaced else path.parent
+    target = follow_link(path)
+    if target.exists() and not target.is_file():
+        raise _not_regular(path)
+    written = target if target.exists() and not replaced else target.parent
     if not os.access(written, os.W_OK):
         raise PermissionError(
             f"`path` must be writable. Received: '{path}', which is not. "
@@ -43,32 +110,104 @@ def check_writable(path: Path, *, replaced: bool = False) -> None:
         )
 
 
-def write_whole(path: Path, text: str) -> None:
+# --- writing -----------------------------------------------------------------
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file under another name first: none is ever half there.
+
+    A path that is a link stays one: the file behind it is replaced, if it
+    begins as what is written does.
 
     Raises:
         OSError: If it cannot be written; an older one is as it was.
+        ValueError: If it is a device, a pipe or a socket, or a link to a file
+            of another kind.
     """
+    data = content.encode() if isinstance(content, str) else content
     check_writable(path, replaced=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = follow_link(path)
+    if target != path:
+        _check_alike(path, target, data)
+    with os_errors_told(path, "The file must be written whole"):
+        replace_whole(target, data)
+
+
+def _check_alike(path: Path, target: Path, data: bytes) -> None:
+    with open_regular(target) as file:
+        if file.read(_MARK) in (data[:_MARK], b""):
+            return
+    raise ValueError(
+        "A link may be written through only to a file of the same kind. "
+        f"Received: '{path}', a link to '{target}', which begins otherwise "
+        "than what would replace it. Name another file, or remove the link."
+    )
+
+
+def replace_whole(target: Path, data: bytes) -> None:
+    """Put a file, whole and on the disk, in place of what is there.
+
+    What a killed process has left of earlier tries goes.
+
+    Raises:
+        OSError: What the system raises; nothing was changed then.
+    """
+    folder = target.parent
+    remove_left_over(folder, lambda name: name.startswith(f".{target.name}."))
+    temporary = folder / f".{target.name}.{secrets.token_hex(8)}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        with open(os.open(temporary, flags, 0o666), "wb") as file:  # noqa: PTH123
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _flush_folder(folder)
 
 
-def open_to_append(path: Path, *, create: bool = True) -> int:
-    """Open a file for `append_line`."""
+def _flush_folder(folder: Path) -> None:
+    """Let the new name outlive a power cut; Windows opens no folders."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_left_over(
+    folder: Path,
+    belongs: Callable[[str], bool] = lambda _: True,
+    *,
+    age: float = _LEFT_OVER,
+) -> None:
+    """Remove temporary files that nobody can be writing any more."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name) and belongs(entry.name):
+                with suppress(OSError):
+                    found = entry.stat(follow_symlinks=False)
+                    if time.time() - found.st_mtime >= age:
+                        Path(entry.path).unlink()
+
+
+def open_to_append(
+    path: Path, *, create: bool = True, managed: bool = False
+) -> int:
+    """Open a file for `append_line`.
+
+    Args:
+        path: The file.
+        create: Whether it is made if there is none.
+        managed: Whether it lies in a folder of ours, where no link may be.
+    """
+    target = path if managed else follow_link(path)
     flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
-    # Windows would translate line ends without this flag.
-    flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    return os.open(path, flags, 0o666)
+    return _open(target, flags, path)
 
 
 def append_line(descriptor: int, data: bytes, *, may_undo: bool) -> int:
@@ -109,83 +248,17 @@ def _ends_torn(descriptor: int, size: int) -> bool:
     return os.read(descriptor, 1) != b"\n"
 
 
-@contextmanager
-def locked(descriptor: int) -> Iterator[bool]:
-    """Hold a file for one line; other processes wait."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        with _locked_on_windows(descriptor):
-            yield True
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        held = True
-    except OSError:  # Some network file systems have no locks.
-        held = False
-    try:
-        yield held
-    finally:
-        if held:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+# --- reading -----------------------------------------------------------------
 
 
-def hold_lock(path: Path) -> BinaryIO:
-    """Hold a file for as long as this process wants it alone.
-
-    Raises:
-        BlockingIOError: If another process holds it.
-    """
-    file = path.open("ab")
-    try:
-        _take_lock(file)
-    except OSError as error:
-        file.close()
-        raise BlockingIOError(
-            errno.EAGAIN,
-            "The study must be run by one process at a time. Received: "
-            f"'{path.parent}', which another one is running. Wait for it, or "
-            "end it",
-        ) from error
-    return file
-
-
-def _take_lock(file: BinaryIO) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        windows: Any = msvcrt
-        file.seek(0)
-        windows.locking(file.fileno(), windows.LK_NBLCK, 1)
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # Some network file systems have no locks.
-        return
-
-
-@contextmanager
-def _locked_on_windows(descriptor: int) -> Iterator[None]:
-    import msvcrt
-
-    windows: Any = msvcrt  # Typed as empty on other systems.
-    lock = windows.locking
-    # A locked byte cannot be read there: take one that no file reaches.
-    os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-    lock(descriptor, windows.LK_LOCK, 1)
-    try:
-        yield
-    finally:
-        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-        lock(descriptor, windows.LK_UNLCK, 1)
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def read_lines(
+    path: Path, *, managed: bool = False
+) -> Iterator[tuple[int, bytes]]:
     """Read the lines that a file holds now.
+
+    Args:
+        path: The file.
+        managed: Whether it lies in a folder of ours, where no link may be.
 
     Raises:
         ValueError: If it is no regular file.
@@ -196,7 +269,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         Reads no further than the file reached at the start, so it ends though
         others append. With locks, no line is seen half-written.
     """
-    with open_regular(path) as file:
+    with open_regular(path, managed=managed) as file:
         for number, (_, raw) in enumerate(iterate_lines(file), start=1):
             line = raw.rstrip(b"\r\n")
             if line:
@@ -207,7 +280,7 @@ def iterate_lines(
     file: BinaryIO, start: int = 0
 ) -> Iterator[tuple[int, bytes]]:
     """The offsets and the raw lines of a file that is open, from an offset."""
-    left = _whole_size(file) - start
+    left = size_of_whole_lines(file) - start
     file.seek(start)
     while left > 0 and (line := file.readline(left)):
         yield start, line
@@ -215,51 +288,52 @@ def iterate_lines(
         left -= len(line)
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it, if it is one, and no device or pipe."""
+def open_regular(path: Path, *, managed: bool = False) -> BinaryIO:
+    """Open a file to read it, if it is one, and no device or pipe.
+
+    Args:
+        path: The file.
+        managed: Whether it lies in a folder of ours, where no link may be.
+    """
     if path.is_dir():
         raise IsADirectoryError(
             f"`path` must name a file. Received: '{path}', a directory. "
             f"{NEXT_STEP}"
         )
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    target = path if managed else Path(os.path.realpath(path))
     try:
-        file = open(os.open(path, flags), "rb")  # noqa: PTH123, SIM115
+        descriptor = _open(target, os.O_RDONLY, path)
     except FileNotFoundError:
         raise FileNotFoundError(
             "The run's file must exist. Received: "
             f"'{path}', where there is none. {NEXT_STEP}"
         ) from None
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
-    raise ValueError(
-        f"The file must be a run's file. Received: '{path}', a device or a "
-        f"pipe. {NEXT_STEP}"
+    return open(descriptor, "rb")  # noqa: PTH123
+
+
+def _open(target: Path, flags: int, path: Path) -> int:
+    """Open a regular file, and nothing else."""
+    try:
+        descriptor = os.open(target, flags | _FLAGS, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO) or target.is_symlink():
+            raise _not_regular(path) from None
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise _not_regular(path)
+
+
+def _not_regular(path: Path) -> ValueError:
+    what = "a link" if path.is_symlink() else "a device or a pipe"
+    return ValueError(
+        f"The file must be a regular one. Received: '{path}', {what}. "
+        f"{NEXT_STEP}"
     )
 
 
-def _whole_size(file: BinaryIO) -> int:
-    """The size when nobody writes, so that no line is seen half-written."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return os.fstat(file.fileno()).st_size
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:  # Somebody writes, or was stopped writing.
-            if time.monotonic() > deadline:
-                return os.fstat(file.fileno()).st_size
-            time.sleep(0.001)
-        except OSError:  # Some network file systems have no locks.
-            return os.fstat(file.fileno()).st_size
-        else:
-            size = os.fstat(file.fileno()).st_size
-            fcntl.flock(file, fcntl.LOCK_UN)
-            return size
+# --- lines of a watched process ----------------------------------------------
 
 
 class LineFile:

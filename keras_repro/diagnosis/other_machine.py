@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_repro.common.files import os_errors_told
 from keras_repro.diagnosis.causes import (
     ENVIRONMENT,
     HASH_ORDER,
@@ -178,7 +179,8 @@ def append_runs(path: Path, process: Process) -> None:
         run = process.runs.get(call.run_id or "")
         if run is not None:
             end = () if run.end is None else (run.end,)
-            writer.write(run.header, *run.records, *end)
+            with os_errors_told(path, "The runs must be written to a file"):
+                writer.write(run.header, *run.records, *end)
 
 
 def _environment_of(process: Process) -> Any:

@@ -179,6 +179,11 @@ def _note_ends(a: Run, b: Run) -> Iterator[str]:
     for name, run in (("a", a), ("b", b)):
         if run.end is None:
             yield f"{name} has no end: it runs still, or was killed"
+        elif run.end.num_records != len(run.records):
+            yield (
+                f"{name} has {len(run.records)} of its "
+                f"{run.end.num_records} records"
+            )
         elif not run.finished:
             error = f" by {run.end.exception}" if run.end.exception else ""
             yield f"{name} did not finish: {run.end.status}{error}"

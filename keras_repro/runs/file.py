@@ -22,11 +22,11 @@ from keras_repro.common.files import (
     append_line,
     check_writable,
     iterate_lines,
-    locked,
     open_regular,
     open_to_append,
     read_lines,
 )
+from keras_repro.common.locks import locked
 from keras_repro.runs.lines import (
     Entry,
     LineError,
@@ -36,7 +36,14 @@ from keras_repro.runs.lines import (
     encode_entry,
     find_owner,
 )
-from keras_repro.runs.run import Run, RunData, RunEnd, RunHeader, RunRecord
+from keras_repro.runs.run import (
+    FINISHED,
+    Run,
+    RunData,
+    RunEnd,
+    RunHeader,
+    RunRecord,
+)
 
 _RECORD_START = b'{"type":"record","run_id":"'
 # So many bytes of the last line written show that the file is still ours.
@@ -144,8 +151,13 @@ def find_first_finished(
         outline = _find_outline(path, file)
         outline.warn()
         for run_id, builder in outline.builders.items():
-            if builder.build().finished and matches(builder.header):
-                return outline.read_run(file, run_id)
+            has_ended = builder.end is not None and (
+                builder.end.status == FINISHED
+            )
+            if has_ended and matches(builder.header):
+                run = outline.read_run(file, run_id)
+                if run.finished:
+                    return run
     return None
 
 

@@ -183,8 +183,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end."""
-        return self.end is not None and self.end.status == FINISHED
+        """Whether training came to its end, and all its records are here."""
+        return (
+            self.end is not None
+            and self.end.status == FINISHED
+            and self.end.num_records == len(self.records)
+        )
 
     @property
     def checksum(self) -> str | None:

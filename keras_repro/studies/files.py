@@ -7,6 +7,7 @@ run's file). docs/trials.md tells the format.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import warnings
@@ -19,13 +20,15 @@ import numpy as np
 
 from keras_repro.common.files import (
     append_line,
-    hold_lock,
-    locked,
+    open_regular,
     open_to_append,
+    os_errors_told,
     read_lines,
-    write_whole,
+    remove_left_over,
+    replace_whole,
 )
 from keras_repro.common.json import to_plain
+from keras_repro.common.locks import hold_lock, locked
 from keras_repro.environment.differences import compare_environments
 from keras_repro.runs.file import decode_runs, load_runs
 from keras_repro.runs.run import Run
@@ -42,6 +45,7 @@ STUDY, TRIALS, RUNS, LOCK = (
 )
 _TRIAL, _NOTE, _WRITTEN = "trial", "note", "written"
 _MUST_BE_EQUAL, _MAY_MATTER = 3, 2
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass
@@ -88,8 +92,9 @@ class StudyFolder:
     ) -> None:
         self.path = path
         _check_folder(path)
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock = hold_lock(path / LOCK)
+        with os_errors_told(path, "The study's folder must be writable"):
+            path.mkdir(parents=True, exist_ok=True)
+        self._lock = _hold(path)
         try:
             self.content = read_content(path)
             self.warnings = self._settle(identity, environment)
@@ -113,7 +118,8 @@ class StudyFolder:
                 ),
                 indent=1,
             )
-            write_whole(file, f"{text}\n")
+            with os_errors_told(file, "A study must be written to its folder"):
+                replace_whole(file, f"{text}\n".encode())
             return []
         before = read_study(self.path)
         changes = compare_identities(
@@ -170,9 +176,15 @@ class StudyFolder:
             line = {"type": _WRITTEN, "names": new}
             _append(self.path / TRIALS, [json.dumps(line)])
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether trials can be added; what is there can be read anyway."""
+        return self._lock is not None
+
     def close(self) -> None:
         """Let other processes run the study."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.release()
 
 
 def load_trials(path: str | os.PathLike[str]) -> TrialResults:
@@ -249,6 +261,7 @@ class _RunSource:
 
     def __call__(self) -> tuple[tuple[Run, ...], ...]:
         if self.path is not None and (self.path / RUNS).exists():
+            open_regular(self.path / RUNS, managed=True).close()
             with warnings.catch_warnings():
                 # A torn line is one of a trial that will be run again.
                 warnings.simplefilter("ignore")
@@ -276,7 +289,8 @@ def read_study(path: Path) -> dict[str, Any]:
     """
     file = path / STUDY
     try:
-        study = json.loads(file.read_text("utf-8"))
+        with open_regular(file, managed=True) as stream:
+            study = json.loads(stream.read())
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             "`path` must be the folder of a study. Received: "
@@ -305,7 +319,7 @@ def read_content(path: Path) -> StudyContent:
     file = path / TRIALS
     if not file.exists():
         return content
-    for number, line in read_lines(file):
+    for number, line in read_lines(file, managed=True):
         try:
             read = json.loads(line)
         except ValueError:
@@ -356,6 +370,19 @@ def _damaged(file: Path, what: str) -> ValueError:
 # --- writing -----------------------------------------------------------------
 
 
+def _hold(path: Path) -> Any:
+    """Hold the study; `None` if there is one that can only be read."""
+    try:
+        with os_errors_told(path, "The study's folder must be writable"):
+            lock = hold_lock(path / LOCK)
+    except OSError as error:
+        if error.errno in _READ_ONLY and (path / STUDY).is_file():
+            return None
+        raise
+    remove_left_over(path, age=0)
+    return lock
+
+
 def _check_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(
@@ -377,10 +404,11 @@ def _check_folder(path: Path) -> None:
 def _append(file: Path, lines: Iterable[str]) -> None:
     """Append lines, whole, and have the disk hold them."""
     data = "".join(f"{one}\n" for one in lines).encode()
-    descriptor = open_to_append(file)
-    try:
-        with locked(descriptor) as held:
-            append_line(descriptor, data, may_undo=held)
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with os_errors_told(file, "A study must be written to its folder"):
+        descriptor = open_to_append(file, managed=True)
+        try:
+            with locked(descriptor) as held:
+                append_line(descriptor, data, may_undo=held)
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

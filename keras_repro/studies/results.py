@@ -7,6 +7,7 @@ them, `comparison.py` compares two of them.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import operator
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_repro.common.checks import MAX_SEED
+from keras_repro.common.files import write_whole
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean
 from keras_repro.studies.scores import Scores, Summary, rank_of, summarize
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 
 FORMAT = "keras_repro.trial_results/1"
+# What begins so, a spreadsheet takes for a formula.
+_COMPUTED = ("=", "+", "-", "@", "\t", "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,16 +264,17 @@ class TrialResults:
 
         Args:
             path: The file. Floats read back to the same bits; what is unknown
-                is left empty.
+                is left empty. A text that a spreadsheet would compute (it
+                begins with `=`, `+`, `-`, `@` or a tab) is written after a
+                `'`.
         """
         columns = make_columns(self)
-        with Path(path).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            for row in zip(*columns.values(), strict=True):
-                writer.writerow(
-                    repr(one) if isinstance(one, float) else one for one in row
-                )
+        rows = [columns, *zip(*columns.values(), strict=True)]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(
+            map(_to_cell, row) for row in rows
+        )
+        write_whole(Path(path), text.getvalue())
 
     def to_json(self, path: str | Path | None = None) -> dict[str, Any]:
         """The results as plain values that strict JSON can hold.
@@ -293,7 +298,7 @@ class TrialResults:
         }
         if path is not None:
             text = json.dumps(plain, indent=1, allow_nan=False)
-            Path(path).write_text(f"{text}\n", "utf-8")
+            write_whole(Path(path), f"{text}\n")
         return plain
 
     def to_dataframe(self) -> Any:
@@ -560,6 +565,13 @@ def find_places(results: TrialResults, seeds: Iterable[int]) -> list[int]:
             "Choose among `results.seeds`."
         )
     return [places[seed] for seed in wanted]
+
+
+def _to_cell(value: Any) -> Any:
+    if isinstance(value, str):
+        text = value.replace("\r", r"\r")  # Python 3.11 does not quote it.
+        return f"'{text}" if text.startswith(_COMPUTED) else text
+    return repr(value) if isinstance(value, float) else value
 
 
 def make_columns(results: TrialResults) -> dict[str, list[Any]]:

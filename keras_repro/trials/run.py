@@ -196,6 +196,8 @@ class _Study:
         """Run the trials that are not done yet, until they are or may stop."""
         self._advance(bar)
         left = [seed for seed in self._seeds if seed not in self._outcomes]
+        if left and self._stops_at is None:
+            self._check_writable(left[0])
         tasks = [TrialTask(seed=seed, vary=vary) for seed in left]
         # Closed, it withdraws what has not begun.
         with closing(engine.run(tasks)) as outcomes:
@@ -206,6 +208,16 @@ class _Study:
                 self._take(outcome)
                 self._advance(bar)
         self._take_notes(engine)
+
+    def _check_writable(self, seed: int) -> None:
+        folder = self._folder
+        if folder is not None and not folder.is_writable:
+            raise PermissionError(
+                "`path` must be a folder that can be written to, unless it "
+                f"holds all `seeds`. Received: '{folder.path}', which cannot "
+                f"be, without seed {seed}. Copy the folder to another "
+                "place and pass that, or ask for the seeds that it holds."
+            )
 
     def _take(self, outcome: TrialOutcome) -> None:
         if outcome.status == MISUSE:
@@ -268,7 +280,7 @@ class _Study:
         if text in self._notes:
             return
         self._notes.append(text)
-        if self._folder is not None:
+        if self._folder is not None and self._folder.is_writable:
             self._folder.note(text)
 
     def warn(self) -> None:

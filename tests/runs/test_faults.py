@@ -419,7 +419,7 @@ def test_without_taking_back_the_line_is_torn(path, monkeypatch):
     writer.write(make_header("r1"))
 
     def refuse(*_):
-        raise OSError("no locks")
+        raise OSError(errno.ENOLCK, "no locks")
 
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "write", fail_after(100, errno.ENOSPC))

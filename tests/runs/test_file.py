@@ -1,5 +1,6 @@
 """A run's file: whole lines, the same bits, and nothing lost."""
 
+import errno
 import json
 import os
 import pickle
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_repro.arrays.norms import Norms
-from keras_repro.common import files
+from keras_repro.common import files, locks
 from keras_repro.runs import file as run_file
 from keras_repro.runs import lines as run_lines
 from keras_repro.runs.file import (
@@ -291,7 +292,7 @@ def test_no_lock_available(path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
 
     def refuse(*_):
-        raise OSError("no locks")
+        raise OSError(errno.ENOLCK, "no locks")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     assert load_run(write_run(path)).finished
@@ -300,7 +301,7 @@ def test_no_lock_available(path, monkeypatch):
 def test_a_writer_that_was_stopped(path, monkeypatch):
     """A reader does not wait for ever for a lock that is never given back."""
     fcntl = pytest.importorskip("fcntl")
-    monkeypatch.setattr(files, "_PATIENCE", 0.05)
+    monkeypatch.setattr(locks, "_PATIENCE", 0.05)
     write_run(path)
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
