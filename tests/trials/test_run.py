@@ -1,5 +1,6 @@
 """Many seeds: each trial is a function of its seed, wherever it runs."""
 
+import errno
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import pytest
 
 import keras_repro as kr
 from keras_repro.cli import trials
+from keras_repro.studies import files as study_files
 from keras_repro.trials import executors
 from keras_repro.trials.worker import TrialRunner
 from tests import builders, checkout
@@ -896,6 +898,37 @@ def test_scores_that_are_not_finite_are_kept_on_disk(model, tmp_path):
     )
     read = kr.load_trials(tmp_path / "study").scores["a"]
     np.testing.assert_array_equal(read, [math.nan, math.inf, -math.inf, 0.1])
+
+
+def test_a_finished_study_that_can_only_be_read(model, tmp_path, monkeypatch):
+    """Is passed again as any; a trial that is missing is refused at once."""
+    path = tmp_path / "study"
+    calls = []
+
+    def train(model):
+        calls.append(model.seed)
+        return 1.0
+
+    def run(seeds):
+        return kr.run_trials(
+            model, train, seeds=seeds, progress=False, path=path
+        )
+
+    run(2)
+    calls.clear()
+
+    def refuse(_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study_files, "hold_lock", refuse)
+        before = {one.name: one.read_bytes() for one in path.iterdir()}
+        assert run(2).seeds == (0, 1)
+        with pytest.raises(PermissionError, match=r"without seed 2.*Copy"):
+            run(3)
+        assert {one.name: one.read_bytes() for one in path.iterdir()} == before
+    assert calls == []
+    assert run(3).seeds == (0, 1, 2)
 
 
 @pytest.mark.slow
