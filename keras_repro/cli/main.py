@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_repro.cli.arguments import MisuseError, make_parser
 from keras_repro.common.files import check_writable, write_whole
+from keras_repro.common.text import escape
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -348,8 +349,10 @@ def _say_nothing(*messages: str) -> None:
 
 
 def _say(*messages: str) -> None:
+    """Tell a person; what an argument or a file holds moves no cursor."""
     for message in messages:
-        print(f"keras-repro: {message}", file=sys.stderr)
+        text = "\n".join(map(escape, message.split("\n")))
+        print(f"keras-repro: {text}", file=sys.stderr)
 
 
 def _explain(error: OSError) -> str:
