@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Self
@@ -231,9 +232,10 @@ class Drawer:
     """
 
     def __init__(self) -> None:
-        # Of what the model itself makes, by `id` of the variable; `None` for
-        # a model that was made before anybody took note.
-        self.initializers: dict[int, Any] | None = {}
+        # Of what the model itself makes, by `id` of the variable, with that:
+        # another may take the place of one that is gone. `None` for a model
+        # that was made before anybody took note.
+        self.initializers: dict[int, tuple[weakref.ref[Any], Any]] | None = {}
         self._structure: list[Any] = []
         self._alone: dict[int, dict[str, str]] = {}
         self._chosen: dict[int, Attempt] = {}
@@ -243,7 +245,7 @@ class Drawer:
     def note(self, variable: Any, initializer: Any) -> None:
         """Note what made a variable that the model holds directly."""
         if self.initializers is not None:
-            self.initializers[id(variable)] = initializer
+            self.initializers[id(variable)] = weakref.ref(variable), initializer
 
     def draw(self, model: Any, seed: int) -> Draw:
         """Draw the weights and generator states that `seed` gives."""
@@ -398,8 +400,9 @@ class Drawer:
                     draw.values[id(generator.state)] = value
                     draw.initializers[id(generator.state)] = None
             for key, variable in held.items():
-                initializer = (known or {}).get(key)
-                if callable(initializer):
+                made, initializer = (known or {}).get(key, (None, None))
+                is_its = made is not None and made() is variable
+                if is_its and callable(initializer):
                     draw.values[key] = _make_value(
                         _remake(initializer), variable
                     )
