@@ -27,10 +27,9 @@ from keras_repro.common.files import (
     open_to_append,
     read_lines,
 )
+from keras_repro.common.lines import LineError, NoEntryError, decode_utf8
 from keras_repro.runs.lines import (
     Entry,
-    LineError,
-    NoEntryError,
     VersionError,
     decode_entry,
     encode_entry,
@@ -286,7 +285,7 @@ def _read_runs(path: Path) -> list[Run]:
     for number, line in read_lines(path):
         text = ""
         try:
-            text = _decode(line)
+            text = decode_utf8(line)
             entry = decode_entry(text)
             if entry is None:
                 num_torn += 1
@@ -353,8 +352,9 @@ class _Outline:
         is_torn = run_id in self._torn
         for offset in self._places[run_id]:
             file.seek(offset)
+            line = file.readline().rstrip(b"\r\n")
             try:
-                entry = decode_entry(_decode(file.readline().rstrip(b"\r\n")))
+                entry = decode_entry(decode_utf8(line))
                 if entry is None:
                     is_torn = True
                 else:
@@ -375,7 +375,7 @@ class _Outline:
     def _parse(self, line: bytes) -> str:
         text = ""
         try:
-            text = _decode(line)
+            text = decode_utf8(line)
             entry = decode_entry(text)
             if entry is None:
                 owner = find_owner(text) or ""
@@ -440,15 +440,6 @@ def _warn_of_torn(number: int, path: Path, stacklevel: int) -> None:
     )
 
 
-def _decode(line: bytes) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise NoEntryError(
-            "The file must be UTF-8.", ascii(line[:60].decode("latin-1"))
-        ) from None
-
-
 def _check_first(entry: Entry, text: str, *, started: bool) -> bool:
     if not started and not isinstance(entry, RunHeader):
         raise NoEntryError("A header must come first.", ascii(text[:60]))
@@ -494,7 +485,7 @@ def _check_start(path: Path) -> None:
     """Refuse a file that is not ours, or of another version."""
     for number, line in read_lines(path):
         try:
-            text = _decode(line)
+            text = decode_utf8(line)
             entry = decode_entry(text)
             if entry is not None:
                 _check_first(entry, text, started=False)
