@@ -24,6 +24,7 @@ LONGEST = 2**26
 # Far deeper than any configuration; far from Python's limit of recursion.
 DEEPEST = 100
 _LARGEST_FLOAT = sys.float_info.max
+_LIMITS: dict[type, float] = {float: _LARGEST_FLOAT, int: 2**64 - 1}
 _NON_FINITE = {name: float(name) for name in ("nan", "inf", "-inf")}
 
 if TYPE_CHECKING:
@@ -45,10 +46,11 @@ def to_floats(values: Iterable[float | str]) -> list[float]:
         >>> to_floats([1, 0.5, "-inf"])
         [1.0, 0.5, -inf]
     """
-    return [
-        _NON_FINITE[one] if isinstance(one, str) else float(one)
-        for one in values
-    ]
+    return [one if type(one) is float else _to_float(one) for one in values]
+
+
+def _to_float(value: float | str) -> float:
+    return _NON_FINITE[value] if isinstance(value, str) else float(value)
 
 
 class LineError(ValueError):
@@ -213,19 +215,27 @@ def check_plain(content: Mapping[str, Any], of_what: str = "") -> None:
         LineError: If there is such a field; names it.
     """
     for name, value in content.items():
-        level = [value]
-        for _ in range(DEEPEST):
-            if not all(map(_is_plain_number, level)):
-                must = "hold finite numbers within 64 bits"
-                break
-            level = [one for outer in level for one in _contents(outer)]
-            if not level:
-                must = ""
-                break
-        else:
-            must = f"be nested less than {DEEPEST} deep"
-        if must:
-            raise LineError(f"`{name}`{of_what} must {must}.", show(value))
+        reason = _find_excess(value)
+        if reason:
+            raise LineError(f"`{name}`{of_what} must {reason}.", show(value))
+
+
+def _find_excess(value: Any) -> str:
+    level = [value]
+    for _ in range(DEEPEST):
+        deeper: list[Any] = []
+        for one in level:
+            kind = type(one)
+            if kind is dict:
+                deeper.extend(one.values())
+            elif kind is list:
+                deeper.extend(one)
+            elif kind in _LIMITS and not abs(one) <= _LIMITS[kind]:
+                return "hold finite numbers within 64 bits"
+        if not deeper:
+            return ""
+        level = deeper
+    return f"be nested less than {DEEPEST} deep"
 
 
 def show(value: Any) -> str:
@@ -242,18 +252,6 @@ def _unwrap(value: Any) -> Any:
         return dict(value)
     msg = f"JSON holds plain values alone. Received: {reprlib.repr(value)}"
     raise TypeError(msg)
-
-
-def _contents(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def _is_plain_number(value: Any) -> bool:
-    if isinstance(value, float):
-        return abs(value) <= _LARGEST_FLOAT
-    return not isinstance(value, int) or abs(value) < 2**64
 
 
 def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

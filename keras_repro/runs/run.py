@@ -146,7 +146,10 @@ class RunRecord:
     def __post_init__(self) -> None:
         """Make numbers of the words for NaN and the infinities."""
         norms = {
-            role: {place: Norms(*to_floats(one)) for place, one in some.items()}
+            role: {
+                place: one if type(one) is Norms else Norms(*to_floats(one))
+                for place, one in some.items()
+            }
             for role, some in self.norms.items()
         }
         values = to_floats(self.metrics.values())

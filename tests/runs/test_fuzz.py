@@ -101,8 +101,6 @@ values = st.recursive(
 )
 classes = lines.CLASSES.values()
 names = sorted({one.name for cls in classes for one in fields(cls)})
-    {one.name for cls in lines.CLASSES.values() for one in fields(cls)}
-)
 objects = st.dictionaries(st.sampled_from(["type", *names]), values)
 
 
