@@ -9,6 +9,16 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 
+def make_visible(text: str) -> str:
+    r"""Text that every file takes: a lone surrogate as what one types for it.
+
+    Example:
+        >>> make_visible("caf\udce9") == "caf" + chr(92) + "udce9"
+        True
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def to_plain(value: Any) -> Any:
     """Values that strict JSON can hold: what it cannot, as visible text.
 
@@ -20,7 +30,7 @@ def to_plain(value: Any) -> Any:
         {'loss': [0.5, 'nan']}
     """
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
+        return make_visible(value)
     if is_dataclass(value):
         return {
             one.name: to_plain(getattr(value, one.name))
@@ -29,7 +39,9 @@ def to_plain(value: Any) -> Any:
     if hasattr(value, "_asdict"):
         return to_plain(value._asdict())
     if isinstance(value, Mapping):
-        return {to_plain(str(key)): to_plain(one) for key, one in value.items()}
+        return {
+            make_visible(str(key)): to_plain(one) for key, one in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [to_plain(one) for one in value]
     if isinstance(value, float):

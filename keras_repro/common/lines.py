@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
-from keras_repro.common.json import to_plain
+from keras_repro.common.json import make_visible, to_plain
 
 # Characters of a line: of a record of some 300,000 variables.
 LONGEST = 2**26
@@ -47,6 +47,12 @@ def to_floats(values: Iterable[float | str]) -> list[float]:
         [1.0, 0.5, -inf]
     """
     return [one if type(one) is float else _to_float(one) for one in values]
+
+
+def to_named_floats(values: Mapping[str, float | str]) -> dict[str, float]:
+    """As `to_floats`, by name; the names as a file holds them."""
+    names = map(make_visible, values)
+    return dict(zip(names, to_floats(values.values()), strict=True))
 
 
 def _to_float(value: float | str) -> float:

@@ -187,15 +187,17 @@ class KeptFile:
                     self._check_same(descriptor)
                 start = append_line(descriptor, data, may_undo=held)
                 # Without a lock, others may have moved where it went.
-                self._last = self._mark(start, data) if held else None
+                end = start + len(data)
+                self._last = (start, end, data[:_MARK]) if held else None
             if flush:
                 os.fsync(descriptor)
 
     def take_up(self) -> None:
         """Know the file by what stands at its end now."""
-        data = self.path.read_bytes()
-        start = max(0, len(data) - _MARK)
-        self._last = self._mark(start, data[start:])
+        with self._opened() as descriptor:
+            end = os.fstat(descriptor).st_size
+            start = os.lseek(descriptor, max(0, end - _MARK), os.SEEK_SET)
+            self._last = start, end, os.read(descriptor, _MARK)
 
     def check(self) -> None:
         """Raise if the file is gone, replaced or cut.
@@ -206,10 +208,6 @@ class KeptFile:
         with self._opened() as descriptor:
             self._check_same(descriptor)
 
-    @staticmethod
-    def _mark(start: int, data: bytes) -> tuple[int, int, bytes]:
-        return start, start + len(data), data[:_MARK]
-
     @contextmanager
     def _opened(self, *, create: bool = False) -> Iterator[int]:
         try:
@@ -218,8 +216,8 @@ class KeptFile:
             raise FileNotFoundError(
                 errno.ENOENT,
                 f"The {self._whose} file, and its directory, must stay while "
-                f"it is written. Received: '{self.path}', which is gone. This "
-                f"line was not written: restore the file, or {self._then}",
+                f"it is written. Received: '{self.path}', which is gone. "
+                f"What follows was not written: restore it, or {self._then}",
                 str(self.path),
             ) from None
         try:
@@ -241,7 +239,7 @@ class KeptFile:
                 getattr(errno, "ESTALE", errno.EIO),
                 f"The {self._whose} file must only be appended to while it is "
                 f"written. Received: '{self.path}' without the line written "
-                "last: another program replaced or cut the file. This line "
+                "last: another program replaced or cut the file. What follows "
                 f"was not written: {self._then}",
                 str(self.path),
             )

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from keras_repro.arrays.norms import Norms
 from keras_repro.common.checks import LARGEST_INT
-from keras_repro.common.lines import Number, to_floats
+from keras_repro.common.lines import Number, to_floats, to_named_floats
 
 FORMAT = "keras_repro.run/2"
 RUN_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
@@ -152,10 +152,8 @@ class RunRecord:
             }
             for role, some in self.norms.items()
         }
-        values = to_floats(self.metrics.values())
-        metrics = dict(zip(self.metrics, values, strict=True))
         object.__setattr__(self, "norms", norms)
-        object.__setattr__(self, "metrics", metrics)
+        object.__setattr__(self, "metrics", to_named_floats(self.metrics))
 
     @property
     def moment(self) -> str:
