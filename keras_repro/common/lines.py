@@ -163,14 +163,17 @@ class LineFormat(Generic[EntryT]):
 
 
 def decode_utf8(line: bytes) -> str:
-    """The text of a line.
+    """The text of a line, without a character that was torn.
 
     Raises:
         NoEntryError: If it is none.
     """
+    line = line.rstrip(b"\0")
     try:
         return line.decode("utf-8")
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":
+            return line[: error.start].decode("utf-8")
         raise NoEntryError(
             "The file must be UTF-8.", ascii(line[:60].decode("latin-1"))
         ) from None

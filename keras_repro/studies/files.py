@@ -101,7 +101,10 @@ Line = TrialLine | NoteLine | WrittenLine
 class _StudyFormat(LineFormat[Line]):
     def settle(self, content: Any, text: str) -> Any:
         """Show lone surrogates, which earlier versions wrote."""
-        return to_plain(content) if "\\u" in text else content
+        if "\\u" not in text or not isinstance(content, dict):
+            return content
+        check_plain(content)
+        return to_plain(content)
 
 
 _KINDS: dict[str, type[Line]] = {
@@ -404,7 +407,9 @@ def read_study(path: Path) -> StudyRecord:
         )
     try:
         with open_regular(file) as opened:
-            return _decode_study(decode_utf8(opened.read(4 * LONGEST)))
+            # No more than is read of a line, which has at most as many bytes.
+            size = min(os.fstat(opened.fileno()).st_size, 4 * LONGEST)
+            return _decode_study(decode_utf8(opened.read(size)))
     except LineError as error:
         raise _damaged(file, error.received, error.must) from None
     except (ValueError, RecursionError) as error:
@@ -412,11 +417,11 @@ def read_study(path: Path) -> StudyRecord:
 
 
 def _decode_study(text: str) -> StudyRecord:
-    content = to_plain(decode_json(text))
+    content = decode_json(text)
     if not isinstance(content, dict):
-        raise LineError("A study must be one object.", repr(text[:60]))
+        raise LineError("A study must be one object.", show(text))
     check_plain(content)
-    return convert(content, StudyRecord)
+    return convert(to_plain(content), StudyRecord)
 
 
 def read_content(path: Path) -> StudyContent:
@@ -431,19 +436,18 @@ def read_content(path: Path) -> StudyContent:
     file = path / TRIALS
     if not file.exists():
         return content
-    torn: dict[int, str] = {}
+    torn: dict[int | None, int] = {}  # By seed, the number of a line.
     number = 0
     with open_regular(file) as opened:
         for number, (start, raw) in enumerate(iterate_lines(opened), 1):
             content.whole = start + len(raw)
-            line = raw.rstrip(b"\r\n")
-            if not line:
-                continue
             try:
-                text = decode_utf8(line)
+                text = decode_utf8(raw.rstrip(b"\r\n"))
+                if not text:
+                    continue
                 entry = _format.decode(text)
                 if entry is None:
-                    torn[number] = text
+                    torn.setdefault(_find_seed(text), number)
                     content.whole = start
                 else:
                     content.add(entry)
@@ -451,14 +455,10 @@ def read_content(path: Path) -> StudyContent:
                 what = f"{error.received} in line {number}"
                 raise _damaged(file, what, error.must) from None
             if isinstance(entry, TrialLine):
-                torn = {
-                    number: text
-                    for number, text in torn.items()
-                    if _find_seed(text) != entry.seed
-                }
-    torn.pop(number, None)
-    for number, text in torn.items():
-        what = f"{show(text)} in line {number}"
+                torn.pop(entry.seed, None)
+    lost = [one for one in torn.values() if one != number]
+    if lost:
+        what = f"half of one in line {min(lost)}"
         raise _damaged(file, what, "Only the last line may be torn.")
     return content
 
