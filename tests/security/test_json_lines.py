@@ -8,6 +8,7 @@ import sys
 import time
 import tracemalloc
 import warnings
+from dataclasses import fields
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -593,6 +594,22 @@ def test_any_bytes_as_the_settings_of_keras(tmp_path, data):
     found = find_backend({"KERAS_HOME": str(tmp_path)})
     assert isinstance(found, str)
     assert (found == "jax") <= (b"jax" in data)
+
+
+def test_without_the_schema_other_errors_come_out(study, monkeypatch):
+    """The twin: a reader that checks no field fails in other ways."""
+    number, content = find_trials(study)[0]
+    write_lines(study, (number, json.dumps({**content, "scores": 7})))
+    assert use(study) is None
+
+    def take(content, schema, of_what=""):
+        del of_what
+        names = {one.name for one in fields(schema)} & {*content}
+        return schema(**{name: content[name] for name in names})
+
+    monkeypatch.setattr(lines, "convert", take)
+    with pytest.raises((AttributeError, TypeError)):
+        use(study)
 
 
 # --- bounds ------------------------------------------------------------------
