@@ -9,13 +9,28 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 
+def make_visible(text: str) -> str:
+    r"""Text that every file takes: a lone surrogate as what one types for it.
+
+    Example:
+        >>> make_visible("caf\udce9") == "caf" + chr(92) + "udce9"
+        True
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def to_plain(value: Any) -> Any:
-    """Values that strict JSON can hold: NaN and infinities as strings.
+    """Values that strict JSON can hold: what it cannot, as visible text.
+
+    Those are NaN, infinities, integers of more than 64 bits, and lone
+    surrogates, as in the name of a file that is no UTF-8.
 
     Example:
         >>> to_plain({"loss": (0.5, float("nan"))})
         {'loss': [0.5, 'nan']}
     """
+    if isinstance(value, str):
+        return make_visible(value)
     if is_dataclass(value):
         return {
             one.name: to_plain(getattr(value, one.name))
@@ -24,12 +39,14 @@ def to_plain(value: Any) -> Any:
     if hasattr(value, "_asdict"):
         return to_plain(value._asdict())
     if isinstance(value, Mapping):
-        return {str(key): to_plain(one) for key, one in value.items()}
+        return {
+            make_visible(str(key)): to_plain(one) for key, one in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [to_plain(one) for one in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if value is None or isinstance(value, (str, int)):
+    if value is None or (isinstance(value, int) and abs(value) < 2**64):
         return value
     return str(value)
 

@@ -11,7 +11,8 @@ import os
 import warnings
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,11 +27,10 @@ from keras_repro.common.files import (
     open_to_append,
     read_lines,
 )
+from keras_repro.common.lines import LineError, NoEntryError, decode_utf8
 from keras_repro.common.locks import locked
 from keras_repro.runs.lines import (
     Entry,
-    LineError,
-    NoEntryError,
     VersionError,
     decode_entry,
     encode_entry,
@@ -161,12 +161,111 @@ def find_first_finished(
     return None
 
 
+class KeptFile:
+    """A file that nobody but us cuts, replaces or removes while it is written.
+
+    Opened for each line, so it may be copied to another process and used on
+    both sides of a fork.
+
+    Args:
+        path: The file.
+        whose: What it is of, as in "run's".
+        then: What to do once it is gone.
+        managed: Whether it lies in a folder of ours, where no link may be.
+    """
+
+    def __init__(
+        self, path: Path, whose: str, then: str, *, managed: bool = False
+    ) -> None:
+        self.path = path
+        self._whose, self._then, self._managed = whose, then, managed
+        self._last: tuple[int, int, bytes] | None = None
+
+    def append(
+        self, data: bytes, *, create: bool = False, flush: bool = False
+    ) -> None:
+        """Append lines, all of them or none.
+
+        Args:
+            data: The lines.
+            create: Whether the file may be another one than before, or new.
+            flush: Whether the disk has them when this returns.
+
+        Raises:
+            OSError: If they could not be written whole, or the file is not
+                the one any more that the line before went to. What was
+                written is taken back, where it can be.
+        """
+        with self._opened(create=create) as descriptor:
+            with locked(descriptor) as held:
+                if not create:
+                    self._check_same(descriptor)
+                start = append_line(descriptor, data, may_undo=held)
+                # Without a lock, others may have moved where it went.
+                end = start + len(data)
+                self._last = (start, end, data[:_MARK]) if held else None
+            if flush:
+                os.fsync(descriptor)
+
+    def take_up(self) -> None:
+        """Know the file by what stands at its end now."""
+        with self._opened() as descriptor:
+            end = os.fstat(descriptor).st_size
+            start = os.lseek(descriptor, max(0, end - _MARK), os.SEEK_SET)
+            self._last = start, end, os.read(descriptor, _MARK)
+
+    def check(self) -> None:
+        """Raise if the file is gone, replaced or cut.
+
+        Raises:
+            OSError: Names it.
+        """
+        with self._opened() as descriptor:
+            self._check_same(descriptor)
+
+    @contextmanager
+    def _opened(self, *, create: bool = False) -> Iterator[int]:
+        try:
+            descriptor = open_to_append(
+                self.path, create=create, managed=self._managed
+            )
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                errno.ENOENT,
+                f"The {self._whose} file, and its directory, must stay while "
+                f"it is written. Received: '{self.path}', which is gone. "
+                f"What follows was not written: restore it, or {self._then}",
+                str(self.path),
+            ) from None
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _check_same(self, descriptor: int) -> None:
+        """Raise if the line before is not there: the file was replaced."""
+        if self._last is None:
+            return
+        start, end, mark = self._last
+        os.lseek(descriptor, start, os.SEEK_SET)
+        if (
+            os.read(descriptor, len(mark)) != mark
+            or os.fstat(descriptor).st_size < end
+        ):
+            raise OSError(
+                getattr(errno, "ESTALE", errno.EIO),
+                f"The {self._whose} file must only be appended to while it is "
+                f"written. Received: '{self.path}' without the line written "
+                "last: another program replaced or cut the file. What follows "
+                f"was not written: {self._then}",
+                str(self.path),
+            )
+
+
 class RunWriter:
     """Appends lines to a run's file, whole lines only.
 
-    Several runs, and several processes, may write to one file at a time. The
-    file is opened for each line, so a writer may be copied to another process
-    and used on both sides of a fork.
+    Several runs, and several processes, may write to one file at a time.
 
     Args:
         path: The file; created by a header if there is none.
@@ -185,7 +284,7 @@ class RunWriter:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = check_path(path, 'a file name such as "runs.jsonl"')
-        self._last: tuple[int, bytes] | None = None
+        self._file = KeptFile(self.path, "run's", "start a new run")
         check_writable(self.path)
         if self.path.exists():
             _check_start(self.path)
@@ -194,50 +293,12 @@ class RunWriter:
         """Append entries, all of them or none.
 
         Raises:
-            OSError: If a line could not be written whole, or the file is not
-                the one any more that the line before went to. What was
-                written is taken back, where it can be.
+            ValueError: If a reader would refuse an entry.
+            OSError: As `KeptFile.append`.
         """
         data = "".join(f"{encode_entry(one)}\n" for one in entries).encode()
         starts = any(isinstance(one, RunHeader) for one in entries)
-        descriptor = self._open(create=starts)
-        try:
-            with locked(descriptor) as held:
-                if not starts:
-                    self._check_same(descriptor)
-                start = append_line(descriptor, data, may_undo=held)
-                # Without a lock, others may have moved where it went.
-                self._last = (start, data[:_MARK]) if held else None
-        finally:
-            os.close(descriptor)
-
-    def _open(self, *, create: bool) -> int:
-        try:
-            return open_to_append(self.path, create=create)
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                errno.ENOENT,
-                "The run's file, and its directory, must stay while a run is "
-                f"written. Received: '{self.path}', which is gone. This line "
-                "was not written: restore the file, or start a new run",
-                str(self.path),
-            ) from None
-
-    def _check_same(self, descriptor: int) -> None:
-        """Raise if the line before is not there: the file was replaced."""
-        if self._last is None:
-            return
-        offset, mark = self._last
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        if os.read(descriptor, len(mark)) != mark:
-            raise OSError(
-                getattr(errno, "ESTALE", errno.EIO),
-                "The run's file must only be appended to while a run is "
-                f"written. Received: '{self.path}' without the line written "
-                "last: another program replaced or cut the file. This line "
-                "was not written: start a new run",
-                str(self.path),
-            )
+        self._file.append(data, create=starts)
 
 
 # --- reading -------------------------------------------------------------
@@ -298,7 +359,7 @@ def _read_runs(path: Path) -> list[Run]:
     for number, line in read_lines(path):
         text = ""
         try:
-            text = _decode(line)
+            text = decode_utf8(line)
             entry = decode_entry(text)
             if entry is None:
                 num_torn += 1
@@ -365,8 +426,9 @@ class _Outline:
         is_torn = run_id in self._torn
         for offset in self._places[run_id]:
             file.seek(offset)
+            line = file.readline().rstrip(b"\r\n")
             try:
-                entry = decode_entry(_decode(file.readline().rstrip(b"\r\n")))
+                entry = decode_entry(decode_utf8(line))
                 if entry is None:
                     is_torn = True
                 else:
@@ -387,7 +449,7 @@ class _Outline:
     def _parse(self, line: bytes) -> str:
         text = ""
         try:
-            text = _decode(line)
+            text = decode_utf8(line)
             entry = decode_entry(text)
             if entry is None:
                 owner = find_owner(text) or ""
@@ -452,15 +514,6 @@ def _warn_of_torn(number: int, path: Path, stacklevel: int) -> None:
     )
 
 
-def _decode(line: bytes) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise NoEntryError(
-            "The file must be UTF-8.", ascii(line[:60].decode("latin-1"))
-        ) from None
-
-
 def _check_first(entry: Entry, text: str, *, started: bool) -> bool:
     if not started and not isinstance(entry, RunHeader):
         raise NoEntryError("A header must come first.", ascii(text[:60]))
@@ -506,7 +559,7 @@ def _check_start(path: Path) -> None:
     """Refuse a file that is not ours, or of another version."""
     for number, line in read_lines(path):
         try:
-            text = _decode(line)
+            text = decode_utf8(line)
             entry = decode_entry(text)
             if entry is not None:
                 _check_first(entry, text, started=False)

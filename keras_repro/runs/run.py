@@ -1,7 +1,7 @@
 """The `Run` record: what one trial was, and what it held at each moment.
 
-Plain immutable values. `file.py` reads and writes them, `comparison.py`
-compares them.
+Plain immutable values; what is a line of a file is the schema of that line too.
+`file.py` reads and writes them, `comparison.py` compares them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta
 
 from keras_repro.arrays.norms import Norms
+from keras_repro.common.checks import LARGEST_INT
+from keras_repro.common.lines import Number, to_floats, to_named_floats
 
 FORMAT = "keras_repro.run/2"
 RUN_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
@@ -23,6 +27,19 @@ DRIFTED = "drifted"
 # Checksums by role and place.
 Variables = Mapping[str, Mapping[str, str]]
 ROLES = ("random", "weights", "optimizer", "metrics")
+
+RunId = Annotated[str, Meta(pattern=rf"\A{RUN_ID.pattern}\Z")]
+Every = (
+    Annotated[str, Meta(pattern=r"\A(epoch|batch)\Z")]
+    | Annotated[int, Meta(ge=1, le=LARGEST_INT)]
+)
+Count = Annotated[int, Meta(ge=0, le=LARGEST_INT)]
+_STATUSES = "|".join((FINISHED, INTERRUPTED, FAILED, DRIFTED))
+Status = Annotated[str, Meta(pattern=rf"\A({_STATUSES})\Z")]
+if TYPE_CHECKING:
+    Triple = Norms
+else:
+    Triple = tuple[Number, Number, Number]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +66,10 @@ class RunHeader:
         format: The version of the file's format.
     """
 
-    run_id: str
+    run_id: RunId
     started: str
     identity: Mapping[str, Any]
-    every: str | int = "epoch"
+    every: Every = "epoch"
     name: str | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -82,7 +99,7 @@ class RunData:
         checksum: Checksum of the arrays given to `fit`.
     """
 
-    run_id: str
+    run_id: RunId
     checksum: str
 
 
@@ -111,20 +128,32 @@ class RunRecord:
             weights themselves, or `None`.
     """
 
-    run_id: str
-    index: int
-    epoch: int | None
-    batch: int | None
+    run_id: RunId
+    index: Count
+    epoch: Count | None
+    batch: Count | None
     model: str
     roles: Mapping[str, str]
     variables: Variables
-    step: int | None = None
+    step: Count | None = None
     layers: Mapping[str, str] = field(default_factory=dict)
-    norms: Mapping[str, Mapping[str, Norms]] = field(default_factory=dict)
+    norms: Mapping[str, Mapping[str, Triple]] = field(default_factory=dict)
     streams: str | None = None
     fed: str | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Number] = field(default_factory=dict)
     snapshot: str | None = None
+
+    def __post_init__(self) -> None:
+        """Make numbers of the words for NaN and the infinities."""
+        norms = {
+            role: {
+                place: one if type(one) is Norms else Norms(*to_floats(one))
+                for place, one in some.items()
+            }
+            for role, some in self.norms.items()
+        }
+        object.__setattr__(self, "norms", norms)
+        object.__setattr__(self, "metrics", to_named_floats(self.metrics))
 
     @property
     def moment(self) -> str:
@@ -151,10 +180,10 @@ class RunEnd:
             `"ValueError"`, or `None`.
     """
 
-    run_id: str
-    status: str
+    run_id: RunId
+    status: Status
     ended: str
-    num_records: int
+    num_records: Count
     exception: str | None = None
 
 

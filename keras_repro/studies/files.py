@@ -10,30 +10,44 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from keras_repro.common.files import (
-    append_line,
+    iterate_lines,
     open_regular,
-    open_to_append,
     os_errors_told,
-    read_lines,
     remove_left_over,
     replace_whole,
 )
 from keras_repro.common.json import to_plain
-from keras_repro.common.locks import hold_lock, locked
+from keras_repro.common.lines import (
+    LONGEST,
+    LineError,
+    LineFormat,
+    check_plain,
+    convert,
+    decode_json,
+    decode_utf8,
+    show,
+)
+from keras_repro.common.locks import hold_lock
 from keras_repro.environment.differences import compare_environments
-from keras_repro.runs.file import decode_runs, load_runs
+from keras_repro.runs.file import KeptFile, decode_runs, load_runs
 from keras_repro.runs.run import Run
-from keras_repro.studies.identity import compare_identities
-from keras_repro.studies.outcomes import TrialOutcome, gather_scores
+from keras_repro.studies.identity import StudyIdentity, compare_identities
+from keras_repro.studies.outcomes import (
+    TrialLine,
+    TrialOutcome,
+    gather_scores,
+)
 from keras_repro.studies.results import TrialFailure, TrialResults
 
 FORMAT = "keras_repro.trials/1"
@@ -43,9 +57,73 @@ STUDY, TRIALS, RUNS, LOCK = (
     "runs.jsonl",
     "study.lock",
 )
-_TRIAL, _NOTE, _WRITTEN = "trial", "note", "written"
 _MUST_BE_EQUAL, _MAY_MATTER = 3, 2
+_MUST_BE_WRITTEN = "A study must be written to its folder"
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """What a study is: the schema of its `study.json` too.
+
+    Args:
+        format: The version of the folder's format.
+        identity: What makes trials those of this study.
+        environment: As `capture_environment` gives it.
+    """
+
+    format: Annotated[str, Meta(pattern=rf"\A{FORMAT}\Z")]
+    identity: StudyIdentity
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class NoteLine:
+    """What else there is to say of a study.
+
+    Args:
+        text: That.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class WrittenLine:
+    """Data that the trials themselves change.
+
+    Args:
+        names: Their names.
+    """
+
+    names: tuple[str, ...]
+
+
+Line = TrialLine | NoteLine | WrittenLine
+
+
+class _StudyFormat(LineFormat[Line]):
+    def settle(self, content: Any, text: str) -> Any:
+        """Show lone surrogates, which earlier versions wrote."""
+        if "\\u" not in text or not isinstance(content, dict):
+            return content
+        check_plain(content)
+        return to_plain(content)
+
+
+_KINDS: dict[str, type[Line]] = {
+    "trial": TrialLine,
+    "note": NoteLine,
+    "written": WrittenLine,
+}
+_format = _StudyFormat(
+    _KINDS,
+    # Earlier versions wrote a blank behind each colon.
+    starts=[
+        f'{{"type":{blank}"{kind}"' for kind in _KINDS for blank in ("", " ")
+    ],
+    must="Every line must be one JSON object that `run_trials` wrote.",
+)
 
 
 @dataclass
@@ -53,21 +131,32 @@ class StudyContent:
     """What the lines of a study's folder say.
 
     Args:
-        outcomes: The last outcome of each seed, in the order of their lines;
-            one that went well is never replaced.
+        outcomes: The last outcome of each seed, in the order of their lines.
         notes: What else was written down.
         written: Names of data that the trials themselves change.
+        whole: So many bytes of the file are whole lines: less than all if the
+            last line is torn.
     """
 
-    outcomes: dict[int, TrialOutcome] = field(default_factory=dict)
+    outcomes: dict[int, TrialLine] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
+    whole: int = 0
 
-    def add(self, outcome: TrialOutcome) -> None:
-        """Take up an outcome."""
-        known = self.outcomes.get(outcome.seed)
-        if known is None or known.status:
-            self.outcomes[outcome.seed] = outcome
+    def add(self, line: Line) -> None:
+        """Take up a line."""
+        if isinstance(line, NoteLine):
+            self.notes.append(line.text)
+        elif isinstance(line, WrittenLine):
+            self.written.update(line.names)
+        else:
+            known = self.outcomes.get(line.seed)
+            if known is not None and not known.status:
+                raise LineError(
+                    "A seed that went well must stand in one line.",
+                    f"another one of seed {line.seed}",
+                )
+            self.outcomes[line.seed] = line
 
 
 class StudyFolder:
@@ -75,7 +164,7 @@ class StudyFolder:
 
     Args:
         path: The folder; made if there is none.
-        identity: What the study is, as plain values.
+        identity: What the study is.
         environment: Of this process.
 
     Raises:
@@ -87,7 +176,7 @@ class StudyFolder:
     def __init__(
         self,
         path: Path,
-        identity: Mapping[str, Any],
+        identity: StudyIdentity,
         environment: Mapping[str, Any],
     ) -> None:
         self.path = path
@@ -95,37 +184,48 @@ class StudyFolder:
         with os_errors_told(path, "The study's folder must be writable"):
             path.mkdir(parents=True, exist_ok=True)
         self._lock = _hold(path)
+        self._kept: dict[str, KeptFile] = {}
         try:
             self.content = read_content(path)
-            self.warnings = self._settle(identity, environment)
+            self.warnings = self._settle(
+                StudyRecord(
+                    format=FORMAT, identity=identity, environment=environment
+                )
+            )
+            if self.is_writable:
+                self._take_up()
         except BaseException:
             self.close()
             raise
 
-    def _settle(
-        self, identity: Mapping[str, Any], environment: Mapping[str, Any]
-    ) -> list[str]:
+    def _take_up(self) -> None:
+        """Cut off a torn end, and know the files by what stands in them."""
+        if (self.path / TRIALS).exists():
+            os.truncate(self.path / TRIALS, self.content.whole)
+        for name in (STUDY, TRIALS, RUNS):
+            if os.path.lexists(self.path / name):
+                self._keep_file(name).take_up()
+
+    def _keep_file(self, name: str) -> KeptFile:
+        self._kept[name] = KeptFile(
+            self.path / name, "study's", "begin a new study", managed=True
+        )
+        return self._kept[name]
+
+    def _settle(self, study: StudyRecord) -> list[str]:
         """Begin a study, or check that this is the one that was begun."""
+        text = json.dumps(to_plain(study), indent=1)
+        now = _decode_study(text)
         file = self.path / STUDY
         if not file.exists():
-            text = json.dumps(
-                to_plain(
-                    {
-                        "format": FORMAT,
-                        "identity": identity,
-                        "environment": environment,
-                    }
-                ),
-                indent=1,
-            )
-            with os_errors_told(file, "A study must be written to its folder"):
+            with os_errors_told(file, _MUST_BE_WRITTEN):
                 replace_whole(file, f"{text}\n".encode())
             return []
         before = read_study(self.path)
         changes = compare_identities(
-            before["identity"], to_plain(identity), self.content.written
+            before.identity, now.identity, self.content.written
         )
-        found = compare_environments(before["environment"], environment)
+        found = compare_environments(before.environment, now.environment)
         changes += [
             f"`{one.key}` was {one.a} and is {one.b}. {one.sentence}"
             for one in found
@@ -146,35 +246,60 @@ class StudyFolder:
             if one.weight == _MAY_MATTER
         ]
 
-    def keep(self, outcome: TrialOutcome) -> None:
-        """Write what a trial gave, so that it is on disk when this returns."""
-        if outcome.lines:
-            # First the runs: one without its trial does no harm.
-            _append(self.path / RUNS, outcome.lines)
-        line = {
-            "type": _TRIAL,
-            "seed": outcome.seed,
-            "scores": to_plain(dict(outcome.scores)),
-            "checksum": outcome.checksum,
-            "seconds": outcome.seconds,
-            "worker": outcome.worker,
-            "runs": list(outcome.run_ids),
-            "status": outcome.status,
-            "error": outcome.error,
-            "traceback": outcome.traceback,
-        }
-        _append(self.path / TRIALS, [json.dumps(line)])
+    def keep(self, trial: TrialLine, runs: Iterable[str]) -> None:
+        """Write what a trial gave, so that it is on disk when this returns.
+
+        Raises:
+            OSError: If it could not be written, or a file of the study is gone
+                or is not the one any more that it was.
+        """
+        self._check_kept()
+        # First the runs: one without its trial does no harm.
+        self._append(RUNS, runs)
+        self._append(TRIALS, [_format.encode(trial)])
 
     def note(self, text: str) -> None:
         """Write down what else there is to say of the study."""
-        _append(self.path / TRIALS, [json.dumps({"type": _NOTE, "text": text})])
+        self._append(TRIALS, [_format.encode(NoteLine(text))])
 
     def note_written(self, names: Iterable[str]) -> None:
         """Write down which data the trials themselves change."""
         new = sorted(set(names) - self.content.written)
         if new:
-            line = {"type": _WRITTEN, "names": new}
-            _append(self.path / TRIALS, [json.dumps(line)])
+            self._append(TRIALS, [_format.encode(WrittenLine(tuple(new)))])
+
+    def check(self, trials: Iterable[TrialLine]) -> None:
+        """Raise if not all of these trials can be read from the disk.
+
+        Raises:
+            OSError: If a file is gone, was replaced or cut.
+            ValueError: If it was damaged.
+        """
+        self._check_kept()
+        found = read_content(self.path).outcomes
+        lost = [one.seed for one in trials if one.seed not in found]
+        if lost:
+            raise OSError(
+                errno.EIO,
+                "The study's file must hold every trial that ended. Received: "
+                f"'{self.path / TRIALS}' without {lost}: another program "
+                "changed the file. Run the study again",
+                str(self.path / TRIALS),
+            )
+
+    def _check_kept(self) -> None:
+        for one in self._kept.values():
+            with os_errors_told(one.path, _MUST_BE_WRITTEN):
+                one.check()
+
+    def _append(self, name: str, lines: Iterable[str]) -> None:
+        """Append lines, whole, and have the disk hold them."""
+        data = "".join(f"{one}\n" for one in lines).encode()
+        if data:
+            known = self._kept.get(name)
+            file = known or self._keep_file(name)
+            with os_errors_told(file.path, _MUST_BE_WRITTEN):
+                file.append(data, create=known is None, flush=True)
 
     @property
     def is_writable(self) -> bool:
@@ -213,17 +338,16 @@ def load_trials(path: str | os.PathLike[str]) -> TrialResults:
     folder = Path(path)
     study = read_study(folder)
     content = read_content(folder)
-    vary = study["identity"].get("vary", "all")
     return make_results(
         sorted(content.outcomes.values(), key=lambda one: one.seed),
         notes=content.notes,
-        vary=str(vary),
+        vary=study.identity.vary,
         path=folder,
     )
 
 
 def make_results(
-    outcomes: Iterable[TrialOutcome],
+    outcomes: Iterable[TrialLine],
     *,
     notes: Iterable[str],
     vary: str,
@@ -256,11 +380,11 @@ def make_results(
 class _RunSource:
     """Reads the runs of trials: from the study's file, or from memory."""
 
-    outcomes: tuple[TrialOutcome, ...]
+    outcomes: tuple[TrialLine, ...]
     path: Path | None
 
     def __call__(self) -> tuple[tuple[Run, ...], ...]:
-        if self.path is not None and (self.path / RUNS).exists():
+        if self.path is not None and os.path.lexists(self.path / RUNS):
             open_regular(self.path / RUNS, managed=True).close()
             with warnings.catch_warnings():
                 # A torn line is one of a trial that will be run again.
@@ -268,11 +392,21 @@ class _RunSource:
                 loaded = load_runs(self.path / RUNS)
         else:
             loaded = decode_runs(
-                line for outcome in self.outcomes for line in outcome.lines
+                line
+                for outcome in self.outcomes
+                if isinstance(outcome, TrialOutcome)
+                for line in outcome.lines
             )
         runs = {run.run_id: run for run in loaded}
+        for outcome in self.outcomes:
+            for lost in {*outcome.runs} - runs.keys():
+                raise ValueError(
+                    "A study's file must hold the runs of its trials. "
+                    f"Received: '{self.path}', in whose {RUNS} run {lost!r} of "
+                    f"seed {outcome.seed} is missing. Restore the file."
+                )
         return tuple(
-            tuple(runs[one] for one in outcome.run_ids if one in runs)
+            tuple(runs[one] for one in outcome.runs)
             for outcome in self.outcomes
         )
 
@@ -280,7 +414,7 @@ class _RunSource:
 # --- reading -----------------------------------------------------------------
 
 
-def read_study(path: Path) -> dict[str, Any]:
+def read_study(path: Path) -> StudyRecord:
     """Read what a study is.
 
     Raises:
@@ -288,82 +422,86 @@ def read_study(path: Path) -> dict[str, Any]:
         ValueError: If it is damaged or of another version.
     """
     file = path / STUDY
-    try:
-        with open_regular(file, managed=True) as stream:
-            study = json.loads(stream.read())
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.lexists(file):
         raise FileNotFoundError(
             "`path` must be the folder of a study. Received: "
             f"'{path}', without a {STUDY}. Pass the folder that "
             "`run_trials(path=...)` was given."
-        ) from None
-    except ValueError as error:
+        )
+    with open_regular(file, managed=True) as opened:
+        # No more than is read of a line, which has at most as many bytes.
+        size = min(os.fstat(opened.fileno()).st_size, 4 * LONGEST)
+        content = opened.read(size)
+    try:
+        return _decode_study(decode_utf8(content))
+    except LineError as error:
+        raise _damaged(file, error.received, error.must) from None
+    except (ValueError, RecursionError) as error:
         raise _damaged(file, str(error)) from None
-    if not isinstance(study, dict) or study.get("format") != FORMAT:
-        found = study.get("format") if isinstance(study, dict) else None
-        raise _damaged(file, f"format {found!r}, not {FORMAT!r}")
-    for name in ("identity", "environment"):
-        if not isinstance(study.get(name), dict):
-            raise _damaged(file, f"no {name}")
-    return study
+
+
+def _decode_study(text: str) -> StudyRecord:
+    content = decode_json(text)
+    if not isinstance(content, dict):
+        raise LineError("A study must be one object.", show(text))
+    check_plain(content)
+    return convert(to_plain(content), StudyRecord)
 
 
 def read_content(path: Path) -> StudyContent:
     """Read the trials and notes of a study.
 
     Raises:
-        ValueError: If a line is damaged; the last one may be torn, when a
-            process was killed while it wrote, and is left out.
+        ValueError: If a line is damaged. The last one may be torn, when a
+            process was killed while it wrote, and is left out; so is one
+            that earlier versions left behind them, whose trial stands again.
     """
     content = StudyContent()
     file = path / TRIALS
-    if not file.exists():
+    if not os.path.lexists(file):
         return content
-    for number, line in read_lines(file, managed=True):
-        try:
-            read = json.loads(line)
-        except ValueError:
-            # Torn by a kill: the trial did not finish, and is run again.
-            continue
-        try:
-            _take(content, read)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(file, f"line {number}: {error!r}") from None
+    torn: dict[int | None, int] = {}  # By seed, the number of a line.
+    number = 0
+    with open_regular(file, managed=True) as opened:
+        for number, (start, raw) in enumerate(iterate_lines(opened), 1):
+            content.whole = start + len(raw)
+            try:
+                text = decode_utf8(raw.rstrip(b"\r\n"))
+                if not text:
+                    continue
+                entry = _format.decode(text)
+                if entry is None:
+                    torn.setdefault(_find_seed(text), number)
+                    content.whole = start
+                else:
+                    content.add(entry)
+            except LineError as error:
+                what = f"{error.received} in line {number}"
+                raise _damaged(file, what, error.must) from None
+            if isinstance(entry, TrialLine):
+                torn.pop(entry.seed, None)
+    lost = [one for one in torn.values() if one != number]
+    if lost:
+        what = f"half of one in line {min(lost)}"
+        raise _damaged(file, what, "Only the last line may be torn.")
     return content
 
 
-def _take(content: StudyContent, read: dict[str, Any]) -> None:
-    if read["type"] == _NOTE:
-        content.notes.append(str(read["text"]))
-        return
-    if read["type"] == _WRITTEN:
-        content.written.update(map(str, read["names"]))
-        return
-    if read["type"] != _TRIAL:
-        raise ValueError(f"a line of type {read['type']!r}")
-    content.add(
-        TrialOutcome(
-            seed=int(read["seed"]),
-            worker=str(read["worker"]),
-            scores={
-                str(name): float(value)
-                for name, value in read["scores"].items()
-            },
-            checksum=str(read["checksum"]),
-            seconds=float(read["seconds"]),
-            run_ids=tuple(map(str, read["runs"])),
-            status=str(read["status"]),
-            error=str(read["error"]),
-            traceback=str(read["traceback"]),
-        )
-    )
+def _find_seed(text: str) -> int | None:
+    """The seed of a torn line, if it got that far."""
+    found = re.match(r'\{"type": ?"trial", ?"seed": ?(\d{1,10}),', text)
+    return None if found is None else int(found[1])
 
 
-def _damaged(file: Path, what: str) -> ValueError:
+def _damaged(
+    file: Path,
+    what: str,
+    must: str = "The files of a study must be as they were written.",
+) -> ValueError:
     return ValueError(
-        "The files of a study must be as they were written. Received: "
-        f"'{file}' with {what}. Restore it, or read it with the version of "
-        "keras_repro that wrote it."
+        f"{must} Received: '{file}' with {what}. The file was changed or "
+        "damaged, and was left as it is. Restore it, or read it with the "
+        "version of keras_repro that wrote it."
     )
 
 
@@ -399,16 +537,3 @@ def _check_folder(path: Path) -> None:
             f"'{path}' with {', '.join(others[:5])}. Choose an empty folder, "
             "or one that does not exist."
         )
-
-
-def _append(file: Path, lines: Iterable[str]) -> None:
-    """Append lines, whole, and have the disk hold them."""
-    data = "".join(f"{one}\n" for one in lines).encode()
-    with os_errors_told(file, "A study must be written to its folder"):
-        descriptor = open_to_append(file, managed=True)
-        try:
-            with locked(descriptor) as held:
-                append_line(descriptor, data, may_undo=held)
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

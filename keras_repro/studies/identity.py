@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keras_repro.arrays.checksums import PREFIX
@@ -14,22 +14,22 @@ _MOST_CHANGES = 12
 
 
 def compare_identities(
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
+    before: StudyIdentity,
+    after: StudyIdentity,
     written: Collection[str] = (),
 ) -> list[str]:
     """Say what of a study has changed."""
-    changes = []
-    for name in ("train", "build"):
-        changes += _compare_functions(
-            before.get(name), after.get(name), written
-        )
-    changes += _compare_parts(before.get("parts"), after.get("parts"), written)
-    changes += _compare_settings(before.get("model"), after.get("model"))
+    changes = _compare_functions(before.train, after.train, written)
+    changes += _compare_functions(before.build, after.build, written)
+    changes += _compare_parts(before.parts, after.parts, written)
+    changes += _compare_settings(before.model, after.model)
     changes += [
-        f"`{name}` was {_say(before.get(name))} and is {_say(after.get(name))}"
-        for name in ("vary", "backend")
-        if before.get(name) != after.get(name)
+        f"`{name}` was {_say(was)} and is {_say(now)}"
+        for name, was, now in (
+            ("vary", before.vary, after.vary),
+            ("backend", before.backend, after.backend),
+        )
+        if was != now
     ]
     changes = list(dict.fromkeys(changes))
     if len(changes) > _MOST_CHANGES:
@@ -37,30 +37,27 @@ def compare_identities(
     return changes
 
 
-def list_unread(identity: Mapping[str, Any]) -> list[str]:
+def list_unread(identity: StudyIdentity) -> list[str]:
     """Names of what a study takes along and nobody can read."""
     functions = _functions_of(identity).values()
-    return sorted({name for one in functions for name in one["unread"]})
+    return sorted({name for one in functions for name in one.unread})
 
 
-def _functions_of(
-    identity: Mapping[str, Any],
-) -> dict[str, Mapping[str, Any]]:
+def _functions_of(identity: StudyIdentity) -> dict[str, Fingerprint]:
     """All fingerprints of a study, each under a name of its own."""
-    named = {name: identity.get(name) for name in ("train", "build")}
-    parts = identity.get("parts") or {}
-    named |= {f"parts.{name}": one for name, one in parts.items()}
-    return {name: one for name, one in named.items() if one}
+    named = {f"parts.{name}": one for name, one in identity.parts.items()}
+    named["train"] = identity.train
+    return (
+        named if identity.build is None else named | {"build": identity.build}
+    )
 
 
-def find_written(
-    before: Mapping[str, Any], after: Mapping[str, Any]
-) -> list[str]:
+def find_written(before: StudyIdentity, after: StudyIdentity) -> list[str]:
     """Names of data that a trial has changed."""
     first, second = _functions_of(before), _functions_of(after)
     names: set[str] = set()
     for function in first.keys() & second.keys():
-        old, new = first[function]["data"], second[function]["data"]
+        old, new = first[function].data, second[function].data
         names |= {
             name for name in {*old, *new} if old.get(name) != new.get(name)
         }
@@ -68,23 +65,26 @@ def find_written(
 
 
 def _compare_parts(
-    before: Any, after: Any, written: Collection[str]
+    before: Mapping[str, Fingerprint],
+    after: Mapping[str, Fingerprint],
+    written: Collection[str],
 ) -> list[str]:
     """The person's own layers, losses and the like, by name."""
-    first, second = dict(before or {}), dict(after or {})
     changes = []
-    for name in sorted({*first, *second}):
-        if name not in second:
+    for name in sorted({*before, *after}):
+        if name not in after:
             changes.append(f"`{clean(name)}` is gone from the model")
-        elif name not in first:
+        elif name not in before:
             changes.append(f"`{clean(name)}` is new in the model")
         else:
-            changes += _compare_functions(first[name], second[name], written)
+            changes += _compare_functions(before[name], after[name], written)
     return changes
 
 
 def _compare_functions(
-    before: Any, after: Any, written: Collection[str]
+    before: Fingerprint | None,
+    after: Fingerprint | None,
+    written: Collection[str],
 ) -> list[str]:
     if before is None or after is None:
         if before is after:
@@ -92,24 +92,24 @@ def _compare_functions(
         now = "a model is given" if after is None else "a function builds it"
         return [f"the model was made in another way: now {now}"]
     first, second = (
-        Fingerprint.from_json(
-            {
-                **one,
-                "data": {
-                    name: value
-                    for name, value in one["data"].items()
-                    if name not in written
-                },
-            }
+        replace(
+            one,
+            data={
+                name: value
+                for name, value in one.data.items()
+                if name not in written
+            },
         )
         for one in (before, after)
     )
     return compare_fingerprints(first, second)
 
 
-def _compare_settings(before: Any, after: Any) -> list[str]:
+def _compare_settings(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> list[str]:
     """Differences of two models' settings, the readable ones first."""
-    found = list_differing(before or {}, after or {}, lists=True)
+    found = list_differing(before, after, lists=True)
     return [
         f"the model's `{clean(key)}` was {_say(one)} and is {_say(other)}"
         for key, one, other in sorted(found, key=lambda entry: entry[0])
@@ -145,24 +145,26 @@ class Fingerprint:
     unread: tuple[str, ...] = ()
     python: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain values."""
-        return {
-            "code": dict(self.code),
-            "data": dict(self.data),
-            "unread": list(self.unread),
-            "python": self.python,
-        }
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Fingerprint:
-        """The fingerprint that `to_json` wrote."""
-        return cls(
-            code=dict(values["code"]),
-            data=dict(values["data"]),
-            unread=tuple(values["unread"]),
-            python=values["python"],
-        )
+@dataclass(frozen=True, kw_only=True)
+class StudyIdentity:
+    """What makes trials those of one study: the schema of its file too.
+
+    Args:
+        train: The function that trains.
+        build: The function that builds the model, if one does.
+        parts: The person's own layers, losses and the like, by name.
+        model: The model's settings.
+        vary: What the seeds move.
+        backend: The name of Keras' backend.
+    """
+
+    train: Fingerprint
+    build: Fingerprint | None = None
+    parts: Mapping[str, Fingerprint] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    vary: str = "all"
+    backend: str | None = None
 
 
 def compare_fingerprints(before: Fingerprint, after: Fingerprint) -> list[str]:

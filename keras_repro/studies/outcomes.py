@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
+
+from keras_repro.common.checks import MAX_SEED
+from keras_repro.common.lines import Number, to_floats, to_named_floats
 
 RAISED = "raised"
 MISUSE = "misuse"
+Seed = Annotated[int, Meta(ge=0, le=MAX_SEED)]
+Status = Annotated[str, Meta(pattern=rf"\A(|{RAISED}|{MISUSE})\Z")]
 
 
 def name_worker() -> str:
@@ -41,39 +47,59 @@ class TrialTask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialOutcome:
-    """What a trial gave.
+class TrialLine:
+    """What is kept of a trial: the schema of its line too.
 
     Args:
         seed: Its seed.
-        worker: Where it ran, as `host:process`.
         scores: What `train` returned, by name; empty if it raised.
         checksum: Checksum of the trained model.
         seconds: How long it took, from its reset to the end of `train`.
-        lines: The runs that it recorded, as lines of a run's file.
-        run_ids: Their ids.
+        worker: Where it ran, as `host:process`.
+        runs: Ids of the runs that it recorded.
         status: Empty if all went well; `RAISED` if `train` raised; `MISUSE`
             if what it returned is no score.
         error: What went wrong, on one line.
         traceback: Where.
+    """
+
+    seed: Seed
+    scores: Mapping[str, Number]
+    checksum: str
+    seconds: Number
+    worker: str
+    runs: tuple[str, ...]
+    status: Status
+    error: str
+    traceback: str
+
+    def __post_init__(self) -> None:
+        """Make numbers of the words for NaN and the infinities."""
+        object.__setattr__(self, "scores", to_named_floats(self.scores))
+        [seconds] = to_floats([self.seconds])
+        object.__setattr__(self, "seconds", seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOutcome(TrialLine):
+    """What a trial gave.
+
+    Args:
+        lines: The runs that it recorded, as lines of a run's file.
         environment: Of the worker, with the first outcome from it.
     """
 
-    seed: int
-    worker: str
-    scores: Mapping[str, float] = field(default_factory=dict)
-    checksum: str = ""
-    seconds: float = 0.0
     lines: tuple[str, ...] = ()
-    run_ids: tuple[str, ...] = ()
-    status: str = ""
-    error: str = ""
-    traceback: str = ""
     environment: Mapping[str, Any] | None = None
+
+    def to_line(self) -> TrialLine:
+        """What of it is kept."""
+        kept = {one.name: getattr(self, one.name) for one in fields(TrialLine)}
+        return TrialLine(**kept)
 
 
 def gather_scores(
-    outcomes: Iterable[TrialOutcome],
+    outcomes: Iterable[TrialLine],
 ) -> dict[str, npt.NDArray[np.float64]]:
     """The scores of trials that went well."""
     done = list(outcomes)

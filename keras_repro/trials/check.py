@@ -9,18 +9,22 @@ from typing import Any
 
 from keras_repro.common.text import clean, join_words
 from keras_repro.environment.differences import compare_environments
-from keras_repro.studies.outcomes import TrialOutcome, TrialTask
+from keras_repro.studies.outcomes import (
+    TrialLine,
+    TrialOutcome,
+    TrialTask,
+)
 from keras_repro.trials.executors import Engine
 
 _MAY_MATTER = 2
 _MOST_DIFFERENCES = 4
 
-Pair = tuple[TrialOutcome, TrialOutcome]
+Pair = tuple[TrialLine, TrialOutcome]
 
 
 def check_elsewhere(
     engine: Engine,
-    outcomes: Sequence[TrialOutcome],
+    outcomes: Sequence[TrialLine],
     share: float,
     vary: str,
     environments: Mapping[str, Mapping[str, Any]],
@@ -64,8 +68,8 @@ def check_elsewhere(
 
 
 def choose_trials(
-    outcomes: Sequence[TrialOutcome], share: float
-) -> list[TrialOutcome]:
+    outcomes: Sequence[TrialLine], share: float
+) -> list[TrialLine]:
     """Choose trials, spread evenly over the study."""
     number = min(math.ceil(share * len(outcomes) - 1e-9), len(outcomes))
     return [
@@ -94,11 +98,11 @@ def tell_differences(
         )
 
 
-def _agree(one: TrialOutcome, other: TrialOutcome) -> bool:
+def _agree(one: TrialLine, other: TrialLine) -> bool:
     return not other.status and one.checksum == other.checksum
 
 
-def _say_mismatch(one: TrialOutcome, other: TrialOutcome) -> str:
+def _say_mismatch(one: TrialLine, other: TrialLine) -> str:
     found = clean(other.error) if other.status else clean(other.checksum)
     return (
         f"Seed {one.seed} gave {clean(one.checksum)} on worker {one.worker} "

@@ -272,10 +272,15 @@ def _make_unfit(answer: Unfit) -> RuntimeError:
 def _make_death(task: TrialTask, error: BaseException) -> TrialOutcome:
     return TrialOutcome(
         seed=task.seed,
+        scores={},
+        checksum="",
+        seconds=0.0,
         worker="",
+        runs=(),
         status=RAISED,
         error=f"{type(error).__name__}: its worker died each time it was run, "
         "the last time with no other trial at work. Out of memory?",
+        traceback="",
     )
 
 

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,9 +22,14 @@ from keras_repro.model.transfer import find_own_parts
 from keras_repro.model.trial import check_vary, find_seed
 from keras_repro.recording.header import describe_model
 from keras_repro.studies.files import StudyFolder, make_results
-from keras_repro.studies.identity import find_written, list_unread
+from keras_repro.studies.identity import (
+    StudyIdentity,
+    find_written,
+    list_unread,
+)
 from keras_repro.studies.outcomes import (
     MISUSE,
+    TrialLine,
     TrialOutcome,
     TrialTask,
     gather_scores,
@@ -157,21 +161,23 @@ class _Study:
 
     def __init__(self, seeds: Sequence[int], until: Any) -> None:
         self._seeds, self._until = seeds, until
-        self._outcomes: dict[int, TrialOutcome] = {}
+        self._outcomes: dict[int, TrialLine] = {}
         self._environments: dict[str, Mapping[str, Any]] = {}
         self._folder: StudyFolder | None = None
-        self._identify: Callable[[], dict[str, Any]] | None = None
-        self._identity: dict[str, Any] = {}
+        # What the study was when it was taken up, and what tells that anew.
+        self._begun: tuple[StudyIdentity, Callable[[], StudyIdentity]] | None
+        self._begun = None
         self._notes: list[str] = []
         self._num_told = 0
         # How many of the seeds, from the first on, are done.
         self._num_done = 0
         self._stops_at: int | None = None
 
-    def open(self, path: Path, identify: Callable[[], dict[str, Any]]) -> None:
+    def open(self, path: Path, identify: Callable[[], StudyIdentity]) -> None:
         """Take up a study on disk, or begin one."""
-        self._identify, self._identity = identify, identify()
-        self._folder = StudyFolder(path, self._identity, capture_environment())
+        identity = identify()
+        self._begun = identity, identify
+        self._folder = StudyFolder(path, identity, capture_environment())
         content = self._folder.content
         wanted = set(self._seeds)
         for seed, outcome in content.outcomes.items():
@@ -181,7 +187,7 @@ class _Study:
         self._num_told = len(self._notes)
         for text in self._folder.warnings:
             self._note(text)
-        for name in list_unread(self._identity):
+        for name in list_unread(identity):
             self._note(
                 f"What `{name}` holds cannot be read: a change of it would go "
                 "unnoticed when the study goes on."
@@ -222,19 +228,20 @@ class _Study:
     def _take(self, outcome: TrialOutcome) -> None:
         if outcome.status == MISUSE:
             raise TypeError(outcome.error)
+        kept: TrialLine = outcome
         if self._folder is not None:
-            self._folder.keep(outcome)
+            kept = outcome.to_line()  # The runs are on disk then.
+            self._folder.keep(kept, outcome.lines)
             self._find_written(self._folder)
-            outcome = replace(outcome, lines=())  # They are on disk now.
-        self._outcomes[outcome.seed] = outcome
+        self._outcomes[outcome.seed] = kept
         if outcome.environment is not None:
             self._add_environment(outcome.worker, outcome.environment)
 
     def _find_written(self, folder: StudyFolder) -> None:
         """After the first trial: what it left changed is no input of it."""
-        if self._identify is not None:
-            after, self._identify = self._identify(), None
-            folder.note_written(find_written(self._identity, after))
+        if self._begun is not None:
+            (before, identify), self._begun = self._begun, None
+            folder.note_written(find_written(before, identify()))
 
     def _add_environment(
         self, worker: str, environment: Mapping[str, Any]
@@ -289,7 +296,7 @@ class _Study:
             warnings.warn(text, TrialWarning, stacklevel=3)
         self._num_told = len(self._notes)
 
-    def _list_outcomes(self) -> list[TrialOutcome]:
+    def _list_outcomes(self) -> list[TrialLine]:
         """Those that count: up to where the study stopped, in order."""
         seeds = self._seeds[: self._stops_at]
         return [
@@ -306,7 +313,10 @@ class _Study:
                 f"Received: {len(outcomes)} trials that all failed, the first "
                 f"(seed {first.seed}) with {first.error}\n{first.traceback}"
             )
-        path = None if self._folder is None else self._folder.path
+        path = None
+        if self._folder is not None:
+            self._folder.check(outcomes)
+            path = self._folder.path
         return make_results(outcomes, notes=self._notes, vary=vary, path=path)
 
 
@@ -327,21 +337,21 @@ def _kept_start(runner: TrialRunner) -> Iterator[None]:
             model.reset(seed=seed, vary=vary)
 
 
-def _identify(runner: TrialRunner, vary: str) -> dict[str, Any]:
+def _identify(runner: TrialRunner, vary: str) -> StudyIdentity:
     """What makes trials those of one study."""
     ignored = (runner.model,)
     build = runner.build
-    return {
-        "train": fingerprint(runner.train, ignore=ignored).to_json(),
-        "build": None if build is None else fingerprint(build).to_json(),
-        "parts": {
-            name: fingerprint(part, ignore=ignored).to_json()
+    return StudyIdentity(
+        train=fingerprint(runner.train, ignore=ignored),
+        build=None if build is None else fingerprint(build),
+        parts={
+            name: fingerprint(part, ignore=ignored)
             for name, part in sorted(find_own_parts(runner.model).items())
         },
-        "model": describe_model(runner.model),
-        "vary": vary,
-        "backend": keras.backend.backend(),
-    }
+        model=describe_model(runner.model),
+        vary=vary,
+        backend=keras.backend.backend(),
+    )
 
 
 def _make_engine(
@@ -461,7 +471,7 @@ class TrialBar:
         if self._bar is not None:
             self._bar.close()
 
-    def show(self, outcomes: Iterable[TrialOutcome]) -> None:
+    def show(self, outcomes: Iterable[TrialLine]) -> None:
         """Show these outcomes."""
         if self._bar is None or self._bar.disable:
             return
@@ -470,7 +480,7 @@ class TrialBar:
         self._bar.update(len(listed) - self._bar.n)
 
 
-def say_so_far(outcomes: list[TrialOutcome]) -> str:
+def say_so_far(outcomes: list[TrialLine]) -> str:
     """The first score's mean, with the t interval; how many trials failed."""
     done = [one for one in outcomes if not one.status]
     words = []

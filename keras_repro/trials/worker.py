@@ -76,7 +76,8 @@ class TrialRunner:
 
     def run(self, task: TrialTask) -> TrialOutcome:
         """Run one trial."""
-        worker, scores, problem = name_worker(), {}, {}
+        worker, scores = name_worker(), {}
+        problem = {"status": "", "error": "", "traceback": ""}
         if task.after is not None and not self._has_run:
             # What a first training leaves behind is then of another seed.
             with suppress(Exception):
@@ -89,12 +90,13 @@ class TrialRunner:
             self.rewind_generators()
             scores = self._train(task, recorder)
         except _ScoreError as error:
-            problem = {"status": MISUSE, "error": str(error)}
+            problem |= {"status": MISUSE, "error": str(error)}
         except Exception as error:  # noqa: BLE001 - the person's code
-            problem = _describe(error)
+            problem |= _describe(error)
         seconds = time.perf_counter() - started
         # Of a model that a failed step left without values there is none.
-        checksum = "" if problem else compute_checksum(self.model)
+        failed = problem["status"]
+        checksum = "" if failed else compute_checksum(self.model)
         return TrialOutcome(
             seed=task.seed,
             worker=worker,
@@ -102,7 +104,7 @@ class TrialRunner:
             checksum=checksum,
             seconds=seconds,
             lines=tuple(recorder.lines),
-            run_ids=tuple(recorder.run_ids),
+            runs=tuple(recorder.run_ids),
             environment=self._take_environment(),
             **problem,
         )

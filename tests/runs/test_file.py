@@ -406,9 +406,9 @@ def test_every_field_is_written_and_read(cls):
     names = {field.name for field in fields(cls)}
     assert {"type", *names} == set(content)
     for name in names - {"run_id", "format"}:
-        other = {**content, name: object}
+        other = json.dumps({**content, name: [[]]})
         with pytest.raises(run_lines.LineError, match=f"`{name}`"):
-            run_lines._from_content(other, "")
+            run_lines.decode_entry(other)
 
 
 def test_data_line(path):

@@ -16,9 +16,11 @@ import pytest
 from keras_repro.common.files import write_whole
 from keras_repro.common.locks import hold_lock
 from keras_repro.runs.file import RunWriter, load_run
+from keras_repro.runs.lines import encode_entry
 from keras_repro.studies import files as study_files
 from keras_repro.studies.files import StudyFolder, load_trials
-from keras_repro.studies.outcomes import TrialOutcome
+from keras_repro.studies.identity import Fingerprint, StudyIdentity
+from keras_repro.studies.outcomes import TrialLine
 from tests.builders import make_end, make_header, make_record, make_results
 
 pytestmark = pytest.mark.no_backend
@@ -26,31 +28,34 @@ fcntl = pytest.importorskip("fcntl", reason="needs a POSIX system")
 PAGE = "<!DOCTYPE html>\n<html>{}</html>\n"
 
 
-def make_outcome(seed, **changes):
-    """What a trial gave."""
-    given = {
-        "seed": seed,
-        "worker": "here",
-        "scores": {"loss": 0.5},
-        "checksum": "kr1:0",
-        "seconds": 1.0,
-        "run_ids": (),
-        "lines": (),
-        "status": "",
-        "error": "",
-        "traceback": "",
-        "environment": None,
-    }
-    return TrialOutcome(**{**given, **changes})
+def begin(path):
+    """Begin a study in a folder, or go on with it."""
+    train = Fingerprint(code={"train": "kr1:0"}, data={})
+    return StudyFolder(path, StudyIdentity(train=train), {})
+
+
+def keep(folder, seed, *runs):
+    """Keep what a trial gave."""
+    line = TrialLine(
+        seed=seed,
+        scores={"loss": 0.5},
+        checksum="kr1:0",
+        seconds=1.0,
+        worker="here",
+        runs=(),
+        status="",
+        error="",
+        traceback="",
+    )
+    folder.keep(line, runs)
 
 
 @pytest.fixture
 def study(tmp_path):
     """A study with one trial, in a folder of its own."""
     path = tmp_path / "study"
-    folder = StudyFolder(path, {"vary": "all"}, {})
-    line = '{"type":"end"}'
-    folder.keep(make_outcome(0, lines=(line,)))
+    folder = begin(path)
+    keep(folder, 0, encode_entry(make_header("r0")))
     folder.close()
     return path
 
@@ -85,10 +90,10 @@ def plant(kind, path, victim):
 @pytest.mark.parametrize("name", ["trials.jsonl", "runs.jsonl"])
 def test_a_study_writes_through_no_link(study, victim, name, kind):
     """Nor into a pipe; the twin below writes to the same places."""
-    folder = StudyFolder(study, {"vary": "all"}, {})
+    folder = begin(study)
     plant(kind, study / name, victim)
     with pytest.raises(ValueError, match=f"regular one.*{name}"):
-        folder.keep(make_outcome(1, lines=("{}",)))
+        keep(folder, 1, "{}")
     folder.close()
     assert not victim.with_name("new").exists()
 
@@ -105,8 +110,8 @@ def test_a_study_is_read_through_no_link(study, name, kind):
 
 def test_a_study_of_regular_files(study):
     """The twin: without a link all of it is written and read."""
-    folder = StudyFolder(study, {"vary": "all"}, {})
-    folder.keep(make_outcome(1))
+    folder = begin(study)
+    keep(folder, 1)
     folder.close()
     assert load_trials(study).seeds == (0, 1)
 
@@ -122,7 +127,7 @@ def test_the_lock_of_a_study_is_no_link(study, victim, kind):
     """Neither is what it leads to made, nor held."""
     plant(kind, study / "study.lock", victim)
     with pytest.raises(OSError, match="study"):
-        StudyFolder(study, {"vary": "all"}, {})
+        begin(study)
     assert not victim.with_name("new").exists()
 
 
@@ -241,7 +246,7 @@ def test_what_a_kill_left(tmp_path, study):
     write_whole(tmp_path / "a.html", PAGE)
     assert not any((tmp_path / name).exists() for name in names)
     assert all((tmp_path / name).exists() for name in others)
-    StudyFolder(study, {"vary": "all"}, {}).close()
+    begin(study).close()
     left = [one for one in (*names, *others) if (study / one).exists()]
     assert left == [one for one in others if one != ".b.html.77.tmp"]
 
@@ -254,7 +259,7 @@ def test_a_study_that_a_version_before_holds(study):
     with (study / "study.lock").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with pytest.raises(BlockingIOError, match="another one is running"):
-            StudyFolder(study, {"vary": "all"}, {})
+            begin(study)
     lock = hold_lock(study / "study.lock")
     with (
         (study / "study.lock").open("ab") as file,
@@ -262,7 +267,7 @@ def test_a_study_that_a_version_before_holds(study):
     ):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     lock.release()
-    StudyFolder(study, {"vary": "all"}, {}).close()
+    begin(study).close()
 
 
 @pytest.mark.parametrize(
@@ -283,7 +288,7 @@ def test_a_study_without_locks(study, monkeypatch, code, told):
     monkeypatch.setattr(fcntl, "flock", refuse)
     before = {one.name: one.read_bytes() for one in study.iterdir()}
     with pytest.raises(OSError, match=told) as caught:
-        StudyFolder(study, {"vary": "all"}, {})
+        begin(study)
     assert caught.value.errno == code
     assert str(study) in str(caught.value)
     assert {one.name: one.read_bytes() for one in study.iterdir()} == before
@@ -324,14 +329,14 @@ def test_trouble_has_a_path_and_a_next_step(
     """Of a page, a table and a study; what was there is as it was."""
     page = tmp_path / "a.html"
     page.write_text(PAGE)
-    folder = StudyFolder(study, {"vary": "all"}, {})
+    folder = begin(study)
     before = (study / "trials.jsonl").read_bytes()
 
     def refuse(*_, **__):
         raise OSError(code, os.strerror(code))
 
     actions = {
-        study / "trials.jsonl": lambda: folder.keep(make_outcome(1)),
+        study: lambda: keep(folder, 1),  # It has several files.
         page: lambda: write_whole(page, PAGE),
     }
     if call == "write":  # A page is written by a file object.
@@ -347,7 +352,7 @@ def test_trouble_has_a_path_and_a_next_step(
     assert not list(tmp_path.glob(".*.tmp"))
     if call != "fsync":  # By then the line is there.
         assert (study / "trials.jsonl").read_bytes() == before
-    folder.keep(make_outcome(2))
+    keep(folder, 2)
     folder.close()
     assert 2 in load_trials(study).seeds
 
@@ -360,12 +365,12 @@ def test_a_study_that_can_only_be_read(study, tmp_path, monkeypatch, code):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(study_files, "hold_lock", refuse)
-    folder = StudyFolder(study, {"vary": "all"}, {})
+    folder = begin(study)
     assert not folder.is_writable
     assert list(folder.content.outcomes) == [0]
     folder.close()
     with pytest.raises(OSError, match="study's folder must be writable"):
-        StudyFolder(tmp_path / "other", {"vary": "all"}, {})
+        begin(tmp_path / "other")
 
 
 # --- what is told of it ------------------------------------------------------

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import types
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -253,16 +254,16 @@ def test_same_in_every_process(tmp_path, run_python):
     """The hash seed and the process do not count; what is changed does."""
     (tmp_path / "study.py").write_text(SOURCE)
     program = (
-        "import json, study\n"
+        "import msgspec, study\n"
         "from keras_repro.trials.fingerprint import fingerprint\n"
-        "print(json.dumps(fingerprint(study.train).to_json()))"
+        "print(msgspec.json.encode(fingerprint(study.train)).decode())"
     )
     texts = [
         run_python("-c", program, PYTHONHASHSEED=seed).stdout
         for seed in ("1", "2")
     ]
     assert texts[0] == texts[1]
-    assert Fingerprint.from_json(json.loads(texts[0])) == BEFORE
+    assert msgspec.json.decode(texts[0], type=Fingerprint) == BEFORE
     (tmp_path / "study.py").write_text(SOURCE.replace("0.4", "0.2"))
     assert run_python("-c", program, PYTHONHASHSEED="1").stdout != texts[0]
 
@@ -287,8 +288,8 @@ def test_same_after_pickling_by_value():
 def test_json_round_trip():
     """Through JSON a fingerprint stays as it is, what is unread included."""
     one = Fingerprint({"train": "kr1:0"}, {"a": "0.4"}, ("file",), "3.11")
-    text = json.dumps(one.to_json())
-    assert Fingerprint.from_json(json.loads(text)) == one
+    text = msgspec.json.encode(one)
+    assert msgspec.json.decode(text, type=Fingerprint) == one
     assert Fingerprint({"train": "kr1:1"}, {"a": "0.4"}) != one
 
 
@@ -359,7 +360,7 @@ def test_secrets_are_not_shown():
 
     before = fingerprint(train_with("abc"))
     after = fingerprint(train_with("abd"))
-    assert "abc" not in json.dumps(before.to_json())
+    assert "abc" not in str(before)
     assert compare_fingerprints(before, before) == []
     assert compare_fingerprints(before, after) == [
         "`password` holds other values"

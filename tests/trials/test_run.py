@@ -985,6 +985,25 @@ def test_a_torn_line_is_a_trial_that_did_not_finish(model, expected, tmp_path):
     assert_same(kr.load_trials(path), expected, range(2))
 
 
+@pytest.mark.alike
+@pytest.mark.parametrize("name", ["study.json", "trials.jsonl", "runs.jsonl"])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_study_whose_files_vanish_ends(model, tmp_path, name, last):
+    """With an error that names the file, which is not made anew."""
+    path = tmp_path / "study"
+    harmed = 3 if last else 2
+
+    def train(model):
+        model.fit(X, Y, epochs=1, batch_size=8, verbose=0)
+        if model.seed == harmed:
+            (path / name).unlink()
+        return 1.0
+
+    with pytest.raises(FileNotFoundError, match=rf"{name}', which is gone"):
+        kr.run_trials(model, train, seeds=4, progress=False, path=path)
+    assert not (path / name).exists()
+
+
 def test_another_environment_is_refused_or_told(model, tmp_path):
     """Another release of Keras is refused; other threads are told of."""
     path = tmp_path / "study"
