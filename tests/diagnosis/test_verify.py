@@ -107,6 +107,7 @@ def test_not_reproducible_and_mended(verify, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.requires_backend
+@pytest.mark.alike
 def test_loops_of_ones_own(verify):
     """A script that calls nothing recorded is judged by what it leaves.
 
