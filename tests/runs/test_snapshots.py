@@ -18,7 +18,6 @@ from hypothesis.extra import numpy as hnp
 from keras_repro.arrays import hdf5
 from keras_repro.arrays.checksums import checksum_array
 from keras_repro.arrays.hdf5 import choose_chunks
-from keras_repro.runs import snapshots
 from keras_repro.runs.snapshots import (
     find_snapshot,
     open_snapshot,
@@ -208,7 +207,7 @@ def test_an_error_leaves_the_file_before(file, monkeypatch):
     def fail(_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(snapshots.os, "fsync", fail)
+    monkeypatch.setattr(hdf5.os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write(file.parent, {KERNEL: np.ones(3)})
     assert file.read_bytes() == before
@@ -496,7 +495,7 @@ def test_without_the_check_a_bomb_takes_memory(file, monkeypatch):
     monkeypatch.setattr(hdf5, "_check_storage", lambda *_: None)
     sizes = []
     monkeypatch.setattr(
-        snapshots, "checksum_array", lambda array: sizes.append(array.nbytes)
+        hdf5, "checksum_array", lambda array: sizes.append(array.nbytes)
     )
     with pytest.raises(ValueError, match="Received"):
         read_all(file)
