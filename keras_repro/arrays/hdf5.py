@@ -380,7 +380,7 @@ def told(path: Path, kind: FileKind) -> Iterator[None]:
         raise ValueError(
             f"{kind.name} must be whole and of the format {kind.format!r}. "
             f"Received: '{path}': {_say(error)[:300]}. The file is damaged or "
-            f"something else: {kind.next_step}"
+            f"something else. {kind.next_step}"
         ) from None
 
 
@@ -420,17 +420,15 @@ def _say(error: Exception) -> str:
 
 def _list_names(file: Any) -> list[str]:
     """The names of the datasets: numbers from 0 on, and no others."""
-    found = list(file)
-    for place, name in enumerate(
-        sorted(found, key=lambda one: (len(one), one))
-    ):
-        if name == f"{place:06d}":
-            continue
-        with naming(name if not name.isdecimal() else f"{place:06d}"):
+    found = sorted(file, key=lambda name: (len(name), name))
+    expected = [f"{place:06d}" for place in range(len(found))]
+    for name, wanted in zip(found, expected, strict=True):
+        if name != wanted:
             is_number = name.isascii() and name.isdecimal()
-            msg = "it is not there" if is_number else "it is none of ours"
-            raise DamagedError(msg)
-    return [f"{place:06d}" for place in range(len(found))]
+            with naming(wanted if is_number else name):
+                msg = "it is not there" if is_number else "it is none of ours"
+                raise DamagedError(msg)
+    return expected
 
 
 def find_dtype(name: str) -> np.dtype[Any]:
