@@ -1,13 +1,24 @@
-"""One array to one HDF5 dataset and back, with nothing trusted on the way."""
+"""Arrays in HDF5 files, written whole and read with nothing trusted.
+
+One reader for snapshots and initial states: what a file claims is looked at
+before a value is read, so that no claim takes memory.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from keras_repro.arrays.checksums import checksum_array
 
 # Bytes of a chunk; and below which an array is stored as it is.
 _CHUNK = 1 << 20
@@ -16,7 +27,7 @@ _GZIP_LEVEL = 1
 # Deflate cannot do better: what claims more was never written.
 _LARGEST_RATIO = 1032
 # HDF5 takes 64 KiB for an attribute; ours are words.
-_LONGEST_TEXT = 1 << 12
+LONGEST_TEXT = 1 << 12
 # Stored as they are; any other dtype as unsigned integers of its bits.
 _STORED = {
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"),
@@ -26,6 +37,62 @@ _STORED = {
 
 class DamagedError(Exception):
     """What is wrong with a file, in short."""
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of file that holds arrays, as its messages name it.
+
+    Args:
+        name: Such as `"A snapshot"`.
+        format: What its attribute `format` must be.
+        next_step: What a person does about a file that is refused.
+        has_long_texts: Whether its strings are of variable length.
+        is_compressed: Whether its arrays may be.
+    """
+
+    name: str
+    format: str
+    next_step: str
+    has_long_texts: bool
+    is_compressed: bool
+
+
+# --- writing -------------------------------------------------------------
+
+
+def save_image(path: Path, content: bytes) -> None:
+    """Write what `make_image` gives to a file, whole or not at all.
+
+    It is written under another name, flushed to the disk and renamed. A
+    process that is killed leaves at most a hidden file that ends in `.tmp`.
+
+    Raises:
+        OSError: If it cannot be written whole; then no file of that name is
+            left, or the one that was there before.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let the new name outlive a power cut; Windows opens no folders."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def make_image(fill: Callable[[Any], None]) -> bytes:
@@ -42,44 +109,32 @@ def make_image(fill: Callable[[Any], None]) -> bytes:
         return bytes(file.id.get_file_image())
 
 
-def set_text(target: Any, name: str, text: str) -> None:
-    """Write an attribute of fixed length: it needs no heap to be damaged.
+def set_text(
+    target: Any,
+    name: str,
+    text: str,
+    kind: FileKind,
+    longest: int = LONGEST_TEXT,
+) -> None:
+    """Write an attribute of text.
+
+    Of fixed length where the kind allows: it needs no heap to be damaged.
 
     Raises:
         ValueError: If it is too long or could not be read back.
     """
     data = text.encode()
-    if len(data) > _LONGEST_TEXT or "\0" in text:
+    if len(data) > longest or "\0" in text:
         raise ValueError(
-            f"A snapshot's {name} must have at most {_LONGEST_TEXT} bytes and "
+            f"{kind.name} must have a {name} of at most {longest} bytes and "
             f"no NUL. Received: {len(data)} bytes. Use a shorter name."
         )
-    target.attrs[name] = np.bytes_(data)
+    target.attrs[name] = text if kind.has_long_texts else np.bytes_(data)
 
 
-def get_text(target: Any, name: str) -> str:
-    """Read a string of fixed length; its type is checked first.
-
-    Raises:
-        DamagedError: If it is something else.
-        Exception: Whatever h5py raises over bad bytes.
-    """
-    import h5py
-
-    attribute = target.attrs.get_id(name)
-    kind = attribute.get_type()
-    if (
-        attribute.shape != ()
-        or kind.get_class() != h5py.h5t.STRING
-        or kind.is_variable_str()
-        or kind.get_size() > _LONGEST_TEXT
-    ):
-        msg = f"{name!a} is no short string"
-        raise DamagedError(msg)
-    return bytes(target.attrs[name]).decode()
-
-
-def write_array(file: Any, name: str, array: npt.NDArray[Any]) -> Any:
+def write_array(
+    file: Any, name: str, array: npt.NDArray[Any], kind: FileKind
+) -> Any:
     """Write an array into a dataset of its own.
 
     Raises:
@@ -97,8 +152,19 @@ def write_array(file: Any, name: str, array: npt.NDArray[Any]) -> Any:
     dataset = file.create_dataset(
         name, data=stored, track_times=False, **options
     )
-    set_text(dataset, "dtype", array.dtype.name)
+    set_text(dataset, "dtype", array.dtype.name, kind)
     return dataset
+
+
+def write_raw(file: Any, name: str, array: npt.NDArray[Any]) -> Any:
+    """Write the bytes of an array into a dataset of its own.
+
+    Raises:
+        TypeError: If it holds anything but numbers or booleans.
+    """
+    _stored_dtype(array.dtype)
+    raw = np.frombuffer(array.tobytes(), np.uint8)
+    return file.create_dataset(name, data=raw)
 
 
 def choose_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
@@ -158,27 +224,219 @@ def _extended_names() -> set[str]:
     }
 
 
-def read_array(dataset: Any, file_size: int) -> npt.NDArray[Any]:
-    """Read an array that `write_array` wrote.
+# --- reading -------------------------------------------------------------
+
+
+class ArrayFile:
+    """The datasets of a file that is open, none of which is trusted.
+
+    Made by `open_file`. Every method raises a `DamagedError`, or whatever
+    h5py raises over bad bytes.
+
+    Args:
+        file: The open file.
+        kind: Its kind.
+        size: Its size in bytes.
+    """
+
+    def __init__(self, file: Any, kind: FileKind, size: int) -> None:
+        self._file = file
+        self._kind = kind
+        self._size = size
+        found = self.text("format")
+        if found != kind.format:
+            msg = f"its format is {found!a}"
+            raise DamagedError(msg)
+        self._datasets: dict[str, Any] = {}
+        # Two datasets may claim the same bytes, and then more than there are.
+        stored = 0
+        for name in _list_names(file):
+            with naming(name):
+                dataset = self._datasets[name] = _get_dataset(file, name)
+                stored += dataset.id.get_storage_size()
+                if stored > size:
+                    msg = f"up to it {stored} bytes are claimed of {size}"
+                    raise DamagedError(msg)
+
+    @property
+    def names(self) -> list[str]:
+        """The datasets, in order."""
+        return list(self._datasets)
+
+    def text(
+        self, name: str, dataset: str = "", longest: int = LONGEST_TEXT
+    ) -> str:
+        """The string of an attribute, of a dataset or else of the file."""
+        import h5py
+
+        target = self._datasets[dataset] if dataset else self._file
+        attribute = target.attrs.get_id(name)
+        kind = attribute.get_type()
+        if (
+            attribute.shape != ()
+            or kind.get_class() != h5py.h5t.STRING
+            or bool(kind.is_variable_str()) != self._kind.has_long_texts
+            or (not kind.is_variable_str() and kind.get_size() > longest)
+        ):
+            msg = f"{name!a} is no short string"
+            raise DamagedError(msg)
+        value = target.attrs[name]
+        data = value.encode() if isinstance(value, str) else bytes(value)
+        if len(data) > longest:
+            msg = f"{name!a} has {len(data)} bytes, of which {longest} may be"
+            raise DamagedError(msg)
+        return data.decode()
+
+    def integer(self, name: str, dataset: str) -> int:
+        """The whole number of an attribute of a dataset."""
+        import h5py
+
+        target = self._datasets[dataset]
+        attribute = target.attrs.get_id(name)
+        if attribute.shape != () or not attribute.get_type().equal(
+            h5py.h5t.STD_I64LE
+        ):
+            msg = f"{name!a} is no whole number"
+            raise DamagedError(msg)
+        return int(target.attrs[name])
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """An array that `write_array` wrote, with its checksum verified."""
+        dtype = find_dtype(self.text("dtype", name))
+        values = self._values(name, _stored_dtype(dtype))
+        if dtype.kind != "c":
+            return self._verified(name, values.view(dtype))
+        if values.shape[-1:] != (2,):
+            msg = "a complex array must have pairs"
+            raise DamagedError(msg)
+        pairs = values.reshape(-1).view(dtype)
+        return self._verified(name, pairs.reshape(values.shape[:-1]))
+
+    def raw(
+        self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> npt.NDArray[Any]:
+        """An array that `write_raw` wrote, with its checksum verified."""
+        size = math.prod(shape) * dtype.itemsize
+        held = self._datasets[name].shape
+        if held != (size,):
+            msg = f"it must have {size} bytes and has the shape {held}"
+            raise DamagedError(msg)
+        values = self._values(name, np.dtype(np.uint8))
+        return self._verified(name, values.view(dtype).reshape(shape))
+
+    def _verified(self, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        found, stated = checksum_array(array), self.text("checksum", name)
+        if found != stated:
+            msg = f"it has the checksum {found} and not {stated!a}"
+            raise DamagedError(msg)
+        return array
+
+    def _values(self, name: str, stored: np.dtype[Any]) -> npt.NDArray[Any]:
+        dataset = self._datasets[name]
+        _check_storage(dataset, stored, self._size, self._kind)
+        values: npt.NDArray[Any] = np.asarray(dataset[()])
+        return values
+
+
+@contextmanager
+def open_file(path: Path, kind: FileKind) -> Iterator[ArrayFile]:
+    """Open a file to read its arrays.
 
     Raises:
-        DamagedError: If `write_array` could not have written it.
-        Exception: Whatever h5py raises over bad bytes.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not of this kind, or is damaged.
+
+    Scope:
+        The HDF5 library itself parses the file, and is only as safe as its
+        version.
     """
-    name = get_text(dataset, "dtype")
-    dtype = _find_dtype(name)
-    stored = _stored_dtype(dtype)
-    _check_storage(dataset, stored, file_size)
-    values: npt.NDArray[Any] = np.asarray(dataset[()])
-    if dtype.kind != "c":
-        return values.view(dtype)
-    if values.shape[-1:] != (2,):
-        msg = "a complex array must have pairs"
+    import h5py
+
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{kind.name} must exist to be read. Received: '{path}', where "
+            f"there is none. {kind.next_step}"
+        )
+    with told(path, kind):
+        if not path.is_file():
+            msg = "it is no regular file"
+            raise DamagedError(msg)
+        file = h5py.File(path, "r", locking=False)
+    try:
+        with told(path, kind):
+            opened = ArrayFile(file, kind, path.stat().st_size)
+        yield opened
+    finally:
+        with suppress(Exception):  # A damaged file may not close well.
+            file.close()
+
+
+@contextmanager
+def told(path: Path, kind: FileKind) -> Iterator[None]:
+    """Turn whatever is raised over bad bytes into one `ValueError`."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        raise ValueError(
+            f"{kind.name} must be whole and of the format {kind.format!r}. "
+            f"Received: '{path}': {_say(error)[:300]}. The file is damaged or "
+            f"something else. {kind.next_step}"
+        ) from None
+
+
+@contextmanager
+def naming(dataset: str) -> Iterator[None]:
+    """Have what is raised name the dataset that it is about."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        msg = f"dataset {dataset!a}: {_say(error)}"
+        raise DamagedError(msg) from None
+
+
+def _get_dataset(file: Any, name: str) -> Any:
+    """A dataset in this very file; links to elsewhere are not followed."""
+    import h5py
+
+    kind = file.get(name, getlink=True)
+    if not isinstance(kind, h5py.HardLink) or (
+        file.get(name, getclass=True) is not h5py.Dataset
+    ):
+        msg = "it is no dataset of its own"
         raise DamagedError(msg)
-    return values.reshape(-1).view(dtype).reshape(values.shape[:-1])
+    dataset = file[name]
+    # Before anything else, such as its shape, is asked for: HDF5 would look
+    # for that in the other files.
+    plan = dataset.id.get_create_plist()
+    if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
+        msg = "its values lie in other files"
+        raise DamagedError(msg)
+    return dataset
 
 
-def _find_dtype(name: str) -> np.dtype[Any]:
+def _say(error: Exception) -> str:
+    return str(error) if isinstance(error, DamagedError) else repr(error)
+
+
+def _list_names(file: Any) -> list[str]:
+    """The names of the datasets: numbers from 0 on, and no others."""
+    found = sorted(file, key=lambda name: (len(name), name))
+    expected = [f"{place:06d}" for place in range(len(found))]
+    for name, wanted in zip(found, expected, strict=True):
+        if name != wanted:
+            is_number = name.isascii() and name.isdecimal()
+            with naming(wanted if is_number else name):
+                msg = "it is not there" if is_number else "it is none of ours"
+                raise DamagedError(msg)
+    return expected
+
+
+def find_dtype(name: str) -> np.dtype[Any]:
+    """A dtype of numbers or booleans by its name, and no other.
+
+    Raises:
+        DamagedError: If it is none.
+    """
     if name in {*_STORED, "bool", "complex64", "complex128"}:
         return np.dtype(name)
     if name in _extended_names():
@@ -190,20 +448,19 @@ def _find_dtype(name: str) -> np.dtype[Any]:
     raise DamagedError(msg)
 
 
-def _check_storage(dataset: Any, stored: np.dtype[Any], file_size: int) -> None:
+def _check_storage(
+    dataset: Any, stored: np.dtype[Any], file_size: int, file_kind: FileKind
+) -> None:
     """Refuse what we never write, before any memory is taken for it."""
     import h5py
 
     plan, kind = dataset.id.get_create_plist(), dataset.id.get_type()
-    layout = plan.get_layout()
-    if layout == h5py.h5d.VIRTUAL or plan.get_external_count():
-        msg = "its values lie in other files"
-        raise DamagedError(msg)
     if not kind.equal(h5py.h5t.py_create(stored.newbyteorder("<"))):
         msg = f"its values are not {stored.name}"
         raise DamagedError(msg)
     filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
-    if filters not in ([], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]):
+    ours = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]
+    if filters and not (file_kind.is_compressed and filters == ours):
         msg = f"its filters are {filters}"
         raise DamagedError(msg)
     if dataset.shape is None:
@@ -211,7 +468,7 @@ def _check_storage(dataset: Any, stored: np.dtype[Any], file_size: int) -> None:
         raise DamagedError(msg)
     size = math.prod(dataset.shape) * stored.itemsize
     chunk = 0
-    if layout == h5py.h5d.CHUNKED:
+    if plan.get_layout() == h5py.h5d.CHUNKED:
         chunk = math.prod(plan.get_chunk()) * stored.itemsize
     there = min(dataset.id.get_storage_size(), file_size)
     if size > there * (_LARGEST_RATIO if filters else 1) or chunk > _CHUNK:

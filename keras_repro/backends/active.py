@@ -15,15 +15,14 @@ from keras_repro.backends.tensorflow import (
 )
 from keras_repro.backends.torch import TorchBackend, TorchGenerator
 
+GENERATORS: dict[str, type[Any]] = {
+    one.name: one for one in (TensorFlowGenerator, TorchGenerator)
+}
+
 
 def active_generators() -> list[Any]:
     """The backend generators that this process has loaded."""
-    found: list[Any] = []
-    if "tensorflow" in sys.modules:
-        found.append(TensorFlowGenerator())
-    if "torch" in sys.modules:
-        found.append(TorchGenerator())
-    return found
+    return [make() for name, make in GENERATORS.items() if name in sys.modules]
 
 
 _BACKENDS: dict[str, type[Backend]] = {

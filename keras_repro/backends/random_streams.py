@@ -17,7 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_repro.arrays.checksums import checksum_array
-from keras_repro.backends.active import active_generators, get_backend
+from keras_repro.backends.active import (
+    GENERATORS,
+    active_generators,
+    get_backend,
+)
 from keras_repro.backends.keras_internals import (
     get_global_generator,
     set_global_generator,
@@ -28,6 +32,12 @@ from keras_repro.backends.tensorflow import (
     traced_functions,
 )
 from keras_repro.common.checks import check_seed
+from keras_repro.common.generators import (
+    is_list_of_whole,
+    is_numpy_state,
+    is_python_state,
+)
+from keras_repro.common.json import check_fields
 from keras_repro.environment.capture import hash_seed_at_start
 
 _already_said: set[str] = set()
@@ -497,22 +507,40 @@ def rng_to_json(state: RngState) -> dict[str, Any]:
     }
 
 
-def rng_from_json(data: dict[str, Any]) -> RngState:
-    """The state that `rng_to_json` wrote."""
+def rng_from_json(data: Any) -> RngState:
+    """The state that `rng_to_json` wrote; it can be restored, then drawn from.
+
+    Raises:
+        ValueError: If it is none; says which part of it.
+    """
+    checks: dict[str, Callable[[Any], bool]] = {
+        "python": is_python_state,
+        "numpy": is_numpy_state,
+        "keras": _is_keras_state,
+        "backends": _are_backend_states,
+    }
+    check_fields(data, checks)
     version, internal, gauss = data["python"]
-    numpy_state = data["numpy"]
-    backends = dict(data["backends"])
+    name, words, *rest = data["numpy"]
+    keras_state = data["keras"]
     return RngState(
         python=(version, tuple(internal), gauss),
-        numpy=(
-            numpy_state[0],
-            np.array(numpy_state[1], np.uint32),
-            *numpy_state[2:],
-        ),
-        keras=(
-            None if data["keras"] is None else np.array(data["keras"], np.int64)
-        ),
-        backends=backends,
+        numpy=(name, np.array(words, np.uint32), *rest),
+        keras=None if keras_state is None else np.array(keras_state, np.int64),
+        backends=dict(data["backends"]),
+    )
+
+
+def _is_keras_state(state: object) -> bool:
+    """Of 32 bits, which some backends hold as a number with a sign."""
+    return state is None or is_list_of_whole(state, 2, -(2**31), 2**32 - 1)
+
+
+def _are_backend_states(states: object) -> bool:
+    """Also of a backend that this process may load later."""
+    return isinstance(states, dict) and all(
+        name in GENERATORS and GENERATORS[name].is_state(state)
+        for name, state in states.items()
     )
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from keras_repro.arrays.checksums import find_replicas, view_variable
 from keras_repro.backends.protocol import LARGE, Backend, is_one_for_all
+from keras_repro.common.generators import is_python_state, is_whole
 
 
 def serialize_pipeline(dataset: Any) -> bytes:
@@ -168,6 +169,19 @@ class TensorFlowGenerator:
         # There is no stream before somebody sets a seed.
         stream = getattr(context, "_rng", None)
         return context._seed, None if stream is None else stream.getstate()
+
+    @staticmethod
+    def is_state(state: object) -> bool:
+        """Whether `restore` takes it, as JSON holds it."""
+        if not isinstance(state, list) or len(state) != 2:
+            return False
+        seed, stream = state
+        # With a seed there is a stream, from which each op draws its own.
+        if stream is None:
+            return seed is None
+        return is_python_state(stream) and (
+            seed is None or is_whole(seed, -(2**63), 2**63 - 1)
+        )
 
     def restore(self, state: Any) -> None:
         context = self._context()

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import os
+import struct
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_repro.backends.protocol import Backend
+from keras_repro.common.generators import is_list_of_whole
 from keras_repro.environment.determinism import WORKSPACE, is_workspace
+
+# The state of PyTorch's generator on the CPU (2.1 to 2.13): seed, words that
+# are left, whether there is a seed, place of the next word; the words; two
+# numbers of a normal distribution that are kept for the next draw.
+_CPU_STATE = struct.Struct("<Qiiq624Q3dif?7x")
+
+
+def _is_cpu_state(data: bytes) -> bool:
+    """PyTorch itself would read behind the words where places disagree."""
+    _, left, is_seeded, place, *words = _CPU_STATE.unpack(data)
+    *words, first, kept, last, _, small, _ = words
+    return (
+        is_seeded == 1
+        and (
+            (left, place) == (1, 0)
+            or (1 <= left <= len(words) and left + place == len(words) + 1)
+        )
+        and all(map(math.isfinite, (first, kept, last, small)))
+    )
 
 
 class TorchGenerator:
@@ -27,12 +49,28 @@ class TorchGenerator:
         )
         return torch.get_rng_state().numpy().copy(), cuda
 
+    @staticmethod
+    def is_state(state: object) -> bool:
+        """Whether `restore` takes it, as JSON holds it."""
+        if not isinstance(state, list) or len(state) != 2:
+            return False
+        cpu, cuda = state
+        return (
+            is_list_of_whole(cpu, _CPU_STATE.size, 0, 255)
+            and _is_cpu_state(bytes(cpu))
+            and isinstance(cuda, list)
+            and all(is_list_of_whole(one, 16, 0, 255) for one in cuda)
+            # PyTorch draws four numbers at a time.
+            and all(one[8] % 4 == 0 for one in cuda)
+        )
+
     def restore(self, state: Any) -> None:
         import torch
 
         cpu, cuda = state
         torch.set_rng_state(torch.from_numpy(np.array(cpu, np.uint8)))
-        for index, device_state in enumerate(cuda):
+        # Nothing is drawn on devices that only another machine has.
+        for index, device_state in enumerate(cuda[: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(
                 torch.from_numpy(np.array(device_state, np.uint8)), index
             )

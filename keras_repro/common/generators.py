@@ -1,12 +1,77 @@
-"""Which objects are generators of random numbers; no library is loaded."""
+"""Generators of random numbers: which objects are, which states can be.
+
+No library is loaded.
+"""
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from typing import Any
 
 import numpy as np
+
+_WORDS = 624  # Of a Mersenne twister.
+
+
+def is_whole(value: object, low: int, high: int) -> bool:
+    """Whether it is a whole number from `low` to `high`, and no boolean."""
+    return type(value) is int and low <= value <= high
+
+
+def is_list_of_whole(value: object, count: int, low: int, high: int) -> bool:
+    """Whether it is a list of so many whole numbers in a range."""
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(is_whole(one, low, high) for one in value)
+    )
+
+
+def is_twister(words: object, place: object) -> bool:
+    """Whether a Mersenne twister can stand there, and goes on to draw.
+
+    Without any bit it would give zeros for ever, for which some draws wait.
+    NumPy takes a place behind the words, and reads there.
+    """
+    return (
+        isinstance(words, list)
+        and is_list_of_whole(words, _WORDS, 0, 2**32 - 1)
+        and (words[0] >= 2**31 or any(words[1:]))
+        and is_whole(place, 0, _WORDS)
+    )
+
+
+def is_finite(value: object) -> bool:
+    """Whether it is a float that can have been drawn."""
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def is_python_state(state: object) -> bool:
+    """Whether it is a state of `random.Random` as JSON holds it."""
+    if not isinstance(state, list) or len(state) != 3:
+        return False
+    version, words, kept = state
+    return (
+        is_whole(version, 3, 3)
+        and isinstance(words, list)
+        and is_twister(words[:-1], words[-1] if words else None)
+        and (kept is None or is_finite(kept))
+    )
+
+
+def is_numpy_state(state: object) -> bool:
+    """Whether it is a state of NumPy's global generator as JSON holds it."""
+    if not isinstance(state, list) or len(state) != 5:
+        return False
+    kind, words, place, has_kept, kept = state
+    return (
+        kind == "MT19937"
+        and is_twister(words, place)
+        and is_whole(has_kept, 0, 1)
+        and is_finite(kept)
+    )
 
 
 def name_generator(value: object) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -88,3 +88,27 @@ def list_differing(
         for key in dict.fromkeys([*first, *second])
     ]
     return [one for one in pairs if json.dumps(one[1]) != json.dumps(one[2])]
+
+
+def check_fields(
+    data: Any,
+    checks: Mapping[str, Callable[[Any], bool]],
+    optional: frozenset[str] = frozenset(),
+) -> None:
+    """Check an object that was read: each of its fields, and no others.
+
+    Raises:
+        ValueError: If one is missing, unknown or not what its check wants.
+    """
+    if not isinstance(data, dict):
+        msg = f"an object was wanted and came {data!a:.80}"
+        raise ValueError(msg)  # noqa: TRY004 - of what a file holds
+    unknown = sorted(set(data) - set(checks))
+    missing = sorted(set(checks) - set(data) - optional)
+    if unknown or missing:
+        msg = f"fields are unknown {unknown!a:.80} or missing {missing}"
+        raise ValueError(msg)
+    for name, value in data.items():
+        if not checks[name](value):
+            msg = f"{name!r} cannot be {value!a:.80}"
+            raise ValueError(msg)

@@ -31,13 +31,13 @@ from keras_repro.model.data_positions import (
     describe_changes,
     describe_limits,
 )
-from keras_repro.model.evaluations import PREDICT, TEST, VALIDATION
 from keras_repro.model.first_step import (
     BuiltError,
     StepDoor,
     end_rehearsal,
 )
 from keras_repro.model.initial_state import InitialState
+from keras_repro.model.stored_trial import PREDICT, TEST, VALIDATION
 from keras_repro.model.trial import (
     FIXED_SEED,
     Trial,

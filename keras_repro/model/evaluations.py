@@ -18,8 +18,7 @@ from keras_repro.backends.generators import (
 )
 from keras_repro.backends.variables import read_variable
 from keras_repro.model.initial_state import VARIABLE, InitialState
-
-VALIDATION, TEST, PREDICT = "validation", "test", "predict"
+from keras_repro.model.stored_trial import States
 
 
 class Evaluations:
@@ -38,7 +37,7 @@ class Evaluations:
         """Begin every kind anew."""
         self._positions.clear()
 
-    def write(self, variables: list[Any]) -> dict[str, list[Any]]:
+    def write(self, variables: list[Any]) -> dict[str, States]:
         """The positions of these generators, in a form that JSON can hold."""
         return {
             kind: [
@@ -48,23 +47,16 @@ class Evaluations:
             for kind, positions in self._positions.items()
         }
 
-    def read(self, variables: list[Any], data: dict[str, list[Any]]) -> None:
-        """Take up what `write` gave.
-
-        Raises:
-            TypeError: If it is of another form.
-            ValueError: If it is of other generators.
-        """
-        positions: dict[str, dict[int, Any]] = {}
-        for kind, values in data.items():
-            positions[kind] = {}
-            for one, value in zip(variables, values, strict=True):
-                if value is not None:
-                    array = np.asarray(value, one.dtype)
-                    if array.shape != tuple(one.shape):
-                        raise ValueError(array.shape)
-                    positions[kind][id(one)] = VARIABLE, array
-        self._positions = positions
+    def take(self, variables: list[Any], states: dict[str, States]) -> None:
+        """Stand where `write` was called: a state or none of each of these."""
+        self._positions = {
+            kind: {
+                id(one): (VARIABLE, value)
+                for one, value in zip(variables, values, strict=True)
+                if value is not None
+            }
+            for kind, values in states.items()
+        }
 
     @contextmanager
     def evaluating(

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +16,19 @@ from keras_repro.arrays.checksums import (
     combine_checksums,
     find_replicas,
 )
-from keras_repro.arrays.hdf5 import make_image
+from keras_repro.arrays.hdf5 import (
+    ArrayFile,
+    DamagedError,
+    FileKind,
+    find_dtype,
+    make_image,
+    naming,
+    open_file,
+    save_image,
+    set_text,
+    told,
+    write_raw,
+)
 from keras_repro.backends.active import get_backend
 from keras_repro.backends.keras_internals import (
     flatten_layers,
@@ -34,9 +43,25 @@ from keras_repro.backends.variables import (
     iterate_variables,
     read_variable,
 )
+from keras_repro.common.generators import is_list_of_whole
+from keras_repro.model.stored_trial import StoredTrial
 from keras_repro.model.tracked import HandedOver
 
 FORMAT = "keras_repro.initial_state/1"
+_KIND = FileKind(
+    name="An initial state",
+    format=FORMAT,
+    next_step=(
+        "Write one with `save_initial_state`, by this version of keras_repro."
+    ),
+    has_long_texts=True,
+    is_compressed=False,
+)
+_LONGEST_TRIAL = 1 << 24  # Bytes of JSON; a generator takes some 100.
+_ROLES = ("weights", "random", "optimizer", "metrics")
+_SOURCES = ("", "drawn", "likely", "given")
+_MODEL_ROLES = frozenset({"weights", "random"})
+_MOST_AXES = 32  # Of HDF5.
 VARIABLE = "variable"  # The kind of a generator that is known by its state.
 _UINTS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -390,14 +415,13 @@ class InitialState:
 
     # --- HDF5 ----------------------------------------------------------------
 
-    def write(self, path: Path, extra: dict[str, Any]) -> None:
-        """Write the state and some JSON beside it, atomically."""
+    def write(self, path: Path, trial: StoredTrial) -> None:
+        """Write the state and where the trial stands, atomically."""
+        content = make_image(lambda file: self._fill(file, trial))
         try:
             if path.is_dir():
                 raise IsADirectoryError("it is a folder")
-            handle, temporary = tempfile.mkstemp(
-                dir=path.parent, prefix=f".{path.name}."
-            )
+            save_image(path, content)
         except OSError as error:
             msg = (
                 "An initial state must be written to a file in a folder that "
@@ -405,90 +429,80 @@ class InitialState:
                 f"({error.strerror or error}). Choose another path."
             )
             raise type(error)(msg) from error
-        os.close(handle)
-        try:
-            image = make_image(lambda file: self._fill(file, extra))
-            Path(temporary).write_bytes(image)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
 
-    def _fill(self, file: Any, extra: dict[str, Any]) -> None:
-        text = json.dumps(extra)
-        file.attrs["format"] = FORMAT
-        file.attrs["extra"] = text
-        file.attrs["extra_checksum"] = _text_checksum(text)
+    def _fill(self, file: Any, trial: StoredTrial) -> None:
         # What was handed over is not the model's; it is handed over again.
         own = [e for e in self.entries if not is_handed_over(e.place)]
+        extra = {**trial.to_json(), "num_variables": len(own)}
+        text = json.dumps(extra)
+        set_text(file, "format", FORMAT, _KIND)
+        set_text(file, "extra", text, _KIND, _LONGEST_TRIAL)
+        set_text(file, "extra_checksum", _text_checksum(text), _KIND)
         for index, entry in enumerate(own):
-            _write_entry(file, index, entry)
+            _write_entry(file, f"{index:06d}", entry)
 
     @classmethod
-    def read(cls, path: Path) -> tuple[InitialState, dict[str, Any]]:
-        """Read a state that is not tied to a model yet, checking it."""
-        if not path.exists():
-            msg = (
-                "An initial state must be read from a file that exists. "
-                f"Received: {str(path)!r}. Write one with "
-                "`save_initial_state`."
-            )
-            raise FileNotFoundError(msg)
-        try:
-            with h5py.File(path, "r") as file:
-                _check_format(file, path)
-                state = cls()
-                state.entries = [
-                    _read_entry(file[name], path) for name in sorted(file)
-                ]
-                return state, _read_extra(file)
-        except _DamagedError as error:
-            raise ValueError(str(error)) from None
-        except (
-            OSError,
-            KeyError,
-            AttributeError,
-            TypeError,
-            ValueError,
-        ) as error:
-            msg = (
-                "An initial state must be read from an HDF5 file that "
-                f"`save_initial_state` wrote. Received: {str(path)!r}, which "
-                f"is damaged or something else ({error}). Save the state "
-                "again."
-            )
-            raise ValueError(msg) from error
+    def read(
+        cls, path: Path, model: Any | None = None
+    ) -> tuple[InitialState, StoredTrial]:
+        """Read a state that is not tied to a model yet, checking it.
 
-    def bind(
-        self, model: Any, source: str, earlier: InitialState | None
-    ) -> InitialState:
-        """Tie a state that was read to the variables of a model.
+        Args:
+            path: The file.
+            model: The built model that is to take it up. It is compared with
+                what the file claims before any value is read.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is none, is damaged or does not fit the model.
+        """
+        state = cls()
+        with open_file(path, _KIND) as file:
+            with told(path, _KIND):
+                held = _read_entries(file, state.entries)
+                trial = _read_trial(file)
+            if model is not None:
+                state.require_fit(model, str(path))
+            with told(path, _KIND):
+                for name, entry, shape in zip(
+                    file.names, state.entries, held, strict=True
+                ):
+                    with naming(name):
+                        entry.value = file.raw(name, entry.value.dtype, shape)
+        return state, trial
+
+    def require_fit(self, model: Any, source: str) -> None:
+        """Raise where weights or random state are not those of a model.
+
+        Raises:
+            ValueError: If one is missing, left over or of another shape.
+        """
+        own, read = self._pair(iterate_variables(model), _MODEL_ROLES)
+        if not _match(own, read):
+            raise ValueError(_mismatch(own, read, source))
+
+    def _pair(
+        self, places: list[VariablePlace], roles: frozenset[str]
+    ) -> tuple[list[VariablePlace], list[Stored]]:
+        """What a model and what this state has in some roles, in order."""
+        return [
+            p for p in places if p.role in roles and not is_handed_over(p.place)
+        ], [e for e in self.entries if e.role in roles]
+
+    def bind(self, model: Any, earlier: InitialState | None) -> InitialState:
+        """Tie a state that was read, and fits, to the variables of a model.
 
         Optimizer and metrics entries are taken over where they match; an
         optimizer of another kind starts at its own start. What was handed
         over keeps the start that it had in the `earlier` state.
-
-        Raises:
-            ValueError: If weights or random state do not match.
         """
         places = iterate_variables(model)
         state = InitialState()
-        for roles, strict in (
-            ({"weights", "random"}, True),
-            ({"optimizer"}, False),
-            ({"metrics"}, False),
-        ):
-            own = [
-                p
-                for p in places
-                if p.role in roles and not is_handed_over(p.place)
-            ]
-            read = [e for e in self.entries if e.role in roles]
+        indices = {(e.role, e.place): i for i, e in enumerate(self.entries)}
+        for roles in (_MODEL_ROLES, {"optimizer"}, {"metrics"}):
+            own, read = self._pair(places, frozenset(roles))
             if not _match(own, read):
-                if strict:
-                    raise ValueError(_mismatch(own, read, source))
                 continue
-            indices = {(e.role, e.place): i for i, e in enumerate(self.entries)}
             for place, entry in zip(own, read, strict=True):
                 value = self.value_of(indices[entry.role, entry.place])
                 state._append(place, np.array(value))
@@ -565,87 +579,119 @@ def _compact(value: npt.NDArray[Any]) -> Any:
     return value.reshape(-1)[0:1].reshape(()).copy()
 
 
-def _write_entry(file: Any, index: int, entry: Stored) -> None:
-    raw = np.frombuffer(np.asarray(entry.value).tobytes(), np.uint8)
-    dataset = file.create_dataset(f"{index:06d}", data=raw)
-    dataset.attrs["role"] = entry.role
-    dataset.attrs["place"] = entry.place
-    dataset.attrs["shape"] = json.dumps(list(entry.shape))
-    dataset.attrs["dtype"] = entry.value.dtype.name
-    dataset.attrs["values"] = json.dumps(list(entry.value.shape))
+def _write_entry(file: Any, name: str, entry: Stored) -> None:
+    value = np.asarray(entry.value)
+    dataset = write_raw(file, name, value)
+    texts = {
+        "role": entry.role,
+        "place": entry.place,
+        "shape": json.dumps(list(entry.shape)),
+        "dtype": value.dtype.name,
+        "values": json.dumps(list(value.shape)),
+        "source": entry.source,
+        "checksum": checksum_array(value),
+    }
+    for key, text in texts.items():
+        set_text(dataset, key, text, _KIND)
     dataset.attrs["twin"] = -1 if entry.twin is None else entry.twin
-    dataset.attrs["source"] = entry.source
-    dataset.attrs["checksum"] = checksum_array(np.asarray(entry.value))
-
-
-class _DamagedError(Exception):
-    """A file that is not what it should be, with the whole story told."""
 
 
 def _text_checksum(text: str) -> str:
     return checksum_array(np.frombuffer(text.encode(), np.uint8))
 
 
-def _read_extra(file: Any) -> dict[str, Any]:
-    text = file.attrs["extra"]
-    if _text_checksum(text) != file.attrs["extra_checksum"]:
+def _read_trial(file: ArrayFile) -> StoredTrial:
+    text = file.text("extra", longest=_LONGEST_TRIAL)
+    if _text_checksum(text) != file.text("extra_checksum"):
         msg = "the seed and the streams do not have their checksum"
-        raise ValueError(msg)
-    extra: dict[str, Any] = json.loads(text)
-    return extra
-
-
-def _read_entry(dataset: Any, path: Path) -> Stored:
-    attrs = dataset.attrs
-    dtype = _dtype(attrs["dtype"])
-    raw = dataset[()].tobytes() if dataset.size else b""
-    value = np.frombuffer(raw, dtype).reshape(json.loads(attrs["values"]))
-    if checksum_array(value) != attrs["checksum"]:
-        msg = (
-            "Each variable of an initial state must have the checksum that "
-            f"stands beside it. Received: {str(path)!r}, where "
-            f"{attrs['place']!r} has {checksum_array(value)} and not "
-            f"{attrs['checksum']}. The file is damaged: save the state again."
-        )
-        raise _DamagedError(msg)
-    twin = int(attrs["twin"])
-    return Stored(
-        role=attrs["role"],
-        place=attrs["place"],
-        shape=tuple(json.loads(attrs["shape"])),
-        value=value.copy(),
-        twin=None if twin < 0 else twin,
-        source=attrs["source"],
-    )
-
-
-def _dtype(name: str) -> np.dtype[Any]:
+        raise DamagedError(msg)
+    data = json.loads(text)
+    if isinstance(data, dict):
+        # Files of the first versions do not say how many there are.
+        num_variables = data.pop("num_variables", len(file.names))
+        if num_variables != len(file.names):
+            msg = f"{num_variables!a} datasets were written, not {file.names}"
+            raise DamagedError(msg)
     try:
-        return np.dtype(name)
-    except TypeError:
-        import ml_dtypes
-
-        extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return extended
+        return StoredTrial.from_json(data)
+    except ValueError as error:
+        raise DamagedError(str(error)) from None
 
 
-def _check_format(file: Any, path: Path) -> None:
-    found = file.attrs.get("format")
-    if found != FORMAT:
-        msg = (
-            f"An initial state must have the format {FORMAT!r}. Received: "
-            f"{str(path)!r} with the format {found!r}. Read it with the "
-            "version of keras_repro that wrote it, or save the state again."
+def _read_entries(
+    file: ArrayFile, entries: list[Stored]
+) -> list[tuple[int, ...]]:
+    """Read all but the values, and the shapes in which those are held."""
+    held = []
+    known = set()
+    for name in file.names:
+        with naming(name):
+            entry, shape = _read_entry(file, name)
+            _check_entry(entry, shape, entries)
+            if (entry.role, entry.place) in known:
+                msg = f"{entry.place!a} stands in it twice"
+                raise DamagedError(msg)
+        known.add((entry.role, entry.place))
+        entries.append(entry)
+        held.append(shape)
+    return held
+
+
+def _read_entry(file: ArrayFile, name: str) -> tuple[Stored, tuple[int, ...]]:
+    twin = file.integer("twin", name)
+    entry = Stored(
+        role=file.text("role", name),
+        place=file.text("place", name),
+        shape=_read_shape(file.text("shape", name)),
+        value=np.empty(0, find_dtype(file.text("dtype", name))),
+        twin=None if twin == -1 else twin,
+        source=file.text("source", name),
+    )
+    return entry, _read_shape(file.text("values", name))
+
+
+def _read_shape(text: str) -> tuple[int, ...]:
+    shape = json.loads(text)
+    if not isinstance(shape, list) or not is_list_of_whole(
+        shape, min(len(shape), _MOST_AXES), 0, 2**63 - 1
+    ):
+        msg = f"{text!a:.80} is no shape"
+        raise DamagedError(msg)
+    return tuple(shape)
+
+
+def _check_entry(
+    entry: Stored, held: tuple[int, ...], earlier: list[Stored]
+) -> None:
+    """Refuse what `_append` never makes."""
+    if entry.role not in _ROLES or entry.source not in _SOURCES:
+        msg = f"it is {entry.role!a}, {entry.source!a}"
+        raise DamagedError(msg)
+    if entry.twin is None:
+        # Each value, or one for all of them.
+        is_right = held in (entry.shape, ())
+    else:
+        is_right = held == (0,) and 0 <= entry.twin < len(earlier)
+        twin = earlier[entry.twin] if is_right else entry
+        is_right = (
+            is_right
+            and twin.twin is None
+            and (twin.role, entry.role) == ("weights", "optimizer")
+            and twin.shape == entry.shape
+            and twin.value.dtype == entry.value.dtype
         )
-        raise _DamagedError(msg)
+    if not is_right:
+        msg = (
+            f"values of shape {held}, as those of {entry.twin}, cannot stand "
+            f"for {entry.shape}"
+        )
+        raise DamagedError(msg)
 
 
 def _match(own: list[VariablePlace], read: list[Stored]) -> bool:
-    return [tuple(p.variable.shape) for p in own] == [
-        e.shape for e in read
-    ] and [str(p.variable.dtype) for p in own] == [
-        e.value.dtype.name for e in read
-    ]
+    return [
+        (p.role, tuple(p.variable.shape), str(p.variable.dtype)) for p in own
+    ] == [(e.role, e.shape, e.value.dtype.name) for e in read]
 
 
 def _mismatch(own: list[VariablePlace], read: list[Stored], source: str) -> str:

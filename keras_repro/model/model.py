@@ -37,10 +37,10 @@ from keras_repro.model.first_step import (
 )
 from keras_repro.model.initial_state import InitialState
 from keras_repro.model.kinds import is_functional
+from keras_repro.model.stored_trial import ALL
 from keras_repro.model.tracked import copy_objects
 from keras_repro.model.transfer import pack
 from keras_repro.model.trial import (
-    ALL,
     Trial,
     adopt,
     begin_trial,
@@ -363,7 +363,13 @@ class ReproducibleModel(KerasDoors, keras.Model):
             )
             raise RuntimeError(msg)
         require_built(self, "capture_initial_state()")
-        capture_if_built(self)
+        try:
+            capture_if_built(self)
+        except ValueError:
+            if trial.loaded is None:
+                raise
+            trial.loaded = None  # Of a file, which does not fit.
+            capture_if_built(self)
         build_optimizer(self)
         state = InitialState.capture(self)
         for entry in state.entries:
@@ -395,16 +401,25 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
         Raises:
             TypeError: If `path` is not a path.
+            RuntimeError: If a `fit` of this model is running.
             FileNotFoundError: If there is no such file.
             ValueError: If the file is no initial state, is damaged, or comes
                 from another architecture. The model stays as it was.
+
+        Scope:
+            Nothing in the file is trusted; see docs/security.md.
         """
         source = check_path(path, 'a file name such as "start.h5"')
+        trial = self._repro
+        if trial.is_running:
+            msg = (
+                "`load_initial_state()` must be called between trainings. "
+                "Received: a call while `fit` runs."
+            )
+            raise RuntimeError(msg)
         require_built(self, "load_initial_state()")
         capture_if_built(self)
-        read, extra = InitialState.read(source)
-        adopt(self, read, extra, str(path))
-        trial = self._repro
+        adopt(self, *InitialState.read(source, self), str(source))
         trial.captured.restore(self)
         trial.has_trained = True
         begin_trial(trial)
@@ -640,8 +655,8 @@ class ReproducibleModel(KerasDoors, keras.Model):
         """Take up the initial state from a `.keras` file."""
         path = Path(directory) / _ASSET
         if path.exists():
-            read, extra = InitialState.read(path)
-            self._repro.loaded = (read, extra, str(path.name))
+            # It is compared with the model when that is built.
+            self._repro.loaded = *InitialState.read(path), path.name
 
     def _note_foreign(self, layers: Any) -> None:
         for layer in layers:

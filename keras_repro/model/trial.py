@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_repro.backends import random_streams
 from keras_repro.backends.active import get_backend
@@ -34,7 +33,6 @@ from keras_repro.backends.variables import (
     new_optimizers_noted,
     read_variable,
 )
-from keras_repro.common.checks import check_seed
 from keras_repro.model import data_order
 from keras_repro.model.data_positions import DataPositions
 from keras_repro.model.evaluations import Evaluations
@@ -48,12 +46,18 @@ from keras_repro.model.redraw import (
     list_unproven,
     say_undrawn,
 )
+from keras_repro.model.stored_trial import (
+    ALL,
+    INITIAL,
+    ORDER,
+    RANDOM,
+    VARY,
+    StoredTrial,
+    read_states,
+)
 from keras_repro.model.traces import Traces
 from keras_repro.model.tracked import hand_over, knows_an_optimizer
 
-# What a seed moves; the rest of the trial is then that of `FIXED_SEED`.
-ALL, INITIAL, ORDER, RANDOM = "all", "initial", "order", "random"
-VARY = (ALL, INITIAL, ORDER, RANDOM)
 LOOP = "loop"  # What data are used for in a block of `trial()`.
 FIXED_SEED = 0
 
@@ -77,7 +81,7 @@ class Trial:
         self.foreign: set[int] = set()
         self.drawer = Drawer()
         self.streams: random_streams.Streams | None = None
-        self.loaded: tuple[InitialState, dict[str, Any], str] | None = None
+        self.loaded: tuple[InitialState, StoredTrial, str] | None = None
         self.has_trained = False
         self.at_start = True
         self.is_running = False
@@ -187,9 +191,8 @@ def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:
     ):
         return trial.state is not None
     if trial.loaded is not None:
-        read, extra, source = trial.loaded
+        adopt(model, *trial.loaded)  # Refused at each use, if it does not fit.
         trial.loaded = None
-        adopt(model, read, extra, source)
     elif trial.state is None or _has_changed(model, trial):
         earlier = trial.state
         trial.state = InitialState.capture(model, earlier=earlier)
@@ -563,68 +566,56 @@ def write_state(model: Any, path: Path) -> None:
     """Write the initial state, and where the trial stands, to HDF5."""
     trial: Trial = model._repro
     capture_if_built(model)
-    state, streams = trial.captured, trial.own_streams
-    generators = _own_generators(model)
-    extra = {
-        "seed": trial.seed,
-        "vary": trial.vary,
-        "start": random_streams.rng_to_json(streams.start),
-        "position": random_streams.rng_to_json(streams.position),
-        "epochs_trained": trial.epochs_trained,
-        "at_start": trial.at_start,
-        "has_trained": trial.has_trained,
-        "starts_apart": trial.starts_apart,
-        "random": [read_variable(one).tolist() for one in generators],
-        "evaluations": {
-            kind: random_streams.rng_to_json(position)
-            for kind, position in streams.evaluations.items()
-        },
-        "evaluations_random": trial.evaluations.write(generators),
-    }
-    state.write(path, extra)
+    streams, generators = trial.own_streams, _own_generators(model)
+    stored = StoredTrial(
+        seed=trial.settled_seed,
+        vary=trial.vary,
+        start=streams.start,
+        position=streams.position,
+        epochs_trained=trial.epochs_trained,
+        at_start=trial.at_start,
+        has_trained=trial.has_trained,
+        starts_apart=trial.starts_apart,
+        random=[read_variable(one).tolist() for one in generators],
+        evaluations=streams.evaluations,
+        evaluations_random=trial.evaluations.write(generators),
+    )
+    trial.captured.write(path, stored)
 
 
 def adopt(
-    model: Any, read: InitialState, extra: dict[str, Any], source: str
+    model: Any, read: InitialState, stored: StoredTrial, source: str
 ) -> None:
     """Take up a state that was read, with its seed and streams.
 
     Raises:
-        ValueError: If the state does not fit the model, or is not whole. The
-            model and its trial stay as they were.
+        ValueError: If the state does not fit the model. The model and its
+            trial stay as they were.
     """
     trial: Trial = model._repro
-    bound = read.bind(model, source, trial.state)
     generators = _own_generators(model)
+    read.require_fit(model, source)
     try:
-        seed = check_seed(extra["seed"])
-        vary = check_vary(extra.get("vary", ALL))
-        start = random_streams.rng_from_json(extra["start"])
-        position = random_streams.rng_from_json(extra["position"])
-        epochs, at_start = int(extra["epochs_trained"]), bool(extra["at_start"])
-        has_trained = bool(extra["has_trained"])
-        starts_apart = bool(extra.get("starts_apart", False))
-        present = [
-            np.asarray(value, one.dtype)
-            for one, value in zip(generators, extra["random"], strict=True)
-        ]
+        present = read_states(generators, stored.random)
         evaluations = {
-            str(kind): random_streams.rng_from_json(data)
-            for kind, data in extra.get("evaluations", {}).items()
+            kind: read_states(generators, states)
+            for kind, states in stored.evaluations_random.items()
         }
-        trial.evaluations.read(generators, extra.get("evaluations_random", {}))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except ValueError as error:
         msg = (
-            "An initial state must hold the seed and the streams of a trial. "
-            f"Received: {source}, which is damaged ({error!r}). Save the "
+            "An initial state must hold where each generator of the model "
+            f"stands. Received: {source}, which is damaged: {error}. Save the "
             "state again."
         )
-        raise ValueError(msg) from error
-    trial.state = bound
-    name_trial(trial, seed, start, vary)
-    trial.own_streams.position = position
-    trial.own_streams.evaluations = evaluations
-    trial.epochs_trained, trial.at_start = epochs, at_start
-    trial.has_trained, trial.starts_apart = has_trained, starts_apart
+        raise ValueError(msg) from None
+    trial.state = read.bind(model, trial.state)
+    trial.evaluations.take(generators, evaluations)
+    name_trial(trial, stored.seed, stored.start, stored.vary)
+    trial.own_streams.position = stored.position
+    trial.own_streams.evaluations = stored.evaluations
+    trial.epochs_trained = stored.epochs_trained
+    trial.at_start = stored.at_start
+    trial.has_trained = stored.has_trained
+    trial.starts_apart = stored.starts_apart
     for one, value in zip(generators, present, strict=True):
         get_backend().assign(one, value)

@@ -26,7 +26,7 @@ from keras_repro.backends.variables import (
 )
 from keras_repro.environment.capture import capture_environment
 from keras_repro.model.data_order import DataOutline
-from keras_repro.model.trial import ALL
+from keras_repro.model.stored_trial import ALL
 from keras_repro.recording.recorder import now
 from keras_repro.runs.run import RunHeader
 

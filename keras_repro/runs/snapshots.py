@@ -8,28 +8,40 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro.arrays.checksums import checksum_array
 from keras_repro.arrays.hdf5 import (
+    ArrayFile,
     DamagedError,
-    get_text,
+    FileKind,
     make_image,
-    read_array,
+    naming,
+    open_file,
+    save_image,
     set_text,
+    told,
     write_array,
 )
 from keras_repro.runs.run import RUN_ID, Run, RunRecord
 
 FORMAT = "keras_repro.snapshot/1"
 
+_KIND = FileKind(
+    name="A snapshot",
+    format=FORMAT,
+    next_step=(
+        "Keep the folder beside the run's file, restore what is gone, or "
+        "compare without it."
+    ),
+    has_long_texts=False,
+    is_compressed=True,
+)
 _SUFFIX = ".snapshots"
 _NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,127}\.h5")
 
@@ -84,15 +96,7 @@ def write_snapshot(
     folder = Path(folder)
     folder.parent.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)
-    temporary = folder / f".{name}.{secrets.token_hex(8)}.tmp"
-    try:
-        _write_file(temporary, content)
-        temporary.replace(folder / name)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    _flush_folder(folder)
+    save_image(folder / name, content)
 
 
 def _fill(
@@ -101,32 +105,14 @@ def _fill(
     checksums: Mapping[tuple[str, str], str],
     run_id: str,
 ) -> None:
-    set_text(file, "format", FORMAT)
-    set_text(file, "run_id", run_id)
+    set_text(file, "format", FORMAT, _KIND)
+    set_text(file, "run_id", run_id, _KIND)
     for index, (key, array) in enumerate(variables.items()):
         name, values = f"{index:06d}", np.asarray(array)
-        dataset = write_array(file, name, values)
-        set_text(dataset, "role", key[0])
-        set_text(dataset, "place", key[1])
-        set_text(dataset, "checksum", checksums[key])
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    """Write bytes to a new file, down to the disk."""
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Let the new name outlive a power cut; Windows opens no folders."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        dataset = write_array(file, name, values, _KIND)
+        set_text(dataset, "role", key[0], _KIND)
+        set_text(dataset, "place", key[1], _KIND)
+        set_text(dataset, "checksum", checksums[key], _KIND)
 
 
 # --- finding -------------------------------------------------------------
@@ -183,19 +169,25 @@ class Snapshot:
     Args:
         path: The file, for messages.
         run_id: The run that wrote it.
-        datasets: Its datasets by role and place.
+        file: The open file.
+        names: Its datasets by role and place.
     """
 
     def __init__(
-        self, path: Path, run_id: str, datasets: dict[tuple[str, str], Any]
+        self,
+        path: Path,
+        run_id: str,
+        file: ArrayFile,
+        names: dict[tuple[str, str], str],
     ) -> None:
         self.path = path
         self.run_id = run_id
-        self._datasets = datasets
+        self._file = file
+        self._names = names
 
     def keys(self) -> list[tuple[str, str]]:
         """List the role and place of each variable, in order."""
-        return list(self._datasets)
+        return list(self._names)
 
     def read(self, role: str, place: str) -> npt.NDArray[Any]:
         """Read one variable, with its values verified.
@@ -205,15 +197,9 @@ class Snapshot:
             ValueError: If the values do not have the checksum beside them, or
                 what stands there could not have been written by us.
         """
-        dataset = self._datasets[role, place]
-        with _told(self.path):
-            array = read_array(dataset, self.path.stat().st_size)
-            found = checksum_array(array)
-            stated = get_text(dataset, "checksum")
-            if found != stated:
-                msg = f"{place!a} has the checksum {found} and not {stated!a}"
-                raise DamagedError(msg)
-        return array
+        name = self._names[role, place]
+        with told(self.path, _KIND), naming(name):
+            return self._file.array(name)
 
 
 @contextmanager
@@ -230,66 +216,20 @@ def open_snapshot(path: str | os.PathLike[str]) -> Iterator[Snapshot]:
         is executed or unpickled. The HDF5 library itself parses the file, and
         is only as safe as its version.
     """
-    import h5py
-
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"A snapshot must exist to be read. Received: '{path}', where "
-            "there is none. Keep the folder beside the run's file."
-        )
-    with _told(path):
-        if not path.is_file():
-            msg = "it is no regular file"
-            raise DamagedError(msg)
-        file = h5py.File(path, "r", locking=False)
-    try:
-        with _told(path):
+    with open_file(path, _KIND) as file:
+        with told(path, _KIND):
             snapshot = _read_index(file, path)
         yield snapshot
-    finally:
-        with suppress(Exception):  # A damaged file may not close well.
-            file.close()
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn whatever h5py raises over bad bytes into one `ValueError`."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001
-        reason = str(error) if isinstance(error, DamagedError) else repr(error)
-        raise ValueError(
-            f"A snapshot must be whole and of the format {FORMAT!r}. Received: "
-            f"'{path}': {reason[:300]}. The file is damaged or something else: "
-            "restore it, or compare without it."
-        ) from None
-
-
-def _read_index(file: Any, path: Path) -> Snapshot:
-    found = get_text(file, "format")
-    if found != FORMAT:
-        msg = f"its format is {found!a}"
-        raise DamagedError(msg)
-    datasets: dict[tuple[str, str], Any] = {}
-    for name in file:
-        dataset = _get_dataset(file, name)
-        key = (get_text(dataset, "role"), get_text(dataset, "place"))
-        if key in datasets:
-            msg = f"{key[1]!a} stands in it twice"
-            raise DamagedError(msg)
-        datasets[key] = dataset
-    return Snapshot(path, get_text(file, "run_id"), datasets)
-
-
-def _get_dataset(file: Any, name: str) -> Any:
-    """A dataset in this very file; links to elsewhere are not followed."""
-    import h5py
-
-    kind = file.get(name, getlink=True)
-    if not isinstance(kind, h5py.HardLink) or (
-        file.get(name, getclass=True) is not h5py.Dataset
-    ):
-        msg = f"{name!a} is no dataset of its own"
-        raise DamagedError(msg)
-    return file[name]
+def _read_index(file: ArrayFile, path: Path) -> Snapshot:
+    names: dict[tuple[str, str], str] = {}
+    for name in file.names:
+        with naming(name):
+            key = (file.text("role", name), file.text("place", name))
+            if key in names:
+                msg = f"{key[1]!a} stands in it twice"
+                raise DamagedError(msg)
+            names[key] = name
+    return Snapshot(path, file.text("run_id"), file, names)

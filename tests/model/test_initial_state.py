@@ -328,7 +328,7 @@ DAMAGES = {
     flip_one_bit: "checksum",
     other_format: "format",
     no_format: "format",
-    drop_variable: "architecture",
+    drop_variable: "'000000': it is not there",
     shorten_variable: "damaged",
     drop_attribute: "damaged",
     unknown_dtype: "damaged",

@@ -1,0 +1,170 @@
+"""Where a trial stands, as a file holds it: nothing in it is trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_repro.backends.random_streams import (
+    RngState,
+    rng_from_json,
+    rng_to_json,
+)
+from keras_repro.common.checks import MAX_SEED
+from keras_repro.common.generators import is_whole
+from keras_repro.common.json import check_fields
+
+# What a seed moves; the rest of the trial is then that of `FIXED_SEED`.
+ALL, INITIAL, ORDER, RANDOM = "all", "initial", "order", "random"
+VARY = (ALL, INITIAL, ORDER, RANDOM)
+VALIDATION, TEST, PREDICT = "validation", "test", "predict"
+KINDS = (VALIDATION, TEST, PREDICT)  # Of evaluations.
+_MOST_EPOCHS = 2**31 - 1
+
+# A state of each generator of the layers, `None` where there is none yet.
+States = list[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTrial:
+    """Where a trial stands.
+
+    Args:
+        seed: Its seed.
+        vary: What the seed moves.
+        start: Where the random streams began.
+        position: Where they stand.
+        epochs_trained: How many epochs it trained.
+        at_start: Whether it stands at its start.
+        has_trained: Whether the model has trained.
+        starts_apart: Whether the streams begin at the seed alone.
+        random: Where each generator of the layers stands.
+        evaluations: Where the streams of each kind of evaluation stand.
+        evaluations_random: And the generators of the layers.
+    """
+
+    seed: int
+    vary: str
+    start: RngState
+    position: RngState
+    epochs_trained: int
+    at_start: bool
+    has_trained: bool
+    starts_apart: bool
+    random: States
+    evaluations: dict[str, RngState]
+    evaluations_random: dict[str, States]
+
+    def to_json(self) -> dict[str, Any]:
+        """A form that JSON can hold."""
+        plain = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+        }
+        return {
+            **plain,
+            "start": rng_to_json(self.start),
+            "position": rng_to_json(self.position),
+            "evaluations": {
+                kind: rng_to_json(one) for kind, one in self.evaluations.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """The trial that `to_json` wrote; what it holds can be gone on with.
+
+        Raises:
+            ValueError: If it is none; says which part of it.
+        """
+        check_fields(data, _CHECKS, optional=frozenset(_LATER))
+        known = {**_LATER, **data}
+        positions = {
+            name: _read_position(name, known[name])
+            for name in ("start", "position")
+        }
+        evaluations = {
+            kind: _read_position(f"evaluations.{kind}", one)
+            for kind, one in known["evaluations"].items()
+        }
+        return cls(**{**known, **positions, "evaluations": evaluations})
+
+
+def _read_position(name: str, data: Any) -> RngState:
+    try:
+        return rng_from_json(data)
+    except ValueError as error:
+        msg = f"{name}: {error}"
+        raise ValueError(msg) from None
+
+
+def read_states(variables: list[Any], states: States) -> States:
+    """The states of generators, each as its variable can be assigned it.
+
+    Raises:
+        ValueError: If they are of other generators.
+    """
+    if len(states) != len(variables):
+        msg = f"states of {len(states)} generators for {len(variables)}"
+        raise ValueError(msg)
+    return [
+        None if state is None else _read_state(variable, state)
+        for variable, state in zip(variables, states, strict=True)
+    ]
+
+
+def _read_state(variable: Any, state: Any) -> npt.NDArray[Any]:
+    dtype, found = np.dtype(variable.dtype), np.asarray(state)
+    if found.shape == tuple(variable.shape) and found.dtype.kind in "iu":
+        value: npt.NDArray[Any] = found.astype(dtype)
+        if value.tolist() == state:  # It fits.
+            return value
+    msg = f"a state of {dtype} and shape {tuple(variable.shape)} is {state!a}"
+    raise ValueError(f"{msg:.200}")
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_states(value: object) -> bool:
+    return isinstance(value, list)
+
+
+def _by_kind(is_one: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def check(value: object) -> bool:
+        return isinstance(value, dict) and all(
+            kind in KINDS and is_one(one) for kind, one in value.items()
+        )
+
+    return check
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "seed": lambda value: is_whole(value, 0, MAX_SEED),
+    "vary": lambda value: value in VARY,
+    "start": _is_object,
+    "position": _is_object,
+    "epochs_trained": lambda value: is_whole(value, 0, _MOST_EPOCHS),
+    "at_start": _is_flag,
+    "has_trained": _is_flag,
+    "starts_apart": _is_flag,
+    "random": lambda value: _are_states(value) and None not in value,
+    "evaluations": _by_kind(_is_object),
+    "evaluations_random": _by_kind(_are_states),
+}
+# What the first files did not have.
+_LATER: dict[str, Any] = {
+    "vary": ALL,
+    "starts_apart": False,
+    "evaluations": {},
+    "evaluations_random": {},
+}
