@@ -1,4 +1,4 @@
-"""Arrays in HDF5 files, written whole and read with nothing trusted.
+"""Arrays in HDF5 files, read with nothing trusted.
 
 One reader for snapshots and initial states: what a file claims is looked at
 before a value is read, so that no claim takes memory.
@@ -7,8 +7,6 @@ before a value is read, so that no claim takes memory.
 from __future__ import annotations
 
 import math
-import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -59,40 +57,6 @@ class FileKind:
 
 
 # --- writing -------------------------------------------------------------
-
-
-def save_image(path: Path, content: bytes) -> None:
-    """Write what `make_image` gives to a file, whole or not at all.
-
-    It is written under another name, flushed to the disk and renamed. A
-    process that is killed leaves at most a hidden file that ends in `.tmp`.
-
-    Raises:
-        OSError: If it cannot be written whole; then no file of that name is
-            left, or the one that was there before.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Let the new name outlive a power cut; Windows opens no folders."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def make_image(fill: Callable[[Any], None]) -> bytes:

@@ -24,7 +24,6 @@ from keras_repro.arrays.hdf5 import (
     make_image,
     naming,
     open_file,
-    save_image,
     set_text,
     told,
     write_raw,
@@ -43,6 +42,7 @@ from keras_repro.backends.variables import (
     iterate_variables,
     read_variable,
 )
+from keras_repro.common.files import write_whole
 from keras_repro.common.generators import is_list_of_whole
 from keras_repro.model.stored_trial import StoredTrial
 from keras_repro.model.tracked import HandedOver
@@ -417,18 +417,7 @@ class InitialState:
 
     def write(self, path: Path, trial: StoredTrial) -> None:
         """Write the state and where the trial stands, atomically."""
-        content = make_image(lambda file: self._fill(file, trial))
-        try:
-            if path.is_dir():
-                raise IsADirectoryError("it is a folder")
-            save_image(path, content)
-        except OSError as error:
-            msg = (
-                "An initial state must be written to a file in a folder that "
-                f"can be written to. Received: {str(path)!r} "
-                f"({error.strerror or error}). Choose another path."
-            )
-            raise type(error)(msg) from error
+        write_whole(path, make_image(lambda file: self._fill(file, trial)))
 
     def _fill(self, file: Any, trial: StoredTrial) -> None:
         # What was handed over is not the model's; it is handed over again.

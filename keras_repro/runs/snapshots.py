@@ -6,6 +6,7 @@ stand beside them, or a `ValueError`. docs/run-format.md describes the format.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -23,11 +24,11 @@ from keras_repro.arrays.hdf5 import (
     make_image,
     naming,
     open_file,
-    save_image,
     set_text,
     told,
     write_array,
 )
+from keras_repro.common.files import replace_whole
 from keras_repro.runs.run import RUN_ID, Run, RunRecord
 
 FORMAT = "keras_repro.snapshot/1"
@@ -94,9 +95,15 @@ def write_snapshot(
         )
     content = make_image(lambda file: _fill(file, variables, checksums, run_id))
     folder = Path(folder)
-    folder.parent.mkdir(exist_ok=True)
-    folder.mkdir(exist_ok=True)
-    save_image(folder / name, content)
+    for one in (folder.parent, folder):
+        one.mkdir(exist_ok=True)
+        if one.is_symlink():
+            raise NotADirectoryError(
+                errno.ENOTDIR,
+                "The folder of snapshots must be a folder and no link. "
+                f"Received: '{one}', a link. Remove it",
+            )
+    replace_whole(folder / name, content)
 
 
 def _fill(

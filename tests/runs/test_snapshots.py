@@ -208,7 +208,7 @@ def test_an_error_leaves_the_file_before(file, monkeypatch):
     def fail(_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(hdf5.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write(file.parent, {KERNEL: np.ones(3)})
     assert file.read_bytes() == before

@@ -6,11 +6,13 @@ Plain files of a person and of a study, without Keras.
 import csv
 import errno
 import os
+import shutil
 import socket
 import stat
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keras_repro.common.files import write_whole
@@ -21,7 +23,13 @@ from keras_repro.studies import files as study_files
 from keras_repro.studies.files import StudyFolder, load_trials
 from keras_repro.studies.identity import Fingerprint, StudyIdentity
 from keras_repro.studies.outcomes import TrialLine
-from tests.builders import make_end, make_header, make_record, make_results
+from tests.builders import (
+    make_end,
+    make_header,
+    make_record,
+    make_results,
+    save_snapshot,
+)
 
 pytestmark = pytest.mark.no_backend
 fcntl = pytest.importorskip("fcntl", reason="needs a POSIX system")
@@ -407,3 +415,37 @@ def test_a_cell_that_a_spreadsheet_would_compute(tmp_path, text, written):
         rows = list(csv.DictReader(file))
     assert [one["worker"] for one in rows] == [written, "plain"]
     assert [float(one["rmse"]) for one in rows] == [-0.5, 1.0]
+
+
+# --- snapshots ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["folder", "parent", "file", "temporary"])
+def test_a_snapshot_is_written_through_no_link(
+    tmp_path, victim, place, monkeypatch
+):
+    """Nor is the training stopped for it: it is an error of the system."""
+    folder = tmp_path / "runs.jsonl.snapshots" / "r1"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    arrays = {("weights", "kernel"): np.ones(3, "float32")}
+    save_snapshot(folder, arrays)  # The twin: a folder of its own.
+    if place in ("folder", "parent"):
+        planted = folder if place == "folder" else folder.parent
+        shutil.rmtree(planted)
+        planted.symlink_to(elsewhere)
+        with pytest.raises(NotADirectoryError, match=r"a link\. Remove it"):
+            save_snapshot(folder, arrays)
+        assert not list(elsewhere.rglob("*.h5"))
+        return
+    name = "record-000000.h5"
+    monkeypatch.setattr("secrets.token_hex", lambda _: "0" * 16)
+    if place == "temporary":
+        (folder / f".{name}.{'0' * 16}.tmp").symlink_to(victim)
+        with pytest.raises(FileExistsError):
+            save_snapshot(folder, arrays)
+        return
+    (folder / name).unlink()
+    (folder / name).symlink_to(victim)
+    save_snapshot(folder, arrays)  # The link goes, and not what it leads to.
+    assert not (folder / name).is_symlink()
