@@ -136,6 +136,12 @@ def lose_file(path, patch):
     return path.rmdir
 
 
+def plant_pipe(path, patch):
+    path.unlink()
+    os.mkfifo(path)
+    return path.unlink
+
+
 def fill_disk(path, patch):
     write = os.write
 
@@ -148,7 +154,9 @@ def fill_disk(path, patch):
     return lambda: patch.setattr(os, "write", write)
 
 
-LOSSES = pytest.mark.parametrize("lose", [lose_directory, lose_file, fill_disk])
+LOSSES = pytest.mark.parametrize(
+    "lose", [lose_directory, lose_file, plant_pipe, fill_disk]
+)
 
 
 class Losing(At):

@@ -100,7 +100,7 @@ def test_a_study_writes_through_no_link(study, victim, name, kind):
     """Nor into a pipe; the twin below writes to the same places."""
     folder = begin(study)
     plant(kind, study / name, victim)
-    with pytest.raises(ValueError, match=f"regular one.*{name}"):
+    with pytest.raises(OSError, match=f"regular one.*{name}"):
         keep(folder, 1, "{}")
     folder.close()
     assert not victim.with_name("new").exists()
