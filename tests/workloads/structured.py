@@ -178,11 +178,11 @@ def make_ranking(kind: Kind) -> Any:
     """Films are ranked for a user, who then goes on or leaves."""
     user = keras.Input((1,), name="user", dtype="int32")
     films = keras.Input((4,), name="films", dtype="int32")
-    taste = L.Flatten()(L.Embedding(12, 4)(user))
+    taste = L.Flatten()(L.Embedding(12, 4)(Counted()(user)))
     seen = L.Embedding(6, 4, mask_zero=True)(films)
     # Two hashes share few rows, in the place of one row for each user.
     coarse = L.Embedding(3, 4)(L.Lambda(_hash, output_shape=(1,))(user))
-    seen = Counted()(seen) + coarse
+    seen = seen + coarse
     scores = L.Dot(axes=(2, 1), name="scores")([L.Dense(4)(seen), taste])
     whole = L.GlobalAveragePooling1D()(L.Dropout(0.2)(seen))
     stays = L.Dense(1, activation="sigmoid", name="stays")

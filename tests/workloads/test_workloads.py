@@ -24,9 +24,11 @@ from .workload import (
     observe_under,
 )
 
-# Keras says it of the text transformer, stock or ours, when it is loaded.
+# Keras says it of stock models too, when it loads them: of the transformers,
+# and of the optimizer of the distillation's teacher.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have a `build:UserWarning"
+    "ignore:.*does not have a `build:UserWarning",
+    "ignore:Skipping variable loading for optimizer:UserWarning",
 )
 SEEDS = 7, 8
 
