@@ -24,11 +24,12 @@ from .workload import (
     observe_under,
 )
 
-# Keras says it of stock models too, when it loads them: of the transformers,
-# and of the optimizer of the distillation's teacher.
+# What Keras says of stock models too: when it loads the transformers, and the
+# optimizer of the distillation's teacher, and of its IoU metrics on JAX.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have a `build:UserWarning",
     "ignore:Skipping variable loading for optimizer:UserWarning",
+    "ignore:Explicitly requested dtype int64:UserWarning",
 )
 SEEDS = 7, 8
 
