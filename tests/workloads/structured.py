@@ -257,12 +257,13 @@ class Flow(L.Layer):
         note_pass()
         length = 1.0 / self.num_steps
 
-        def step(point: Any, time: Any) -> Any:
+        def step(number: Any, point: Any) -> Any:
+            time = ops.cast(number, point.dtype) * length
             times = ops.full_like(point[:, :1], 1.0) * time
             change = self.field(ops.concatenate([point, times], axis=-1))
-            return point + length * change, time
+            return point + length * change
 
-        return ops.scan(step, x, ops.arange(0.0, 1.0, length))[0]
+        return ops.fori_loop(0, self.num_steps, step, x)
 
     def get_config(self) -> Any:
         """As the constructor takes it."""
