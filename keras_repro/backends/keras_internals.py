@@ -34,7 +34,7 @@ def get_global_seed() -> int | None:
     return None if seed is None else int(seed) % 2**32
 
 
-def set_global_seed(seed: int) -> None:
+def set_global_seed(seed: int | None) -> None:
     """Set Keras' global seed and nothing else (Keras 3.12 to 3.15).
 
     `keras.utils.set_random_seed` would load TensorFlow under every backend,

@@ -24,7 +24,9 @@ from keras_repro.backends.active import (
 )
 from keras_repro.backends.keras_internals import (
     get_global_generator,
+    get_global_seed,
     set_global_generator,
+    set_global_seed,
 )
 from keras_repro.backends.tensorflow import (
     find_stateful_random_ops,
@@ -127,11 +129,11 @@ def isolate_rng(seed: int | None = None) -> Iterator[None]:
 
     Python's `random`, NumPy's global generator, Keras' global seed generator
     and those of TensorFlow and PyTorch stand after the block where they
-    stood before it, also after an exception.
+    stood before it, also after an exception; so does Keras' global seed.
 
     Args:
-        seed: Seed the generators for the block. `None` lets the block go on
-            from where they stand.
+        seed: Seed the generators for the block, as `seed_everything` does.
+            `None` lets the block go on from where they stand.
 
     Raises:
         TypeError: If `seed` is not an integer.
@@ -175,13 +177,16 @@ def isolate_rng(seed: int | None = None) -> Iterator[None]:
 def keep_rng(seed: int | None = None) -> Iterator[None]:
     """`isolate_rng` where no stateful op of TensorFlow runs: much cheaper."""
     outer = capture_rng()
-    generator = get_global_generator()
+    generator, program_seed = get_global_generator(), get_global_seed()
     try:
         if seed is not None:
             seed_rng(seed)
             set_global_generator(None)
+            # A model within a layer asks for it, whatever the program set.
+            set_global_seed(seed)
         yield
     finally:
+        set_global_seed(program_seed)
         set_global_generator(generator)
         restore_rng(outer)
 

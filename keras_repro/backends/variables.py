@@ -140,6 +140,18 @@ def find_optimizers(model: Any) -> dict[str, Any]:
     return found
 
 
+def count_steps(optimizer: Any) -> int:
+    """How many batches an optimizer was given."""
+    # That of a loss scale counts the steps that it did not skip.
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    # Where gradients are gathered, `iterations` is a quotient of this variable
+    # (private in Keras 3.12 to 3.15; without it, a gathered batch is no step).
+    variable = getattr(inner, "_iterations", None)
+    if variable is None:
+        return int(keras.ops.convert_to_numpy(inner.iterations))
+    return int(read_variable(variable))
+
+
 def read_variable(variable: Any) -> npt.NDArray[Any]:
     """Copy a variable's values to the host."""
     if find_replicas(variable):

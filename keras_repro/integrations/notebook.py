@@ -147,9 +147,9 @@ def _count_steps(model: Any) -> int:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return 0
-    import keras
+    from keras_repro.backends.variables import count_steps
 
-    return int(keras.ops.convert_to_numpy(optimizer.iterations))
+    return count_steps(optimizer)
 
 
 def load_ipython_extension(ipython: Any) -> None:

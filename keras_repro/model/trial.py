@@ -28,6 +28,7 @@ from keras_repro.backends.keras_internals import (
     is_eager,
 )
 from keras_repro.backends.variables import (
+    count_steps,
     is_handed_over,
     iterate_variables,
     new_optimizers_noted,
@@ -430,13 +431,13 @@ def track(model: Any, objects: tuple[Any, ...]) -> None:
         for one in objects
         if trial.is_blind
         and isinstance(one, keras.optimizers.Optimizer)
-        and read_variable(one.iterations).any()
+        and count_steps(one)
     ]
     if late:
         msg = (
             "An optimizer must be handed over before it trains the model: its "
             f"start is how it stands then. Received: {late[0].name!r} after "
-            f"{int(read_variable(late[0].iterations))} steps. Make a new one "
+            f"{count_steps(late[0])} steps. Make a new one "
             "and hand that over."
         )
         raise ValueError(msg)

@@ -21,8 +21,8 @@ from keras_repro.backends.keras_internals import (
 )
 from keras_repro.backends.variables import (
     VariablePlace,
+    count_steps,
     find_optimizers,
-    read_variable,
 )
 from keras_repro.environment.capture import capture_environment
 from keras_repro.model.data_order import DataOutline
@@ -99,10 +99,7 @@ def _describe_continuation(
 ) -> dict[str, Any] | None:
     """Where training goes on from, if it does not begin here."""
     epochs = 0 if trial is None else trial.epochs_trained
-    iterations = [
-        int(read_variable(optimizer.iterations))
-        for optimizer in find_optimizers(model).values()
-    ]
+    iterations = list(map(count_steps, find_optimizers(model).values()))
     if not epochs and not any(iterations):
         return None
     view = get_backend().view

@@ -329,6 +329,21 @@ def test_isolate_rng_without_keras_generator():
     assert get_global_generator() is not None
 
 
+@pytest.mark.usefixtures("no_global_seed")
+def test_isolate_rng_restores_the_global_seed():
+    """What Keras calls the seed of the program is the block's, and goes."""
+    for outer in (None, 3):
+        with kr.isolate_rng():
+            kr.seed_everything(5, deterministic=False)
+        assert program_seed() == outer
+        with kr.isolate_rng(6):
+            assert program_seed() == 6
+        assert program_seed() == outer
+        # The twin: without the block it stays.
+        kr.seed_everything(3, deterministic=False)
+        assert program_seed() == 3
+
+
 def test_isolate_rng_keeps_the_generator_object():
     """A traced function holds the object, so the object must stay."""
     kr.seed_everything(3, deterministic=False)

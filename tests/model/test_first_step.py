@@ -414,6 +414,42 @@ def test_nested_models_follow_the_seed_of_the_whole() -> None:
     assert kr.compute_checksum(part) == of_part
 
 
+class Holding(L.Layer):  # type: ignore[misc]
+    """A program that swaps every class name holds our models in its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = kr.ReproducibleModel([L.Dense(3, "relu"), L.Dense(2)])
+
+    def build(self, shape: Any) -> None:
+        """The part is built here."""
+        self.part.build(shape)
+
+    def call(self, x: Any) -> Any:
+        """The part does it all."""
+        return self.part(x)
+
+
+def test_a_seed_draws_a_model_in_a_layer_under_any_global_seed() -> None:
+    """What a seed gives does not depend on what the program set."""
+
+    def draw(seed: int) -> str:
+        model = kr.ReproducibleModel(
+            [keras.Input((4,)), Holding(), L.Dense(1)], seed=seed
+        )
+        start = kr.compute_checksum(model)
+        model.reset(seed=seed + 1)
+        model.reset(seed=seed)
+        assert kr.compute_checksum(model) == start
+        return start
+
+    without = draw(4)
+    assert draw(5) != without
+    for program_seed in (4, 9):
+        keras.utils.set_random_seed(program_seed)
+        assert draw(4) == without
+
+
 @pytest.mark.parametrize(
     "layer",
     [

@@ -281,6 +281,17 @@ def test_training_that_goes_on_is_not_a_first_fit():
     assert checks.run.header.identity["continues"]["epochs"] == 2
 
 
+def test_gathered_gradients_are_steps_too():
+    """A training goes on also where no step was taken yet, as Keras counts."""
+    model = make_model()
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=9)
+    model.compile(optimizer, "mse", **EAGER)
+    checks = ChecksumCallback()
+    assert fit(model, checks).header.identity["continues"] is None
+    continues = fit(model, checks).header.identity["continues"]
+    assert continues["iterations"] == [3]
+
+
 def test_a_run_that_nobody_seeded(monkeypatch):
     """Without a seed nothing must be equal, unless a name says so."""
     monkeypatch.setattr(header, "get_global_seed", lambda: None)

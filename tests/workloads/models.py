@@ -1,11 +1,26 @@
 """The table of workloads: small models in the shape of published examples."""
 
-from . import feeding, generative, sequences, structured, vision
+from . import (
+    feeding,
+    generative,
+    guided,
+    playing,
+    sequences,
+    structured,
+    vision,
+)
 from .workload import BACKEND
 
+MODULES = (
+    structured,
+    vision,
+    sequences,
+    generative,
+    feeding,
+    guided,
+    playing,
+)
 ALL_WORKLOADS = [
-    workload
-    for module in (structured, vision, sequences, generative, feeding)
-    for workload in module.WORKLOADS
+    workload for module in MODULES for workload in module.WORKLOADS
 ]
 WORKLOADS = [one for one in ALL_WORKLOADS if BACKEND in one.backends]

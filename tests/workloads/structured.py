@@ -158,6 +158,125 @@ def make_mixture_density(kind: Kind) -> Any:
     )
 
 
+# Each user was shown one to four films; a zero stands where there was none.
+SHOWN = RNG.integers(1, 6, size=(12, 4))
+SHOWN *= np.arange(4) <= RNG.integers(0, 4, size=(12, 1))
+PRAISE = np.where(SHOWN > 0, RNG.integers(0, 3, size=(12, 4)), -1)
+
+
+@register
+def listwise_loss(y_true: Any, y_pred: Any) -> Any:
+    """How unlikely it is to praise in this way, among what was shown."""
+    shown = ops.cast(y_true >= 0, y_pred.dtype)
+    odds = ops.log_softmax(y_pred - 1e4 * (1.0 - shown))
+    praise = ops.exp(ops.cast(y_true, y_pred.dtype)) * shown
+    praise = praise / ops.sum(praise, axis=-1, keepdims=True)
+    return -ops.sum(praise * odds * shown, axis=-1)
+
+
+def make_ranking(kind: Kind) -> Any:
+    """Films are ranked for a user, who then goes on or leaves."""
+    user = keras.Input((1,), name="user", dtype="int32")
+    films = keras.Input((4,), name="films", dtype="int32")
+    taste = L.Flatten()(L.Embedding(12, 4)(Counted()(user)))
+    seen = L.Embedding(6, 4, mask_zero=True)(films)
+    # Two hashes share few rows, in the place of one row for each user.
+    coarse = L.Embedding(3, 4)(L.Lambda(_hash, output_shape=(1,))(user))
+    seen = seen + coarse
+    scores = L.Dot(axes=(2, 1), name="scores")([L.Dense(4)(seen), taste])
+    whole = L.GlobalAveragePooling1D()(L.Dropout(0.2)(seen))
+    stays = L.Dense(1, activation="sigmoid", name="stays")
+    return kind.model(
+        {"user": user, "films": films},
+        {"scores": scores, "stays": stays(L.Concatenate()([whole, taste]))},
+    )
+
+
+@register
+def _hash(numbers: Any) -> Any:
+    return ops.cast(ops.mod(numbers * 7, 3), "int32")
+
+
+def compile_ranking(model: Any) -> None:
+    """Two losses and their weights; means of the weights of the model."""
+    model.compile(
+        keras.optimizers.Adam(
+            0.01,
+            use_ema=True,
+            ema_overwrite_frequency=2,
+            gradient_accumulation_steps=2,
+            global_clipnorm=1.0,
+        ),
+        {"scores": listwise_loss, "stays": "binary_crossentropy"},
+        loss_weights={"scores": 1.0, "stays": 0.3},
+        weighted_metrics={"stays": ["auc"]},
+    )
+
+
+def train_ranking(model: Any, callbacks: Any = ()) -> Any:
+    """Rows count unequally; callbacks lower the rate, stop and go back."""
+    train = fitting(
+        LISTS,
+        ANSWERS,
+        sample_weight={"scores": WEIGHTS, "stays": WEIGHTS[::-1]},
+        validation_data=(LISTS, ANSWERS),
+        epochs=4,
+    )
+    # No epoch is so much better than the first: it ends after the third.
+    watch = {"monitor": "val_loss", "min_delta": 10.0}
+    own = [
+        keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=1, **watch),
+        keras.callbacks.EarlyStopping(
+            restore_best_weights=True, patience=2, **watch
+        ),
+    ]
+    return train(model, [*own, *callbacks])
+
+
+LISTS = {"user": np.arange(12)[:, None], "films": SHOWN}
+ANSWERS = {"scores": PRAISE, "stays": RNG.integers(0, 2, size=(12, 1))}
+WEIGHTS = RNG.uniform(0.5, 2.0, size=12).astype("float32")
+
+
+@register
+class Flow(L.Layer):
+    """Follows a field that is learned, in small steps."""
+
+    def __init__(self, num_steps: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_steps = num_steps
+
+    def build(self, shape: Any) -> None:
+        """Where a point is and the time say where it goes."""
+        size = shape[-1]
+        self.field = L.Dense(size, activation="tanh")
+        self.field.build((None, size + 1))
+
+    def call(self, x: Any) -> Any:
+        """Euler's method, in a loop of the backend."""
+        note_pass()
+        length = 1.0 / self.num_steps
+
+        def step(number: Any, point: Any) -> Any:
+            time = ops.cast(number, point.dtype) * length
+            times = ops.full_like(point[:, :1], 1.0) * time
+            change = self.field(ops.concatenate([point, times], axis=-1))
+            return point + length * change
+
+        return ops.fori_loop(0, self.num_steps, step, x)
+
+    def get_config(self) -> Any:
+        """As the constructor takes it."""
+        return {**super().get_config(), "num_steps": self.num_steps}
+
+
+def make_flow(kind: Kind) -> Any:
+    """A network as deep as one likes, with the weights of one layer."""
+    inputs = keras.Input((4,))
+    x = Flow(4)(L.GaussianNoise(0.1)(inputs))
+    return kind.model(inputs, L.Dense(1)(x))
+
+
 WORKLOADS = [
     Workload(
         "recommender",
@@ -203,6 +322,22 @@ WORKLOADS = [
         "mixture density",
         make_mixture_density,
         compiling("adam", mixture_loss),
+        fitting(X, Y),
+        X,
+        Y,
+    ),
+    Workload(
+        "ranking",
+        make_ranking,
+        compile_ranking,
+        train_ranking,
+        LISTS,
+        ANSWERS,
+    ),
+    Workload(
+        "continuous depth",
+        make_flow,
+        compiling("adam", "mse"),
         fitting(X, Y),
         X,
         Y,

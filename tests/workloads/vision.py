@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import weakref
 from typing import Any
 
 import keras
@@ -312,6 +313,59 @@ def make_mixture(kind: Kind) -> Any:
     )
 
 
+def find_shades(images: Any) -> Any:
+    """Which of three shades each pixel has, one-hot."""
+    shades = np.digitize(images[..., 0], [0.3, 0.6])
+    return keras.utils.to_categorical(shades, 3)
+
+
+class Cuts(keras.utils.PyDataset):
+    """Images, flipped or not, and which class each of their pixels has."""
+
+    def __init__(self, images: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.images = images
+        self.rng = np.random.default_rng(6)
+
+    def __len__(self) -> int:
+        return len(self.images) // 4
+
+    def __getitem__(self, index: int) -> Any:
+        images = self.images[index * 4 : index * 4 + 4]
+        if self.rng.random() < 0.5:
+            images = images[:, :, ::-1]
+        return images, find_shades(images)
+
+
+def make_segmentation(kind: Kind) -> Any:
+    """Down to few pixels and up again, with what was seen on the way."""
+    images = keras.Input((8, 8, 1))
+    wide = L.Conv2D(3, 3, padding="same", activation="relu")(images)
+    x = L.MaxPooling2D(2)(L.BatchNormalization()(Counted()(wide)))
+    x = L.SeparableConv2D(4, 3, padding="same", activation="relu")(x)
+    x = L.Conv2DTranspose(4, 3, padding="same")(L.SpatialDropout2D(0.2)(x))
+    x = L.Concatenate()([L.UpSampling2D(2)(L.GroupNormalization(2)(x)), wide])
+    convolve = L.SpectralNormalization(L.Conv2D(3, 3, padding="same"))
+    return kind.model(images, L.Softmax()(convolve(x)))
+
+
+_CUTS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def train_segmentation(model: Any, callbacks: Any = ()) -> Any:
+    """One dataset to train on, and one to validate with, for each model."""
+    if model not in _CUTS:
+        _CUTS[model] = Cuts(IMAGES[:8]), Cuts(IMAGES[8:])
+    data, validation = _CUTS[model]
+    return model.fit(
+        data,
+        validation_data=validation,
+        epochs=2,
+        verbose=0,
+        callbacks=list(callbacks),
+    ).history
+
+
 _CLASSIFY = "sparse_categorical_crossentropy"
 LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 WORKLOADS = [
@@ -364,5 +418,17 @@ WORKLOADS = [
         IMAGES,
         CLASSES,
         draws_in_trace=True,
+    ),
+    Workload(
+        "segmentation",
+        make_segmentation,
+        compiling(
+            "rmsprop",
+            keras.losses.Dice(axis=(1, 2)),
+            metrics=[keras.metrics.OneHotMeanIoU(3)],
+        ),
+        train_segmentation,
+        IMAGES,
+        find_shades(IMAGES),
     ),
 ]
