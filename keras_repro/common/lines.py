@@ -206,7 +206,7 @@ def convert(content: Any, schema: type[EntryT], of_what: str = "") -> EntryT:
     if missing is not None and not place:
         raise LineError(
             f"The field `{missing[1]}`{of_what} must be there.",
-            show(json.dumps(content)),
+            show(content),
         )
     field = re.search(r"\w+", place)
     name = "type" if field is None else field[0]

@@ -253,10 +253,11 @@ class StudyFolder:
             OSError: If it could not be written, or a file of the study is gone
                 or is not the one any more that it was.
         """
+        line = _format.encode(trial)
         self._check_kept()
         # First the runs: one without its trial does no harm.
         self._append(RUNS, runs)
-        self._append(TRIALS, [_format.encode(trial)])
+        self._append(TRIALS, [line])
 
     def note(self, text: str) -> None:
         """Write down what else there is to say of the study."""
@@ -276,8 +277,13 @@ class StudyFolder:
             ValueError: If it was damaged.
         """
         self._check_kept()
-        found = read_content(self.path).outcomes
-        lost = [one.seed for one in trials if one.seed not in found]
+        found = {
+            (one.seed, one.checksum)
+            for one in read_content(self.path).outcomes.values()
+        }
+        lost = [
+            one.seed for one in trials if (one.seed, one.checksum) not in found
+        ]
         if lost:
             raise OSError(
                 errno.EIO,
