@@ -7,16 +7,18 @@ before a value is read, so that no claim takes memory.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_repro.arrays.checksums import checksum_array
+from keras_repro.arrays.hdf5_texts import HeapTexts
 
 # Bytes of a chunk; and below which an array is stored as it is.
 _CHUNK = 1 << 20
@@ -200,13 +202,14 @@ class ArrayFile:
     Args:
         file: The open file.
         kind: Its kind.
-        size: Its size in bytes.
+        data: Its bytes.
     """
 
-    def __init__(self, file: Any, kind: FileKind, size: int) -> None:
+    def __init__(self, file: Any, kind: FileKind, data: mmap.mmap) -> None:
         self._file = file
         self._kind = kind
-        self._size = size
+        self._size = size = len(data)
+        self._texts = HeapTexts(data) if kind.has_long_texts else None
         found = self.text("format")
         if found != kind.format:
             msg = f"its format is {found!a}"
@@ -234,22 +237,20 @@ class ArrayFile:
         import h5py
 
         target = self._datasets[dataset] if dataset else self._file
+        if self._texts is not None:
+            address = h5py.h5o.get_info(target.id).addr
+            return self._texts.read(address, name, longest).decode()
         attribute = target.attrs.get_id(name)
         kind = attribute.get_type()
         if (
             attribute.shape != ()
             or kind.get_class() != h5py.h5t.STRING
-            or bool(kind.is_variable_str()) != self._kind.has_long_texts
-            or (not kind.is_variable_str() and kind.get_size() > longest)
+            or kind.is_variable_str()
+            or kind.get_size() > longest
         ):
             msg = f"{name!a} is no short string"
             raise DamagedError(msg)
-        value = target.attrs[name]
-        data = value.encode() if isinstance(value, str) else bytes(value)
-        if len(data) > longest:
-            msg = f"{name!a} has {len(data)} bytes, of which {longest} may be"
-            raise DamagedError(msg)
-        return data.decode()
+        return bytes(target.attrs[name]).decode()
 
     def integer(self, name: str, dataset: str) -> int:
         """The whole number of an attribute of a dataset."""
@@ -327,12 +328,19 @@ def open_file(path: Path, kind: FileKind) -> Iterator[ArrayFile]:
             raise DamagedError(msg)
         file = h5py.File(path, "r", locking=False)
     try:
-        with told(path, kind):
-            opened = ArrayFile(file, kind, path.stat().st_size)
-        yield opened
+        with ExitStack() as stack:
+            with told(path, kind):
+                raw = stack.enter_context(path.open("rb"))
+                data = stack.enter_context(_map(raw))
+                opened = ArrayFile(file, kind, data)
+            yield opened
     finally:
         with suppress(Exception):  # A damaged file may not close well.
             file.close()
+
+
+def _map(file: BinaryIO) -> mmap.mmap:
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 @contextmanager

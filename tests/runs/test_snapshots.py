@@ -2,8 +2,6 @@
 
 import importlib.util
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import starmap
 from pathlib import Path
@@ -25,7 +23,6 @@ from keras_repro.runs.snapshots import (
     write_snapshot,
 )
 from tests.builders import make_record, make_run, save_snapshot
-from tests.checkout import ROOT
 from tests.security import hostile
 
 KERNEL = ("weights", "layers.0.kernel")
@@ -432,60 +429,3 @@ def test_every_cut(file):
             read_all(file)
     file.write_bytes(whole)
     assert len(read_all(file)) == 3
-
-
-FUZZ = """
-import random, resource, sys
-sys.path.insert(0, sys.argv[3])
-from pathlib import Path
-from keras_repro.arrays.checksums import checksum_array
-from tests.runs.test_snapshots import read_all
-whole = Path(sys.argv[1]).read_bytes()
-start, count = map(int, sys.argv[2].split(","))
-file = Path(sys.argv[1]).with_name("fuzz.h5")
-good = set(map(checksum_array, read_all(sys.argv[1])))
-counts = {"read": 0, "refused": 0}
-for case in range(start, start + count):
-    draw = random.Random(case)
-    data = bytearray(whole)
-    for _ in range(draw.choice([1, 1, 2, 8, 40])):
-        where = draw.randrange(len(data))
-        kind = draw.randrange(3)
-        if kind == 0:
-            data[where] ^= 1 << draw.randrange(8)
-        elif kind == 1:
-            data[where] = draw.choice([0, 1, 127, 128, 255])
-        else:
-            size = draw.randrange(1, 64)
-            other = draw.randrange(len(data))
-            data[where:where + size] = data[other:other + size]
-    print(case, file=sys.stderr, flush=True)
-    file.write_bytes(data)
-    try:
-        arrays = read_all(file)
-    except ValueError:
-        counts["refused"] += 1
-    else:
-        counts["read"] += 1
-print(counts["read"], counts["refused"])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-
-def run_fuzz(file, start, count):
-    return subprocess.run(
-        [sys.executable, "-c", FUZZ, file, f"{start},{count}", ROOT],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
-def test_mutated_files(file):
-    """Changed bytes give arrays or a `ValueError`, in a process apart."""
-    result = run_fuzz(file, 0, 400)
-    assert result.returncode == 0, result.stderr[-500:]
-    read, refused = map(int, result.stdout.split()[:2])
-    assert read + refused == 400
-    assert read > 20 < refused
