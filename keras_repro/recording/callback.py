@@ -18,6 +18,7 @@ from keras_repro.arrays.checksums import compute_checksum
 from keras_repro.backends.random_streams import RngState, capture_rng
 from keras_repro.backends.variables import VariablePlace
 from keras_repro.common.checks import is_every
+from keras_repro.common.json import make_visible
 from keras_repro.environment.differences import compare_environments
 from keras_repro.model.data_order import DataOutline, outline_data
 from keras_repro.recording.header import make_header
@@ -676,7 +677,8 @@ def _check_snapshots(snapshots: object, path: object) -> str | None:
 
 def _check_name(name: object) -> str | None:
     if name is None or isinstance(name, str):
-        return name
+        # As the file will hold it, by which the run is found again.
+        return None if name is None else make_visible(name)
     raise TypeError(
         f"`name` must be a str or None. Received: {name!r} (of type "
         f'{type(name).__name__}). Pass, for example, "alpha=0.4".'

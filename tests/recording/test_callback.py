@@ -27,7 +27,8 @@ from keras_repro.recording.callback import (
     DriftWarning,
 )
 from keras_repro.runs.comparison import compare_runs
-from keras_repro.runs.file import load_run, load_runs
+from keras_repro.runs.file import find_first_finished, load_run, load_runs
+from tests.builders import make_record, make_run, save_run
 
 X = np.linspace(-1, 1, 24, dtype="float32").reshape(12, 2)
 Y = X[:, :1] * 2
@@ -220,6 +221,28 @@ def test_a_change_made_on_purpose_is_no_alarm(path, change):
     fit(make_model(**change), named)
     assert named.mismatch.roles == ("identity",)
     assert named.mismatch.moment == "start"
+
+
+@pytest.mark.alike
+@pytest.mark.parametrize(
+    ("other", "found"), [("caf\udce9", True), ("n", False)]
+)
+def test_a_name_that_is_no_text_is_found_again(path, other, found):
+    """Also from its file alone, as a new process does it."""
+    name = ChecksumCallback(name="caf\udce9").name
+    save_run(make_run(make_record(), name=name), path)
+    name = ChecksumCallback(name=other).name
+    run = find_first_finished(path, lambda header: header.name == name)
+    assert (run is not None) == found
+
+
+def test_every_that_no_file_can_hold(path):
+    """It is refused before there is a file."""
+    with pytest.raises(
+        ValueError, match=r"every.*Received: 9223372036854775808"
+    ):
+        ChecksumCallback(path, every=2**63)
+    assert ChecksumCallback(path, every=2**63 - 1).every == 2**63 - 1
 
 
 @pytest.mark.slow
