@@ -107,13 +107,22 @@ class LineFormat(Generic[EntryT]):
         """
         with suppress(TypeError, ValueError):
             line = self._encode(entry, entry)
-            if self.decode(line) == entry:
+            if self._gives_again(line, entry):
                 return line
         # NumPy's numbers, NaN, lone surrogates, other kinds of mappings.
         content = to_plain(msgspec.to_builtins(entry, enc_hook=_unwrap))
         line = self._encode(entry, content)
         self.decode(line)
         return line
+
+    def _gives_again(self, line: str, entry: EntryT) -> bool:
+        """Whether a reader takes the line for the entry."""
+        if len(line) > LONGEST or self._types[type(entry)] in self.checked:
+            return self.decode(line) == entry
+        # In what msgspec wrote it reads what a stricter reader would: eight
+        # times as fast, which counts where each batch is recorded.
+        again: EntryT = msgspec.json.decode(line, type=type(entry))
+        return again == entry
 
     def _encode(self, entry: EntryT, content: Any) -> str:
         """The line, its type first."""
@@ -142,7 +151,8 @@ class LineFormat(Generic[EntryT]):
         kind = content.get("type") if isinstance(content, dict) else None
         if not isinstance(kind, str) or kind not in self._kinds:
             raise NoEntryError(self._must, show(text))
-        self.check(kind, content)
+        if kind in self.checked:
+            self.check(kind, content)
         of_what = f" of a line of type {kind!r}"
         return convert(content, self._kinds[kind], of_what)
 
@@ -152,8 +162,11 @@ class LineFormat(Generic[EntryT]):
             msgspec.json.encode(content)
         return content
 
+    # Types of lines of which the schema does not say all.
+    checked: frozenset[str] = frozenset()
+
     def check(self, kind: str, content: dict[str, Any]) -> None:
-        """What a schema cannot say of the fields."""
+        """What the schema does not say of the fields of such a line."""
 
     def _starts_like_ours(self, text: str) -> bool:
         return any(

@@ -71,12 +71,13 @@ class _Named:
 
 
 class _RunFormat(LineFormat[Entry]):
+    checked = frozenset({"header"})
+
     def check(self, kind: str, content: dict[str, Any]) -> None:
-        if kind == "header":
-            _check_version(content)
-            of_what = f" of a line of type {kind!r}"
-            check_plain(content, of_what)
-            convert(content, _Named, of_what)
+        _check_version(content)
+        of_what = f" of a line of type {kind!r}"
+        check_plain(content, of_what)
+        convert(content, _Named, of_what)
 
 
 _format = _RunFormat(
