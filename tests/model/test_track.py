@@ -93,17 +93,20 @@ def test_a_loop_with_its_optimizer_is_repeated():
     assert first[0] != first[1]
 
 
-def test_without_its_optimizer_it_is_refused():
+@pytest.mark.parametrize("gathered", [None, 2])
+def test_without_its_optimizer_it_is_refused(gathered):
     """The twin: a trial that would begin with a moved optimizer is none."""
-    model, optimizer = make(), keras.optimizers.Adam(0.1)
+    options = {"gradient_accumulation_steps": gathered}
+    model, optimizer = make(), keras.optimizers.Adam(0.1, **options)
     with model.trial():
-        step(model, optimizer)
+        for _ in range(2):
+            step(model, optimizer)
     for call in (model.reset, model.trial().__enter__):
         with pytest.raises(ValueError, match=r"model\.track\(optimizer"):
             call()
     with pytest.raises(ValueError, match="Make a new one"):
         model.track(optimizer)
-    optimizer = keras.optimizers.Adam(0.1)
+    optimizer = keras.optimizers.Adam(0.1, **options)
     model.track(optimizer)
     first, second, third = run_blocks(model, optimizer)
     assert first == second == third
