@@ -91,6 +91,8 @@ def pytest_collection_modifyitems(config, items):
         function = item.nodeid.partition("[")[0]
         if cases[function] % sampled.args[0]:
             item.add_marker("slow")
+            if sampled.kwargs.get("alike"):  # Of all, one backend is enough.
+                item.add_marker("alike")
         cases[function] += 1
     if config.option.needs_backend:
         parted = {True: [], False: []}

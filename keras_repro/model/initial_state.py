@@ -491,6 +491,8 @@ class InitialState:
         for roles in (_MODEL_ROLES, {"optimizer"}, {"metrics"}):
             own, read = self._pair(places, frozenset(roles))
             if not _match(own, read):
+                if earlier is not None:
+                    state._keep_start(earlier, own)
                 continue
             for place, entry in zip(own, read, strict=True):
                 value = self.value_of(indices[entry.role, entry.place])
@@ -502,6 +504,15 @@ class InitialState:
         state.capture_flags(model)
         state._capture_attributes(model)
         return state
+
+    def _keep_start(
+        self, earlier: InitialState, places: list[VariablePlace]
+    ) -> None:
+        """Keep where these variables started, if the earlier state knows."""
+        known = earlier.values_by_id()
+        for place in places:
+            if id(place.variable) in known:
+                self._append(place, np.array(known[id(place.variable)]))
 
     def _keep_handed_over(self, earlier: InitialState) -> None:
         self._handed_over = earlier._handed_over

@@ -13,7 +13,7 @@ import pytest
 
 import keras_repro as kr
 from keras_repro.model.data_positions import TRAINING
-from keras_repro.model.evaluations import PREDICT, TEST, VALIDATION
+from keras_repro.model.stored_trial import PREDICT, TEST, VALIDATION
 from tests.builders import make_model
 
 pytestmark = [

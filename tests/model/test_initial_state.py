@@ -424,6 +424,23 @@ def test_other_optimizer_is_no_other_architecture(path):
     assert fit(model) != losses
 
 
+@pytest.mark.parametrize("inputs", [True, False], ids=["built", "late"])
+def test_slots_that_the_file_lacks_go_back_to_their_start(path, inputs):
+    """What an optimizer of another kind has trained is no start of it."""
+    donor = make_model(1)
+    donor.compile("sgd", "mse")
+    donor.save_initial_state(path)
+    model, fresh = (make_model(1, inputs=inputs) for _ in range(2))
+    for one in (model, fresh):
+        one(X)
+    fresh.load_initial_state(path)
+    expected = fit(fresh)
+    fit(model)
+    model.load_initial_state(path)
+    assert fit(model) == expected
+    assert fit(model) != expected
+
+
 @pytest.mark.parametrize("wrong", [3, None, b"x.h5", ["x.h5"]], ids=repr)
 @pytest.mark.parametrize("use", ["save_initial_state", "load_initial_state"])
 def test_wrong_type_of_path(use, wrong):

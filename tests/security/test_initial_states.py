@@ -303,7 +303,7 @@ def test_a_constant_takes_the_memory_of_the_model(models, path):
     refused(models, path, f"layers.2.gamma': ({2**33},)")
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(6, alike=True)
 @pytest.mark.parametrize("harm", [*hostile.HARM, *OWN_HARM])
 def test_hostile_datasets(models, path, harm):
     """Links, foreign storage, bombs, cycles: refused by name, on a copy."""
@@ -454,7 +454,7 @@ BAD_STREAMS = {
 }
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(6, alike=True)
 @pytest.mark.parametrize("bad", BAD_TRIALS)
 def test_hostile_trials(models, path, bad):
     """Counts, flags, seeds, states: each of its type, length and range."""
@@ -472,7 +472,7 @@ def has_way(data, keys):
     return True
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(20, alike=True)
 @pytest.mark.parametrize("where", ["start", "position", "evaluations"])
 @pytest.mark.parametrize("bad", BAD_STREAMS)
 def test_hostile_streams(models, path, bad, where):
@@ -561,7 +561,7 @@ IN_KERAS = {
 }
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(8, alike=True)
 @pytest.mark.parametrize("harm", IN_KERAS)
 def test_hostile_keras_files(saved, tmp_path, harm):
     """`load_model` raises for a bad initial state, as a load of one does."""
