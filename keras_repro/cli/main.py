@@ -358,7 +358,7 @@ def _say(*messages: str) -> None:
 def _explain(error: OSError) -> str:
     """What the system refused, as our own errors are written."""
     if error.filename is None:
-        return str(error)
+        return f"{error.strerror}." if error.strerror else str(error)
     return (
         "The file must be one that can be opened. Received: "
         f"'{error.filename}' ({error.strerror}). Check its name and its "

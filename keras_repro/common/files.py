@@ -101,7 +101,7 @@ def check_writable(path: Path, *, replaced: bool = False) -> None:
         )
     target = follow_link(path)
     if target.exists() and not target.is_file():
-        raise _not_regular(path)
+        raise _not_regular(path, "Name a file, or a new one.")
     written = target if target.exists() and not replaced else target.parent
     if not os.access(written, os.W_OK):
         raise PermissionError(
@@ -302,7 +302,8 @@ def open_regular(path: Path, *, managed: bool = False) -> BinaryIO:
         )
     target = path if managed else Path(os.path.realpath(path))
     try:
-        descriptor = _open(target, os.O_RDONLY, path)
+        with os_errors_told(path, "The file must be one that can be read"):
+            descriptor = _open(target, os.O_RDONLY, path)
     except FileNotFoundError:
         raise FileNotFoundError(
             "The run's file must exist. Received: "
@@ -325,11 +326,11 @@ def _open(target: Path, flags: int, path: Path) -> int:
     raise _not_regular(path)
 
 
-def _not_regular(path: Path) -> ValueError:
+def _not_regular(path: Path, next_step: str = NEXT_STEP) -> ValueError:
     what = "a link" if path.is_symlink() else "a device or a pipe"
     return ValueError(
         f"The file must be a regular one. Received: '{path}', {what}. "
-        f"{NEXT_STEP}"
+        f"{next_step}"
     )
 
 
