@@ -86,8 +86,8 @@ def check_writable(path: Path, *, replaced: bool = False) -> None:
 
     Raises:
         OSError: `IsADirectoryError`, `FileNotFoundError` (no directory, or a
-            link to nothing) or `PermissionError`.
-        ValueError: If it is a device, a pipe or a socket.
+            link to nothing), `PermissionError`, or if it is a device, a pipe
+            or a socket.
     """
     if path.is_dir():
         raise IsADirectoryError(
@@ -101,7 +101,7 @@ def check_writable(path: Path, *, replaced: bool = False) -> None:
         )
     target = follow_link(path)
     if target.exists() and not target.is_file():
-        raise _not_regular(path, "Name a file, or a new one.")
+        raise OSError(errno.EINVAL, _say_not_regular(path, "Name a file"))
     written = target if target.exists() and not replaced else target.parent
     if not os.access(written, os.W_OK):
         raise PermissionError(
@@ -121,8 +121,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
     Raises:
         OSError: If it cannot be written; an older one is as it was.
-        ValueError: If it is a device, a pipe or a socket, or a link to a file
-            of another kind.
+        ValueError: If it is a link to a file of another kind.
     """
     data = content.encode() if isinstance(content, str) else content
     check_writable(path, replaced=True)
@@ -204,10 +203,16 @@ def open_to_append(
         path: The file.
         create: Whether it is made if there is none.
         managed: Whether it lies in a folder of ours, where no link may be.
+
+    Raises:
+        OSError: If it cannot be written, or is no regular file.
     """
     target = path if managed else follow_link(path)
     flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
-    return _open(target, flags, path)
+    try:
+        return _open(target, flags, path)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from None
 
 
 def append_line(descriptor: int, data: bytes, *, may_undo: bool) -> int:
@@ -318,17 +323,17 @@ def _open(target: Path, flags: int, path: Path) -> int:
         descriptor = os.open(target, flags | _FLAGS, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO) or target.is_symlink():
-            raise _not_regular(path) from None
+            raise ValueError(_say_not_regular(path, NEXT_STEP)) from None
         raise
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
-    raise _not_regular(path)
+    raise ValueError(_say_not_regular(path, NEXT_STEP))
 
 
-def _not_regular(path: Path, next_step: str = NEXT_STEP) -> ValueError:
+def _say_not_regular(path: Path, next_step: str) -> str:
     what = "a link" if path.is_symlink() else "a device or a pipe"
-    return ValueError(
+    return (
         f"The file must be a regular one. Received: '{path}', {what}. "
         f"{next_step}"
     )

@@ -394,6 +394,8 @@ class ChecksumCallback(keras.callbacks.Callback):
             return None
         if self.path is None:
             return _MEMORY.find(header)
+        if self.path.exists() and not self.path.is_file():
+            return None  # As below.
         try:
             return find_first_finished(
                 self.path, lambda other: _is_same(other, header)

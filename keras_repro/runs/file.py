@@ -237,8 +237,6 @@ class KeptFile:
                 f"What follows was not written: restore it, or {self._then}",
                 str(self.path),
             ) from None
-        except ValueError as error:  # A link or a pipe took its place.
-            raise OSError(errno.EINVAL, str(error)) from None
         try:
             yield descriptor
         finally:
