@@ -8,7 +8,6 @@ import pytest
 
 from tests.builders import make_model
 from tests.checkout import SCRIPTS
-from tests.conftest import BACKEND
 
 pytestmark = [
     pytest.mark.requires_backend,
@@ -17,17 +16,21 @@ pytestmark = [
     ),
 ]
 SCRIPT = SCRIPTS / "killed_savers.py"
-# A process starts soonest on JAX.
-NUM_KILLS = 30 if BACKEND == "jax" else 6
 
 
-@pytest.mark.slow
-def test_killed_savers_leave_whole_files(run_python, tmp_path):
+@pytest.mark.parametrize(
+    "num_kills",
+    [
+        pytest.param(6, marks=pytest.mark.slow),
+        pytest.param(30, marks=pytest.mark.gallery),
+    ],
+)
+def test_killed_savers_leave_whole_files(run_python, tmp_path, num_kills):
     """Initial states and snapshots: the old one or the new one, whole."""
-    output = run_python(SCRIPT, tmp_path, NUM_KILLS).stdout
+    output = run_python(SCRIPT, tmp_path, num_kills).stdout
     found = json.loads(output.splitlines()[-1])
     assert found["faults"] == []
-    assert found["num_kills"] == NUM_KILLS
+    assert found["num_kills"] == num_kills
 
 
 def test_a_torn_or_older_file_would_be_found(tmp_path):

@@ -156,7 +156,8 @@ def test_verify_against_a_strangers_file(tmp_path):
     lines = [json.dumps(header), *rest]
     (tmp_path / "there.jsonl").write_text("\n".join(lines) + "\n")
     (tmp_path / "processes.jsonl").unlink()
-    told = verify("--against", "there.jsonl", code=1).stdout
+    options = ("--budget", "2", "--against", "there.jsonl")
+    told = verify(*options, code=1).stdout
     texts = (tmp_path / "processes.jsonl").read_text().splitlines()
     processes = [json.loads(one) for one in texts]
     assert len(processes) > 2  # Two as it is, and experiments.
