@@ -81,8 +81,10 @@ def follow_link(path: Path) -> Path:
         ) from None
 
 
-def check_writable(path: Path, *, replaced: bool = False) -> None:
+def check_writable(path: Path, *, replaced: bool = False) -> Path:
     """Refuse a path that cannot be written, before there is anything to write.
+
+    Gives the file that the path leads to.
 
     Raises:
         OSError: `IsADirectoryError`, `FileNotFoundError` (no directory, or a
@@ -108,6 +110,7 @@ def check_writable(path: Path, *, replaced: bool = False) -> None:
             f"`path` must be writable. Received: '{path}', which is not. "
             "Choose another place or change its permissions."
         )
+    return target
 
 
 # --- writing -----------------------------------------------------------------
@@ -117,17 +120,19 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file under another name first: none is ever half there.
 
     A path that is a link stays one: the file behind it is replaced, if it
-    begins as what is written does.
+    begins as what is written does. What a killed process has left of earlier
+    tries goes.
 
     Raises:
         OSError: If it cannot be written; an older one is as it was.
         ValueError: If it is a link to a file of another kind.
     """
     data = content.encode() if isinstance(content, str) else content
-    check_writable(path, replaced=True)
-    target = follow_link(path)
+    target = check_writable(path, replaced=True)
     if target != path:
         _check_alike(path, target, data)
+    begins = f".{target.name}."
+    remove_left_over(target.parent, lambda name: name.startswith(begins))
     with os_errors_told(path, "The file must be written whole"):
         replace_whole(target, data)
 
@@ -146,13 +151,10 @@ def _check_alike(path: Path, target: Path, data: bytes) -> None:
 def replace_whole(target: Path, data: bytes) -> None:
     """Put a file, whole and on the disk, in place of what is there.
 
-    What a killed process has left of earlier tries goes.
-
     Raises:
         OSError: What the system raises; nothing was changed then.
     """
     folder = target.parent
-    remove_left_over(folder, lambda name: name.startswith(f".{target.name}."))
     temporary = folder / f".{target.name}.{secrets.token_hex(8)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
     try:

@@ -46,7 +46,7 @@ _VARIABLES = (
     "TF_XLA_FLAGS",
     "XLA_FLAGS",
 )
-_THREAD_VARIABLES = (
+THREAD_VARIABLES = (
     "BLIS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "NPROC",  # Read by XLA on a CPU (jax 0.10): another number, other sums.
@@ -292,7 +292,7 @@ def count_usable_cores() -> int | None:
 
 
 def _threads(backend: str | None) -> dict[str, Any]:
-    result: dict[str, Any] = _read_variables(_THREAD_VARIABLES)
+    result: dict[str, Any] = _read_variables(THREAD_VARIABLES)
     if tensorflow := _loaded(backend, "tensorflow"):
         threading = tensorflow.config.threading
         result["intra_op"] = threading.get_intra_op_parallelism_threads()
@@ -492,7 +492,7 @@ def _environment_variables() -> dict[str, str]:
 
 def _is_plain_switch(name: str) -> bool:
     """Whether neither its name nor its value can hold a secret."""
-    if name in _THREAD_VARIABLES or _NOT_RECORDED.match(name):
+    if name in THREAD_VARIABLES or _NOT_RECORDED.match(name):
         return False
     return name.isupper() and "..." not in _without_secrets(os.environ[name])
 

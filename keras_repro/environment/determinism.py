@@ -21,6 +21,11 @@ def is_yes(value: str) -> bool:
     return value.lower() in YES
 
 
+def is_switch(value: str) -> bool:
+    """Whether TensorFlow reads a switch from it, on or off."""
+    return value.lower() in (*YES, "0", "false")
+
+
 def is_workspace(value: str) -> bool:
     """Whether cuBLAS repeats its sums with this workspace."""
     return value in (WORKSPACE, ":16:8")

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 
 from keras_repro.common.checks import MAX_SEED
+from keras_repro.environment.capture import THREAD_VARIABLES
+from keras_repro.environment.determinism import is_switch, is_workspace
 
 _MOST_THREADS = 1024
 _MOST_DEVICES = 64
@@ -77,7 +79,6 @@ def _flags(known: dict[str, _Check]) -> _Check:
     return check_flags
 
 
-_SWITCH = _one_of("0 1 true false")
 _THREADS = _whole(0, _MOST_THREADS)
 _FEATURES = _pattern(r"[A-Z0-9_]{1,24}([ ,]{1,2}[A-Z0-9_]{1,24}){0,63}")
 _ISA = _one_of(
@@ -102,7 +103,7 @@ _XLA_FLAGS = {
             "gpu_enable_triton_gemm gpu_triton_gemm_any "
             "gpu_enable_cublaslt gpu_enable_latency_hiding_scheduler "
             "allow_excess_precision gpu_strict_conv_algorithm_picker",
-            _SWITCH,
+            is_switch,
         ),
         ("force_host_platform_device_count", _whole(1, _MOST_DEVICES)),
         ("backend_optimization_level gpu_autotune_level", _whole(0, 5)),
@@ -120,7 +121,7 @@ _XLA_FLAGS = {
 }
 _TF_XLA_FLAGS = {
     "--tf_xla_auto_jit": _one_of("-1 0 1 2 fusible"),
-    "--tf_xla_cpu_global_jit": _SWITCH,
+    "--tf_xla_cpu_global_jit": is_switch,
 }
 _CHECKS: dict[str, _Check] = {
     "PYTHONHASHSEED": lambda value: (
@@ -139,21 +140,9 @@ _CHECKS: dict[str, _Check] = {
             "OMP_DYNAMIC",
             "MKL_DYNAMIC",
         ),
-        _SWITCH,
+        is_switch,
     ),
-    **dict.fromkeys(
-        (
-            "BLIS_NUM_THREADS",
-            "MKL_NUM_THREADS",
-            "NPROC",
-            "NUMEXPR_NUM_THREADS",
-            "OPENBLAS_NUM_THREADS",
-            "TF_NUM_INTEROP_THREADS",
-            "TF_NUM_INTRAOP_THREADS",
-            "VECLIB_MAXIMUM_THREADS",
-        ),
-        _THREADS,
-    ),
+    **dict.fromkeys(THREAD_VARIABLES, _THREADS),
     "OMP_NUM_THREADS": _list_of(_THREADS, longest=4),
     "JAX_NUM_CPU_DEVICES": _whole(1, _MOST_DEVICES),
     "JAX_DEFAULT_MATMUL_PRECISION": _one_of(
@@ -163,7 +152,7 @@ _CHECKS: dict[str, _Check] = {
     ),
     "JAX_DEFAULT_PRNG_IMPL": _one_of("threefry2x32 rbg unsafe_rbg"),
     "JAX_PLATFORMS": _list_of(_one_of("cpu gpu cuda rocm tpu"), longest=5),
-    "CUBLAS_WORKSPACE_CONFIG": _one_of(":4096:8 :16:8"),
+    "CUBLAS_WORKSPACE_CONFIG": is_workspace,
     "CUDA_VISIBLE_DEVICES": _pattern(r"(-1|\d{1,3}(,\d{1,3}){0,31})?"),
     "HIP_VISIBLE_DEVICES": _pattern(r"(-1|\d{1,3}(,\d{1,3}){0,31})?"),
     "ATEN_CPU_CAPABILITY": _one_of("default avx2 avx512 vsx zvector sve256"),

@@ -15,7 +15,7 @@ from keras_repro.environment.capture import count_usable_cores
 from keras_repro.environment.determinism import (
     WORKSPACE,
     XLA_FLAG,
-    YES,
+    is_switch,
     is_workspace,
     is_yes,
     read_xla_flags,
@@ -105,7 +105,7 @@ def switches_for(
     result = {}
     if read_seed(variables.get("PYTHONHASHSEED", "")) is None:
         result["PYTHONHASHSEED"] = str((seed or 0) % (MAX_SEED + 1))
-    if backend == "tensorflow" and not _is_boolean(
+    if backend == "tensorflow" and not is_switch(
         variables.get("TF_DETERMINISTIC_OPS", "")
     ):
         result["TF_DETERMINISTIC_OPS"] = "1"
@@ -190,11 +190,6 @@ def _judge(
         target = f'"$XLA_FLAGS {target}"'
     why = f"{rule.why} {rule.useless}" if value else rule.why
     return rule.status, why, f"export {rule.name}={target}"
-
-
-def _is_boolean(value: str) -> bool:
-    """Whether TensorFlow reads a switch from it, on or off."""
-    return value.lower() in (*YES, "0", "false")
 
 
 def _is_count(value: str) -> bool:
@@ -287,7 +282,7 @@ _RULES = (
         backends=("tensorflow",),
         needs_gpu=False,
         status="advised",
-        is_useful=_is_boolean,
+        is_useful=is_switch,
         target="0",
         why="TensorFlow turns oneDNN on where the processor suits it, which "
         "changes the last places from machine to machine.",

@@ -394,13 +394,13 @@ class ChecksumCallback(keras.callbacks.Callback):
             return None
         if self.path is None:
             return _MEMORY.find(header)
-        if self.path.exists() and not self.path.is_file():
-            return None  # As below.
+        if not self.path.is_file():  # It has gone, which the log tells.
+            return None
         try:
             return find_first_finished(
                 self.path, lambda other: _is_same(other, header)
             )
-        except OSError:  # It has gone, which the log tells.
+        except OSError:  # As above.
             return None
 
     def _record(

@@ -16,6 +16,7 @@ from keras_repro.runs import lines
 from keras_repro.runs.file import RunWriter, find_first_finished, load_runs
 from keras_repro.runs.run import Run
 from tests.checkout import DATA
+from tests.strategies import json_leaves, json_values
 
 VALID = b"".join(
     (DATA / f"runs_{number}.jsonl").read_bytes() for number in (1, 2)
@@ -85,18 +86,8 @@ def test_random_bytes(path, data, behind):
     check(path, LINES[0] + data if behind else data)
 
 
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(10**18, 10**400)
-    | st.floats()
-    | st.text(max_size=9)
-    | st.sampled_from(["r1", "nan", "header", "keras_repro.run/2", "\ud800"]),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(max_size=5), inner, max_size=4)
-    ),
+values = json_values(
+    json_leaves("r1", "nan", "header", "keras_repro.run/2", "\ud800"),
     max_leaves=12,
 )
 classes = lines.CLASSES.values()

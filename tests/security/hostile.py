@@ -122,10 +122,10 @@ def replaced(**options):
     return change
 
 
-def virtual(content):
+def virtual(content, path="/etc/passwd", source="x"):
     dataset = content[FIRST]
     layout = h5py.VirtualLayout(dataset.shape, dataset.dtype)
-    layout[...] = h5py.VirtualSource("/etc/passwd", "x", dataset.shape)
+    layout[...] = h5py.VirtualSource(path, source, dataset.shape)
     replace(
         content,
         FIRST,
@@ -134,15 +134,8 @@ def virtual(content):
 
 
 def virtual_in_itself(content):
-    dataset = content[FIRST]
     content.copy(FIRST, "values")
-    layout = h5py.VirtualLayout(dataset.shape, dataset.dtype)
-    layout[...] = h5py.VirtualSource(".", "values", dataset.shape)
-    replace(
-        content,
-        FIRST,
-        lambda file, name: file.create_virtual_dataset(name, layout),
-    )
+    virtual(content, ".", "values")
 
 
 GZIP = {"compression": "gzip", "shuffle": True}

@@ -24,6 +24,7 @@ from keras_repro.studies.outcomes import TrialLine
 from tests.builders import make_header, make_record, save_run
 from tests.builders import make_run as build_run
 from tests.checkout import DATA, run_command
+from tests.strategies import json_leaves, json_values
 
 pytestmark = pytest.mark.no_backend
 
@@ -442,23 +443,10 @@ fuzz = settings(
         HealthCheck.too_slow,
     ]
 )
-leaves = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(10**18, 10**400)
-    | st.floats()
-    | st.text(max_size=9)
-    | st.sampled_from(["nan", "trial", "keras_repro.trials/1", LONE, "all"])
+leaves = json_leaves("nan", "trial", "keras_repro.trials/1", LONE, "all")
+values = json_values(leaves, max_leaves=9) | st.just(
+    json.loads("[" * 90 + "]" * 90)
 )
-values = st.recursive(
-    leaves,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(max_size=5), inner, max_size=4)
-    ),
-    max_leaves=9,
-) | st.integers(1, 2000).map(lambda depth: json.loads("[" * 90 + "]" * 90))
 
 
 def use(study):
