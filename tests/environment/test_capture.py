@@ -71,7 +71,7 @@ def test_each_key_is_on_its_page():
     text = PAGE.read_text(encoding="utf-8")
     names = [
         *capture._VARIABLES,
-        *capture._THREAD_VARIABLES,
+        *capture.THREAD_VARIABLES,
         *capture._PREFIXES,
     ]
     for key, value in capture_environment(private=True).items():
@@ -220,7 +220,7 @@ SECRETS = st.from_regex(r"s3cr3t[A-Za-z0-9+_.@-]{4,30}", fullmatch=True)
 NAMES = st.sampled_from(
     [
         *capture._VARIABLES,
-        *capture._THREAD_VARIABLES,
+        *capture.THREAD_VARIABLES,
         *("AWS_SECRET_ACCESS_KEY", "TF_CONFIG", "WANDB_API_KEY"),
     ]
 ) | st.builds(
