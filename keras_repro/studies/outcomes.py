@@ -33,15 +33,12 @@ class TrialTask:
     Args:
         seed: Its seed.
         vary: What the seed moves.
-        avoid: The worker that shall not run it, which ran it before.
         after: A seed that a worker which has run no trial begins with.
-        ticket: Of this very sending: Dask would answer what looks as before
-            with what it answered then.
+        ticket: Of this very sending, so that its answer is known from others.
     """
 
     seed: int
     vary: str
-    avoid: str | None = None
     after: int | None = None
     ticket: int = 0
 
@@ -111,28 +108,6 @@ def gather_scores(
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A worker that has not been sent the model yet.
-
-    Args:
-        worker: Which.
-    """
-
-    worker: str
-
-
-@dataclass(frozen=True)
-class SameWorker:
-    """The worker that a task shall avoid got it.
-
-    Args:
-        worker: Which.
-    """
-
-    worker: str
-
-
-@dataclass(frozen=True)
 class Unfit:
     """A worker that can run no trial of this study.
 
@@ -145,4 +120,14 @@ class Unfit:
     reason: str
 
 
-Answer = TrialOutcome | Missing | SameWorker | Unfit
+@dataclass(frozen=True)
+class Answer:
+    """What a worker answers.
+
+    Args:
+        task: Which it was given.
+        content: What came of it.
+    """
+
+    task: TrialTask
+    content: TrialOutcome | Unfit

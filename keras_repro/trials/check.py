@@ -14,16 +14,17 @@ from keras_repro.studies.outcomes import (
     TrialOutcome,
     TrialTask,
 )
-from keras_repro.trials.executors import Engine
+from keras_repro.trials.executors import PoolEngine
 
 _MAY_MATTER = 2
 _MOST_DIFFERENCES = 4
+_MOST_ROUNDS = 4
 
 Pair = tuple[TrialLine, TrialOutcome]
 
 
 def check_elsewhere(
-    engine: Engine,
+    engine: PoolEngine,
     outcomes: Sequence[TrialLine],
     share: float,
     vary: str,
@@ -34,27 +35,14 @@ def check_elsewhere(
     A worker that has run none begins with another seed: what depends on the
     seed that came first, such as a constant of a compiled function, shows.
     """
-    first = {one.seed: one for one in choose_trials(outcomes, share)}
-    tasks = [
-        TrialTask(
-            seed=seed,
-            vary=vary,
-            avoid=one.worker or None,
-            after=seed ^ 1,  # Also of one seed alone there is another.
-        )
-        for seed, one in first.items()
-    ]
     known = dict(environments)
-    pairs: list[Pair] = []
-    for again in engine.run(tasks):
-        if again.environment is not None:
-            known[again.worker] = again.environment
-        pairs.append((first[again.seed], again))
-    pairs.sort(key=lambda pair: pair[0].seed)
-    if pairs and all(one.worker == other.worker for one, other in pairs):
+    pairs = _repeat(engine, choose_trials(outcomes, share), vary, known)
+    num_same = sum(one.worker == other.worker for one, other in pairs)
+    if num_same:
         yield (
-            "The repeated trials ran where they had run before: the executor "
-            "has no other worker. They say nothing of other machines."
+            f"{num_same} of {len(pairs)} repeated trials ran where they had "
+            "run before: the executor gave them to no other worker. They say "
+            "nothing of other machines."
         )
     different = [pair for pair in pairs if not _agree(*pair)]
     for pair in different:
@@ -65,6 +53,42 @@ def check_elsewhere(
     one, other = different[0][0].worker, different[0][1].worker
     if one in known and other in known:
         yield from tell_differences(one, known[one], other, known[other])
+
+
+def _repeat(
+    engine: PoolEngine,
+    chosen: Sequence[TrialLine],
+    vary: str,
+    known: dict[str, Mapping[str, Any]],
+) -> list[Pair]:
+    """Repeat trials; again, a few times, what came to the same worker.
+
+    Where a trial runs the executor says: of several workers it may take
+    another one in the next round.
+    """
+    engine.renew()
+    first = {one.seed: one for one in chosen}
+    again: dict[int, TrialOutcome] = {}
+    left = list(first)
+    for _ in range(_MOST_ROUNDS):
+        tasks = [
+            # Also of one seed alone there is another.
+            TrialTask(seed=seed, vary=vary, after=seed ^ 1)
+            for seed in left
+        ]
+        for outcome in engine.run(tasks):
+            again[outcome.seed] = outcome
+            if outcome.environment is not None:
+                known[outcome.worker] = outcome.environment
+        pairs = [(first[seed], again[seed]) for seed in sorted(first)]
+        left = [
+            one.seed
+            for one, other in pairs
+            if one.worker == other.worker and _agree(one, other)
+        ]
+        if len({one.worker for pair in pairs for one in pair}) == 1:
+            break
+    return pairs
 
 
 def choose_trials(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Generator, Iterable
@@ -16,7 +15,7 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import keras  # noqa: TID253
@@ -24,13 +23,10 @@ import keras  # noqa: TID253
 from keras_repro.studies.outcomes import (
     RAISED,
     Answer,
-    Missing,
     TrialOutcome,
     TrialTask,
-    Unfit,
 )
 from keras_repro.trials.remote import (
-    hold_worker,
     make_environment,
     run_remotely,
     start_worker,
@@ -39,10 +35,11 @@ from keras_repro.trials.worker import TrialRunner
 
 # How often a trial may lose its worker; it is run alone before the last time.
 MOST_DEATHS = 3
-# How often a trial may come to the worker that it shall avoid, with no other
-# trial at work; and for how many seconds that worker is kept busy meanwhile.
-_MOST_BOUNCES = 40
-_HOLD = 0.3
+_GO_ON = (
+    "What has finished is kept where `path` was given: call `run_trials` again "
+    "with a new executor, or with `num_workers`, whose workers are started "
+    "anew."
+)
 
 
 class Engine(Protocol):
@@ -79,64 +76,46 @@ class LocalEngine:
         """Nothing is under way between two trials."""
 
 
-@dataclass(frozen=True)
-class _Sent:
-    """A task that an executor has.
-
-    Args:
-        task: Which.
-        target: The worker that the model goes along for; empty if it is on
-            its way to nobody.
-    """
-
-    task: TrialTask
-    target: str = ""
-
-
 class PoolEngine:
     """Runs trials on the workers of an executor.
 
-    The model travels to a worker once: a worker that lacks it says so, and
-    the next task for it brings it along.
-
     Args:
-        pool: Makes the executor, and makes it anew where that can be done.
-        payload: What `TrialRunner.pack` wrote.
+        pool: The executor, and how a study gets to its workers.
+        patience: For how many seconds no trial may finish.
     """
 
-    def __init__(self, pool: Pool, payload: bytes) -> None:
+    def __init__(self, pool: Pool, patience: float) -> None:
         self.notes: list[str] = []
-        self.num_sent = 0
-        self._pool, self._payload = pool, payload
-        self._key = uuid.uuid4().hex
+        self._pool, self._patience = pool, patience
         self._tickets = itertools.count()
-        self._backend = keras.backend.backend()
         self._queue: deque[TrialTask] = deque()
-        self._pending: dict[Future[Any], _Sent] = {}
+        self._pending: dict[Future[Any], TrialTask] = {}
         self._deaths: Counter[int] = Counter()
-        self._bounces: Counter[int] = Counter()
-        # Workers that the model is on its way to.
-        self._served: set[str] = set()
         self._ready: list[TrialOutcome] = []
-        self._held: Future[Any] | None = None
 
     def run(
         self, tasks: Iterable[TrialTask]
     ) -> Generator[TrialOutcome, None, None]:
         """Run trials; give their outcomes as they come."""
         self._queue.extend(tasks)
-        started = time.time()
         try:
             while self._queue or self._pending:
-                self._submit()
-                done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._receive(future)
+                try:
+                    self._submit()
+                    self._receive(self._wait())
+                except RuntimeError:
+                    self._receive_rest()
+                    yield from self._ready
+                    raise
                 ready, self._ready = self._ready, []
                 yield from ready
         finally:
             self._withdraw()
-            self.notes += self._pool.find_deaths(started)
+            self.notes += self._pool.find_deaths()
+
+    def renew(self) -> None:
+        """Go on with fresh processes, where the workers are ours."""
+        self._pool.renew()
 
     def close(self) -> None:
         """Withdraw what has not begun, and end the workers that are ours."""
@@ -148,16 +127,15 @@ class PoolEngine:
             future.cancel()
         self._pending.clear()
         self._queue.clear()
+        self._ready.clear()
 
     def _submit(self) -> None:
         while self._queue and self._may_submit(self._queue[0]):
-            task = self._queue.popleft()
-            first = not self._pool.has_payload and not self.num_sent
-            self._send(task, carries=first)
+            self._send(self._queue.popleft())
 
     def _may_submit(self, task: TrialTask) -> bool:
         """Whether it is its turn; one that lost workers runs alone."""
-        pending = [sent.task.seed for sent in self._pending.values()]
+        pending = [sent.seed for sent in self._pending.values()]
         alone = MOST_DEATHS - 1
         if any(self._deaths[seed] >= alone for seed in pending):
             return False
@@ -165,88 +143,67 @@ class PoolEngine:
             return not pending
         return len(pending) < self._pool.window
 
-    def _send(
-        self, task: TrialTask, *, carries: bool = False, target: str = ""
-    ) -> None:
-        payload = self._payload if carries else None
-        self.num_sent += carries
+    def _send(self, task: TrialTask) -> None:
         task = replace(task, ticket=next(self._tickets))
         try:
-            future = self._submit_to_pool(
-                run_remotely, self._key, self._backend, payload, task
-            )
+            future = self._pool.submit(task)
         except BrokenExecutor as error:
             self._mourn([task], error)
-        else:
-            self._pending[future] = _Sent(task, target)
-
-    def _submit_to_pool(self, *call: Any) -> Future[Any]:
-        submit = self._pool.start(self._key, self._backend, self._payload)
-        future: Future[Any] = submit(*call)
-        return future
-
-    def _receive(self, future: Future[Any]) -> None:
-        sent = self._pending.pop(future, None)
-        if sent is None:  # Mourned with others a moment ago.
             return
-        self._served.discard(sent.target)
-        try:
-            answer = future.result()
-        except BrokenExecutor as error:
-            # All that the executor had is lost with it.
-            lost = [sent.task, *(one.task for one in self._pending.values())]
-            self._pending.clear()
-            self._mourn(lost, error)
-        except Exception as error:  # noqa: BLE001 - of the executor's own kinds
-            self._mourn([sent.task], error)
-        else:
-            self._take(sent.task, answer)
+        except Exception as error:
+            raise _refuse(task, f"{type(error).__name__}: {error}") from error
+        if not isinstance(future, Future) or future in self._pending:
+            # Of two trials with one future the first would never be heard of.
+            raise _refuse(task, f"{future!r:.200} from its `submit`")
+        self._pending[future] = task
 
-    def _take(self, task: TrialTask, answer: Answer) -> None:
-        if isinstance(answer, Unfit):
-            raise _make_unfit(answer)
-        if isinstance(answer, TrialOutcome):
-            self._ready.append(answer)
-        elif isinstance(answer, Missing):
-            # One at a time: what comes to it meanwhile goes round once more.
-            carries = answer.worker not in self._served
-            self._served.add(answer.worker)
-            target = answer.worker if carries else ""
-            self._send(task, carries=carries, target=target)
-        else:
-            self._send_elsewhere(task)
+    def _wait(self) -> Iterable[Future[Any]]:
+        done, _ = wait(
+            self._pending, self._patience, return_when=FIRST_COMPLETED
+        )
+        if self._pending and not done:
+            raise RuntimeError(
+                "The executor must answer for each trial. Received: nothing "
+                f"for {self._patience:g} seconds, while it had the trials of "
+                f"seeds {_list_seeds(self._pending.values())}. {_GO_ON} Where "
+                "a trial takes that long, pass a larger `patience`."
+            )
+        return done
 
-    def _send_elsewhere(self, task: TrialTask) -> None:
-        """Send a task that came to the worker that it shall avoid once more.
+    def _receive(self, done: Iterable[Future[Any]]) -> None:
+        for future in done:
+            # What the executor lost with another one is not there any more.
+            task = self._pending.pop(future, None)
+            if task is None:
+                continue
+            try:
+                answer = future.result()
+            except BrokenExecutor as error:
+                lost = [task, *self._pending.values()]
+                self._pending.clear()
+                self._mourn(lost, error)
+            except Exception as error:  # noqa: BLE001 - an executor's own kinds
+                self._mourn([task], error)
+            else:
+                self._ready.append(_read_answer(task, answer))
 
-        With something else to do for whoever is free: an executor that finds
-        all workers idle may choose the same one for ever.
-        """
-        if not self._pending:  # Else the others may just be busy.
-            self._bounces[task.seed] += 1
-        if self._bounces[task.seed] < _MOST_BOUNCES:
-            with suppress(BrokenExecutor):
-                # Kept, since Dask cancels what nobody has a future of.
-                self._held = self._submit_to_pool(
-                    hold_worker, _HOLD, next(self._tickets)
-                )
-        else:
-            task = replace(task, avoid=None)
-        self._send(task)
+    def _receive_rest(self) -> None:
+        """Before the study ends with an error: what has finished is kept."""
+        for future in list(self._pending):
+            if future.done():
+                with suppress(RuntimeError):
+                    self._receive([future])
 
     def _mourn(self, lost: list[TrialTask], error: BaseException) -> None:
         """Trials whose worker died: run them again, but not for ever."""
         lost.sort(key=lambda task: task.seed)
-        told = ", ".join(str(task.seed) for task in lost)
-        if isinstance(error, BrokenExecutor) and not self._pool.revive():
+        told = _list_seeds(lost)
+        if isinstance(error, BrokenExecutor) and not self._pool.renew():
             raise RuntimeError(
                 "The executor must go on when a worker dies. Received: "
                 f"{type(error).__name__} ({error}) while the trials of seeds "
-                f"{told} were with it. What has finished is kept where `path` "
-                "was given: call `run_trials` again with a new executor, or "
-                "with `num_workers`, whose workers are started anew."
+                f"{told} were with it. {_GO_ON}"
             ) from error
-        self._served.clear()
         again = []
         for task in lost:
             self._deaths[task.seed] += 1
@@ -262,11 +219,30 @@ class PoolEngine:
         self._queue.extendleft(reversed(again))
 
 
-def _make_unfit(answer: Unfit) -> RuntimeError:
-    return RuntimeError(
+def _read_answer(task: TrialTask, answer: Any) -> TrialOutcome:
+    """The outcome of this very task; a late or doubled answer is of another."""
+    if not isinstance(answer, Answer):
+        raise _refuse(task, f"{answer!r:.200} as its result")
+    if answer.task != task:
+        raise _refuse(task, f"the answer for {answer.task!r}")
+    content = answer.content
+    if isinstance(content, TrialOutcome):
+        return content
+    raise RuntimeError(
         "A worker must be able to run the trials of this study. Received: "
-        f"worker {answer.worker}; {answer.reason}"
+        f"worker {content.worker}; {content.reason}"
     )
+
+
+def _refuse(task: TrialTask, received: str) -> RuntimeError:
+    return RuntimeError(
+        "The executor must run each trial and give its own answer. Received: "
+        f"for seed {task.seed} {received}. {_GO_ON}"
+    )
+
+
+def _list_seeds(tasks: Iterable[TrialTask]) -> str:
+    return ", ".join(str(task.seed) for task in tasks)
 
 
 def _make_death(task: TrialTask, error: BaseException) -> TrialOutcome:
@@ -287,21 +263,35 @@ def _make_death(task: TrialTask, error: BaseException) -> TrialOutcome:
 # --- pools -------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Study:
+    """What a worker needs to run trials, and keeps by its key.
+
+    Args:
+        payload: What `TrialRunner.pack` wrote.
+        key: Its name among the studies that a worker has.
+        backend: Of Keras.
+    """
+
+    payload: bytes
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    backend: str = field(default_factory=keras.backend.backend)
+
+
 class Pool(Protocol):
-    """An executor, and what is known of it."""
+    """An executor, and how a study gets to its workers."""
 
     window: int
-    has_payload: bool
 
-    def start(self, key: str, backend: str, payload: bytes) -> Any:
-        """The executor's `submit`."""
+    def submit(self, task: TrialTask) -> Any:
+        """Give the executor a trial to run."""
         ...
 
-    def revive(self) -> bool:
-        """Start workers anew after a death; whether that can be done."""
+    def renew(self) -> bool:
+        """Start the workers anew; whether that can be done."""
         ...
 
-    def find_deaths(self, started: float) -> list[str]:
+    def find_deaths(self) -> list[str]:
         """Deaths that the executor dealt with by itself, in words."""
         ...
 
@@ -310,28 +300,40 @@ class Pool(Protocol):
         ...
 
 
+def make_pool(
+    study: Study, executor: Executor | None, num_workers: int = 1
+) -> Pool:
+    """Take the executor of the caller, or start processes."""
+    if executor is None:
+        return LokyPool(study, num_workers)
+    client = _find_dask_client(executor)
+    if client is None:
+        return OwnPool(study, executor)
+    return DaskPool(study, executor, client)
+
+
 # loky takes a worker for leaky that uses 300 MB more after its first task, and
 # starts another; here that is Keras and what it has compiled.
 _LOKY_SETTINGS = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}
 
 
 class LokyPool:
-    """Fresh processes on this machine, made by loky.
+    """Fresh processes on this machine, by loky; each starts with the study.
 
     Args:
+        study: Which.
         num_workers: How many.
     """
 
-    has_payload = True
-
-    def __init__(self, num_workers: int) -> None:
-        self._num_workers = num_workers
+    def __init__(self, study: Study, num_workers: int) -> None:
+        self._study, self._num_workers = study, num_workers
         # One in waiting for each: the next begins when one is done.
         self.window = 2 * num_workers
         self._executor: Any = None
 
-    def start(self, key: str, backend: str, payload: bytes) -> Any:
-        """The executor's `submit`; its workers get the model as they start."""
+    def submit(self, task: TrialTask) -> Any:
+        """Give a worker a trial to run."""
+        study = self._study
         if self._executor is None:
             import loky
 
@@ -339,19 +341,20 @@ class LokyPool:
                 self._num_workers,
                 context=loky.backend.get_context("loky"),
                 initializer=start_worker,
-                initargs=(key, backend, payload),
-                env={**_LOKY_SETTINGS, **make_environment(backend)},
+                initargs=(study.key, study.backend, study.payload),
+                env={**_LOKY_SETTINGS, **make_environment(study.backend)},
             )
-        return self._executor.submit
+        return self._executor.submit(
+            run_remotely, study.key, study.backend, None, task
+        )
 
-    def revive(self) -> bool:
-        """Forget the executor that broke; the next task makes another."""
+    def renew(self) -> bool:
+        """Forget the executor; the next task makes another."""
         self.close()
         return True
 
-    def find_deaths(self, started: float) -> list[str]:
+    def find_deaths(self) -> list[str]:
         """None but those that broke the executor."""
-        del started
         return []
 
     def close(self) -> None:
@@ -364,51 +367,79 @@ class LokyPool:
 class OwnPool:
     """An executor that the caller made, and will shut down.
 
+    The study goes along with each trial, and is unpacked once by each worker.
+
     Args:
+        study: Which.
         executor: Any `concurrent.futures.Executor`.
     """
 
-    has_payload = False
     # How many workers there are is not known: enough for a large cluster.
     window = 1000
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    def __init__(self, study: Study, executor: Any) -> None:
+        self._study, self._executor = study, executor
 
-    def start(self, key: str, backend: str, payload: bytes) -> Any:
-        """The executor's `submit`."""
-        del key, backend, payload
-        return self._executor.submit
+    def submit(self, task: TrialTask) -> Any:
+        """Give the executor a trial to run."""
+        study = self._study
+        return self._executor.submit(
+            run_remotely, study.key, study.backend, study.payload, task
+        )
 
-    def revive(self) -> bool:
+    def renew(self) -> bool:
         """It is the caller's: nobody else can make it anew."""
         return False
 
-    def find_deaths(self, started: float) -> list[str]:
-        """Workers that Dask lost and whose trials it ran again by itself."""
-        client = _find_dask_client(self._executor)
-        if client is None or client.asynchronous:
-            return []
-        events = client.get_events("all")
-        return [
-            f"Worker {event['worker']} died; Dask ran its trials again "
-            "elsewhere."
-            for stamp, event in events
-            if stamp >= started
-            and event.get("action") == "remove-worker"
-            and not event.get("expected", True)
-            and event.get("processing-tasks")
-        ]
+    def find_deaths(self) -> list[str]:
+        """None that a pool would not raise."""
+        return []
 
     def close(self) -> None:
         """The caller's executor stays open."""
+
+
+class DaskPool(OwnPool):
+    """Dask's executor: it sends the study to each worker once.
+
+    Args:
+        study: Which.
+        executor: Of the client.
+        client: Of Dask.
+    """
+
+    def __init__(self, study: Study, executor: Any, client: Any) -> None:
+        super().__init__(study, executor)
+        self._client, self._scattered = client, None
+        self._workers: set[str] = set(client.nthreads())
+
+    def submit(self, task: TrialTask) -> Any:
+        """Give the cluster a trial to run."""
+        study, sent = self._study, self._scattered
+        if sent is None or sent.status != "finished":  # Lost with its workers.
+            sent = self._client.scatter(study.payload, broadcast=True)
+            self._scattered = sent
+        # Not pure: what looks as before would get the answer of then.
+        return self._executor.submit(
+            run_remotely, study.key, study.backend, sent, task, pure=False
+        )
+
+    def find_deaths(self) -> list[str]:
+        """Workers that are gone; Dask goes on without them."""
+        before, self._workers = self._workers, set(self._client.nthreads())
+        return [
+            f"Worker {address} is gone; Dask ran its trials again elsewhere, "
+            "if it had any."
+            for address in sorted(before - self._workers)
+        ]
 
 
 def _find_dask_client(executor: Executor) -> Any:
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return None
-    # `_client`: distributed 2024.1 to 2026.8; without it such deaths are not
-    # told of, though the trials are run again all the same.
-    client = getattr(executor, "_client", None)
-    return client if isinstance(client, distributed.Client) else None
+    # `_client`: distributed 2024.1 to 2026.8; without it, or where its answers
+    # must be awaited, it is an executor like any other.
+    client: Any = getattr(executor, "_client", None)
+    is_client = isinstance(client, distributed.Client)
+    return client if is_client and not client.asynchronous else None

@@ -18,8 +18,6 @@ from typing import Any, BinaryIO
 
 from keras_repro.studies.outcomes import (
     Answer,
-    Missing,
-    SameWorker,
     TrialTask,
     Unfit,
     name_worker,
@@ -32,26 +30,23 @@ _of_this_thread = threading.local()
 def run_remotely(
     key: str, backend: str, payload: bytes | None, task: TrialTask
 ) -> Answer:
-    """Run a trial in a worker."""
-    worker = name_worker()
+    """Run a trial in a worker, which may have the study since it started."""
     if _is_forked():
-        return Unfit(worker, _FORKED)
+        return Answer(task, Unfit(name_worker(), _FORKED))
     if threading.current_thread() is not threading.main_thread():
         # Other threads draw from this process' generators while it runs.
         return _run_beside(key, backend, payload, task)
     reason = _find_reason(backend)
     if reason:
-        return Unfit(worker, reason)
-    if worker == task.avoid:
-        return SameWorker(worker)
-    from keras_repro.trials import worker as runner
+        return Answer(task, Unfit(name_worker(), reason))
+    from keras_repro.trials import worker
 
     if payload is not None:
-        runner.receive(key, payload)
-    elif not runner.has(key):
-        return Missing(worker)
-    answer = runner.run(key, task)
-    return Unfit(worker, answer) if isinstance(answer, str) else answer
+        worker.receive(key, payload)
+    outcome = worker.run(key, task)
+    if isinstance(outcome, str):
+        return Answer(task, Unfit(name_worker(), outcome))
+    return Answer(task, outcome)
 
 
 def _run_beside(
@@ -68,12 +63,6 @@ def _run_beside(
         _of_this_thread.process = None
         raise
     return answer
-
-
-def hold_worker(seconds: float, ticket: int) -> None:
-    """Keep a worker busy, so that what comes next goes to another."""
-    del ticket
-    time.sleep(seconds)
 
 
 def start_worker(key: str, backend: str, payload: bytes) -> None:

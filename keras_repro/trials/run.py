@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -40,9 +41,9 @@ from keras_repro.trials.check import check_elsewhere, tell_differences
 from keras_repro.trials.executors import (
     Engine,
     LocalEngine,
-    LokyPool,
-    OwnPool,
     PoolEngine,
+    Study,
+    make_pool,
 )
 from keras_repro.trials.fingerprint import fingerprint
 from keras_repro.trials.worker import TrialRunner
@@ -66,6 +67,7 @@ def run_trials(
     vary: str = "all",
     until: Any = None,
     check: float = 0.0,
+    patience: float = 86_400.0,
 ) -> TrialResults:
     """Train one model under many seeds, each trial from that seed's start.
 
@@ -93,6 +95,8 @@ def run_trials(
         until: When to stop before the last seed, such as `HalfWidth(0.1)`.
         check: Share of the trials that is repeated in another process, their
             checksums compared; of 0.1 every tenth.
+        patience: For how many seconds no trial may finish on any worker
+            before the study ends with an error that names the seeds.
 
     Returns:
         The trials in the order of `seeds`: scores, checksums, the recorded
@@ -103,8 +107,9 @@ def run_trials(
             type.
         ValueError: If an argument has a wrong value, or if `path` holds
             another study.
-        RuntimeError: If `train` raised under every seed, or if the workers
-            cannot run the trials.
+        RuntimeError: If `train` raised under every seed, if the workers
+            cannot run the trials, or if the executor loses one, refuses it or
+            gives another answer. What has finished is then kept in `path`.
 
     Scope:
         A `train` that raises under some seeds is reported in `.failures`, and
@@ -131,7 +136,7 @@ def run_trials(
         True
     """
     listed = read_seeds(seeds)
-    check_arguments(executor, num_workers, until, check)
+    check_arguments(executor, num_workers, until, check, patience)
     folder_path = None if path is None else check_path(path, _FOLDER)
     vary = check_vary(vary)
     runner = TrialRunner(model, train)
@@ -142,15 +147,18 @@ def run_trials(
             study.open(folder_path, lambda: _identify(runner, vary))
             stack.callback(study.close)
         study.warn()
-        engine = _make_engine(runner, executor, num_workers)
-        stack.callback(engine.close)
-        elsewhere = _find_other_engine(runner, engine, num_workers, check)
-        if elsewhere is not None:
+        engine: Engine = LocalEngine(runner)
+        if executor is not None or num_workers is not None or check:
+            # Without workers of its own the study is checked in another one.
+            pool = make_pool(Study(runner.pack()), executor, num_workers or 1)
+            elsewhere = PoolEngine(pool, patience)
             stack.callback(elsewhere.close)
+        if executor is not None or num_workers is not None:
+            engine = elsewhere
         bar = TrialBar(len(listed), shown=progress)
         stack.enter_context(bar)
         study.run(engine, vary, bar)
-        if elsewhere is not None:
+        if check:
             study.check(elsewhere, vary, check)
         study.warn()
     return study.make_results(vary)
@@ -268,7 +276,7 @@ class _Study:
         scores = gather_scores(one for one in done if not one.status)
         return bool(scores) and bool(self._until.is_met(scores))
 
-    def check(self, engine: Engine, vary: str, share: float) -> None:
+    def check(self, engine: PoolEngine, vary: str, share: float) -> None:
         """Repeat a share of the trials in other processes."""
         done = [one for one in self._list_outcomes() if not one.status]
         for text in check_elsewhere(
@@ -354,27 +362,6 @@ def _identify(runner: TrialRunner, vary: str) -> StudyIdentity:
     )
 
 
-def _make_engine(
-    runner: TrialRunner, executor: Executor | None, num_workers: int | None
-) -> Engine:
-    if executor is not None:
-        return PoolEngine(OwnPool(executor), runner.pack())
-    if num_workers is not None:
-        return PoolEngine(LokyPool(num_workers), runner.pack())
-    return LocalEngine(runner)
-
-
-def _find_other_engine(
-    runner: TrialRunner, engine: Engine, num_workers: int | None, check: float
-) -> Engine | None:
-    """Where to repeat trials: on other workers, or in a process for it."""
-    if not check:
-        return None
-    if isinstance(engine, PoolEngine) and num_workers != 1:
-        return engine
-    return PoolEngine(LokyPool(1), runner.pack())
-
-
 def read_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
     """The seeds of a study.
 
@@ -399,7 +386,7 @@ def read_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
 
 
 def check_arguments(
-    executor: Any, num_workers: Any, until: Any, check: Any
+    executor: Any, num_workers: Any, until: Any, check: Any, patience: Any
 ) -> None:
     """Check where, how long and how surely a study shall run.
 
@@ -442,6 +429,12 @@ def check_arguments(
         raise ValueError(
             "`check` must be a share from 0 to 1. Received: "
             f"{check!r}. Pass 0.1 to repeat every tenth trial."
+        )
+    is_number = isinstance(patience, (int, float)) and patience is not True
+    if not (is_number and 0 < patience <= threading.TIMEOUT_MAX):
+        raise ValueError(
+            "`patience` must be a number of seconds above 0. Received: "
+            f"{patience!r}. Pass 3600.0 where a trial takes minutes."
         )
 
 

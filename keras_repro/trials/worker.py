@@ -287,11 +287,6 @@ class _Held(NamedTuple):
 _held: OrderedDict[str, _Held] = OrderedDict()
 
 
-def has(key: str) -> bool:
-    """Whether this process has been sent a study."""
-    return key in _held
-
-
 def receive(key: str, payload: bytes) -> None:
     """Take in a study, unless it is here already."""
     if key not in _held:
