@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -311,6 +310,8 @@ def start(command: Sequence[str], environment: Mapping[str, str]) -> int:
     if os.name == "posix":
         # It keeps our process: signals, streams and exit code are its own.
         os.execve(command[0], list(command), dict(environment))
+    import subprocess  # Not needed to compare files.
+
     with subprocess.Popen(list(command), env=dict(environment)) as process:
         while True:
             try:

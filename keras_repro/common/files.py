@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,9 @@ _FLAGS = (
 )
 # Versions before wrote the number of the process in place of a random name.
 _TEMPORARY = re.compile(r"\..+\.([0-9]+|[0-9a-f]{16})\.tmp")
+# Characters: of a record of some 300,000 variables.
+LONGEST_LINE = 2**26
+_MOST_BYTES = 4 * LONGEST_LINE + 4  # Of UTF-8, and one character more.
 _LEFT_OVER = 3600.0  # Seconds: nothing takes as long to write.
 # Of a file behind a link, what must be as in the file that replaces it.
 _MARK = 16
@@ -155,7 +157,7 @@ def replace_whole(target: Path, data: bytes) -> None:
         OSError: What the system raises; nothing was changed then.
     """
     folder = target.parent
-    temporary = folder / f".{target.name}.{secrets.token_hex(8)}.tmp"
+    temporary = folder / f".{target.name}.{os.urandom(8).hex()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
     try:
         with open(os.open(temporary, flags, 0o666), "wb") as file:  # noqa: PTH123
@@ -286,10 +288,14 @@ def read_lines(
 def iterate_lines(
     file: BinaryIO, start: int = 0
 ) -> Iterator[tuple[int, bytes]]:
-    """The offsets and the raw lines of a file that is open, from an offset."""
+    """The offsets and the raw lines of a file that is open, from an offset.
+
+    Of a longer line than any that is written there is the beginning, which
+    is longer than what a reader takes.
+    """
     left = size_of_whole_lines(file) - start
     file.seek(start)
-    while left > 0 and (line := file.readline(left)):
+    while left > 0 and (line := file.readline(min(left, _MOST_BYTES))):
         yield start, line
         start += len(line)
         left -= len(line)

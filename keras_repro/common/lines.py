@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
+from keras_repro.common.files import LONGEST_LINE
 from keras_repro.common.json import make_visible, to_plain
 
-# Characters of a line: of a record of some 300,000 variables.
-LONGEST = 2**26
 # Far deeper than any configuration; far from Python's limit of recursion.
 DEEPEST = 100
 _LARGEST_FLOAT = sys.float_info.max
@@ -117,7 +116,7 @@ class LineFormat(Generic[EntryT]):
 
     def _gives_again(self, line: str, entry: EntryT) -> bool:
         """Whether a reader takes the line for the entry."""
-        if len(line) > LONGEST or self._types[type(entry)] in self.checked:
+        if len(line) > LONGEST_LINE or self._types[type(entry)] in self.checked:
             return self.decode(line) == entry
         # In what msgspec wrote it reads what a stricter reader would: eight
         # times as fast, which counts where each batch is recorded.
@@ -199,8 +198,8 @@ def decode_json(text: str) -> Any:
         ValueError: If it is none (`json.JSONDecodeError`), or too long.
         RecursionError: If it is too deep.
     """
-    if len(text) > LONGEST:
-        msg = f"longer than {LONGEST} characters"
+    if len(text) > LONGEST_LINE:
+        msg = f"longer than {LONGEST_LINE} characters"
         raise ValueError(msg)
     return _decoder.decode(text)
 

@@ -28,7 +28,7 @@ from keras_repro.arrays.hdf5 import (
     told,
     write_array,
 )
-from keras_repro.common.files import replace_whole
+from keras_repro.common.files import remove_left_over, replace_whole
 from keras_repro.runs.run import RUN_ID, Run, RunRecord
 
 FORMAT = "keras_repro.snapshot/1"
@@ -80,7 +80,8 @@ def write_snapshot(
     Scope:
         The file appears whole or not at all: it is written under another
         name, flushed to the disk and renamed. A process that is killed leaves
-        at most a hidden file that ends in `.tmp`.
+        at most a hidden file that ends in `.tmp`, which the first snapshot of
+        a later run removes when it is older than an hour.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
@@ -95,6 +96,8 @@ def write_snapshot(
         )
     content = make_image(lambda file: _fill(file, variables, checksums, run_id))
     folder = Path(folder)
+    if not folder.exists():  # Once for each run.
+        _remove_left_over(folder.parent)
     for one in (folder.parent, folder):
         one.mkdir(exist_ok=True)
         if one.is_symlink():
@@ -104,6 +107,14 @@ def write_snapshot(
                 f"Received: '{one}', a link. Remove it",
             )
     replace_whole(folder / name, content)
+
+
+def _remove_left_over(parent: Path) -> None:
+    """Remove what killed processes left of other runs' snapshots."""
+    if parent.is_dir() and not parent.is_symlink():
+        for one in parent.iterdir():
+            if not one.is_symlink():
+                remove_left_over(one)
 
 
 def _fill(

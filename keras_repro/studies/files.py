@@ -21,6 +21,7 @@ import numpy as np
 from msgspec import Meta
 
 from keras_repro.common.files import (
+    LONGEST_LINE,
     iterate_lines,
     open_regular,
     os_errors_told,
@@ -29,7 +30,6 @@ from keras_repro.common.files import (
 )
 from keras_repro.common.json import to_plain
 from keras_repro.common.lines import (
-    LONGEST,
     LineError,
     LineFormat,
     check_plain,
@@ -436,7 +436,7 @@ def read_study(path: Path) -> StudyRecord:
         )
     with open_regular(file, managed=True) as opened:
         # No more than is read of a line, which has at most as many bytes.
-        size = min(os.fstat(opened.fileno()).st_size, 4 * LONGEST)
+        size = min(os.fstat(opened.fileno()).st_size, 4 * LONGEST_LINE)
         content = opened.read(size)
     try:
         return _decode_study(decode_utf8(content))

@@ -2,9 +2,9 @@
 
     python killed_savers.py FOLDER NUM_KILLS
 
-In turns one saves initial states, the other trains with snapshots. Keras is
-imported once, and each process is forked from there before anything was
-computed. Prints a JSON object of what was found.
+In turns one saves initial states, one trains with snapshots, and one writes
+tables. Keras is imported once, and each process is forked from there before
+anything was computed. Prints a JSON object of what was found.
 """
 
 import json
@@ -23,6 +23,7 @@ import keras_repro as kr
 from keras_repro.model.initial_state import InitialState
 from keras_repro.runs.snapshots import find_snapshot, open_snapshot
 
+NUM_SEEDS = 7
 X = np.linspace(0, 1, 800, dtype="float32").reshape(200, 4)
 
 
@@ -55,6 +56,36 @@ def save_snapshots(folder, tell):
     make_model().fit(
         *(X, X[:, :1]), epochs=10**6, verbose=0, callbacks=[checks, Tell()]
     )
+
+
+def save_tables(folder, tell):
+    """Write the table of ever more trials over the same file."""
+    results = kr.load_trials(folder.parent / "study")
+    for number in range(1, 10**6):
+        results.select([number % NUM_SEEDS]).to_csv(folder / "table.csv")
+        tell(number)
+
+
+def make_study(folder, tell):
+    """What the tables are of."""
+    kr.run_trials(
+        make_model(), lambda model: model.seed, NUM_SEEDS, path=folder / "study"
+    )
+    tell(NUM_SEEDS)
+
+
+def check_tables(folder, last):
+    """The file is the table told last, or the next one."""
+    text = (folder / "table.csv").read_text()
+    lines = text.splitlines()
+    seeds = {str((last + more) % NUM_SEEDS) for more in (0, 1)}
+    if not (
+        text.endswith("\n")
+        and len(lines) == 2
+        and lines[1].partition(",")[0] in seeds
+    ):
+        yield f"{text!r} after {last} was written"
+    yield from find_others(folder, {"table.csv"})
 
 
 def check_states(folder, last):
@@ -90,7 +121,11 @@ def find_others(folder, known):
             yield f"left {path.name}"
 
 
-WORK = [(save_states, check_states), (save_snapshots, check_snapshots)]
+WORK = [
+    (save_states, check_states),
+    (save_snapshots, check_snapshots),
+    (save_tables, check_tables),
+]
 
 
 def start(save, folder):
@@ -132,6 +167,9 @@ def kill_one(number, folder, rng):
 
 def main(folder, num_kills):
     rng = random.Random(0)
+    pid, reading = start(make_study, folder)
+    os.waitpid(pid, 0)
+    os.close(reading)
     found = [
         kill_one(number, folder / f"{number}", rng)
         for number in range(num_kills)

@@ -19,6 +19,7 @@ from keras_repro.common.files import write_whole
 from keras_repro.common.locks import hold_lock
 from keras_repro.runs.file import RunWriter, load_run
 from keras_repro.runs.lines import encode_entry
+from keras_repro.runs.snapshots import write_snapshot
 from keras_repro.studies import files as study_files
 from keras_repro.studies.files import StudyFolder, load_trials
 from keras_repro.studies.identity import Fingerprint, StudyIdentity
@@ -233,7 +234,7 @@ def test_a_planted_temporary_file(tmp_path, victim, monkeypatch):
     (tmp_path / f".a.html.{os.getpid()}.tmp").symlink_to(victim)
     write_whole(tmp_path / "a.html", PAGE)
     assert (tmp_path / "a.html").read_text() == PAGE
-    monkeypatch.setattr("secrets.token_hex", lambda _: "0" * 16)
+    monkeypatch.setattr(os, "urandom", bytes)
     (tmp_path / f".a.html.{'0' * 16}.tmp").symlink_to(victim)
     with pytest.raises(FileExistsError):
         write_whole(tmp_path / "a.html", "<!DOCTYPE html>\nmore")
@@ -258,6 +259,28 @@ def test_what_a_kill_left(tmp_path, study):
     begin(study).close()
     left = [one for one in (*names, *others) if (study / one).exists()]
     assert left == [one for one in others if one != ".b.html.77.tmp"]
+
+
+def test_what_killed_runs_left_of_snapshots(tmp_path):
+    """Goes after an hour, at the first snapshot of another run."""
+    parent = tmp_path / "runs.jsonl.snapshots"
+    left = parent / "killed" / f".record-000001.h5.{'0' * 16}.tmp"
+    left.parent.mkdir(parents=True)
+    values = {("trainable", "w"): np.ones(2)}
+    checksums = dict.fromkeys(values, "kr1:" + 32 * "0")
+    for run_id, is_old, stays in (
+        ("first", False, True),
+        ("first", True, True),  # Not with each snapshot of a run.
+        ("second", True, False),
+    ):
+        left.touch()
+        if is_old:
+            os.utime(left, (0, 0))
+        for name in ("record-000000.h5", "record-000001.h5"):
+            write_snapshot(
+                parent / run_id, name, values, checksums, run_id=run_id
+            )
+        assert left.exists() == stays
 
 
 # --- locks -------------------------------------------------------------------
@@ -440,7 +463,7 @@ def test_a_snapshot_is_written_through_no_link(
         assert not list(elsewhere.rglob("*.h5"))
         return
     name = "record-000000.h5"
-    monkeypatch.setattr("secrets.token_hex", lambda _: "0" * 16)
+    monkeypatch.setattr(os, "urandom", bytes)
     if place == "temporary":
         (folder / f".{name}.{'0' * 16}.tmp").symlink_to(victim)
         with pytest.raises(FileExistsError):

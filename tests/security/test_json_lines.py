@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from keras_repro.common import files as common_files
 from keras_repro.common import lines
 from keras_repro.environment.switches import find_backend
 from keras_repro.runs.file import RunWriter, load_runs
@@ -140,18 +141,22 @@ def test_without_the_schema_the_file_would_be_lost(tmp_path, name, monkeypatch):
 
 
 def test_a_line_of_any_length_is_not_written(tmp_path, monkeypatch):
-    """Nor read: memory would follow it."""
+    """Nor read, beyond what shows that it is too long."""
     path = save_run(build_run(make_record()), tmp_path / "runs.jsonl")
-    long = make_header("r2", name="x" * 2000)
-    monkeypatch.setattr(lines, "LONGEST", 1000)
+    long = make_header("r2", name="x" * 20_000)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 1000)
     with pytest.raises(ValueError, match="longer than 1000 characters"):
         RunWriter(path).write(long)
     monkeypatch.undo()
     RunWriter(path).write(long)
     assert len(load_runs(path)) == 2
-    monkeypatch.setattr(lines, "LONGEST", 1000)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(common_files, "_MOST_BYTES", 4004)
     with pytest.raises(ValueError, match=r"longer than .* in line 4"):
         load_runs(path)
+    with path.open("rb") as file:
+        sizes = [len(raw) for _, raw in common_files.iterate_lines(file)]
+    assert max(sizes) == 4004
 
 
 numbers = st.floats() | st.integers(-(2**53), 2**53) | st.just(-0.0)

@@ -22,7 +22,7 @@ SCRIPT = SCRIPTS / "killed_savers.py"
     "num_kills",
     [
         pytest.param(6, marks=pytest.mark.slow),
-        pytest.param(30, marks=pytest.mark.gallery),
+        pytest.param(90, marks=pytest.mark.gallery),
     ],
 )
 def test_killed_savers_leave_whole_files(run_python, tmp_path, num_kills):
