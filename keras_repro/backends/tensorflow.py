@@ -415,7 +415,10 @@ class TensorFlowBackend(Backend):
         return scope
 
     def is_initialized(self, variable: Any) -> bool:
-        return bool(variable.value.is_initialized())
+        # Keras 3.12 to 3.15: `None` until a trace is left, and `value` is then
+        # what would be drawn.
+        value = getattr(variable, "_value", None)
+        return value is not None and bool(value.is_initialized())
 
     def is_tracing(self, values: Any) -> bool:  # noqa: ARG002
         import tensorflow as tf

@@ -651,10 +651,10 @@ class ReproducibleModel(KerasDoors, keras.Model):
         if self._repro.state is not None:
             write_state(self, Path(directory) / _ASSET)
 
-    def load_assets(self, directory: str) -> None:
-        """Take up the initial state from a `.keras` file."""
-        path = Path(directory) / _ASSET
-        if path.exists():
+    def load_assets(self, directory: str | None) -> None:
+        """Take up the initial state from a `.keras` file, if it has one."""
+        path = None if directory is None else Path(directory) / _ASSET
+        if path is not None and path.exists():
             # It is compared with the model when that is built.
             self._repro.loaded = *InitialState.read(path), path.name
 

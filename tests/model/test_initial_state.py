@@ -685,6 +685,45 @@ def test_copy_of_an_untrained_model_is_untrained(tmp_path, copy):
     assert other.get_weights()[0].tolist() == new[0].tolist()
 
 
+@keras.saving.register_keras_serializable("test_initial_state")
+class Pair(keras.Model):
+    """A plain model of two of ours, of which it calls the first."""
+
+    def __init__(self, first, second, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.second = first, second
+
+    def call(self, x):
+        return self.first(x)
+
+    def get_config(self):
+        kept = {"first": self.first, "second": self.second}
+        return {
+            name: keras.saving.serialize_keras_object(one)
+            for name, one in kept.items()
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        loaded = map(keras.saving.deserialize_keras_object, config.values())
+        return cls(*loaded)
+
+
+# Keras says of the second that it is not built.
+@pytest.mark.filterwarnings("ignore:Skipping variable loading:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*`build..` was called:UserWarning")
+def test_one_of_two_models_was_never_built(tmp_path):
+    """In a file, the one has a start and the other has none."""
+    unbuilt = kr.ReproducibleModel([keras.layers.Dense(1)])
+    pair = Pair(make_model(), unbuilt)
+    pair(np.ones((2, 4), "float32"))
+    pair.save(tmp_path / "pair.keras")
+    loaded = keras.saving.load_model(tmp_path / "pair.keras")
+    wanted = pair.first.initial_state.checksum
+    assert loaded.first.initial_state.checksum == wanted
+    assert not loaded.second.built
+
+
 # --- while it trains ---------------------------------------------------------
 
 

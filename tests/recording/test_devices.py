@@ -33,6 +33,7 @@ def test_a_spread_training_is_repeated(tmp_path, kind, number):
     # The twins: without a reset, and with another seed, it is another one.
     assert found["without"] != found["first"]
     assert found["other seed"] != found["first"]
+    assert found["deferred"] == [found["first"]] * 2
     assert found["drift"] == []
     runs = load_runs(path)
     assert kr.compare_runs(runs[0], runs[1]).equal

@@ -41,11 +41,11 @@ def enter_strategy():
     ).scope()
 
 
-def make():
+def make(*inputs):
     """A model with dropout, batch statistics and metrics."""
     model = kr.ReproducibleModel(
         [
-            keras.Input((6,)),
+            *inputs,
             L.Dense(8, "relu"),
             L.Dropout(0.2),
             L.BatchNormalization(),
@@ -71,7 +71,7 @@ def train(model):
 
 with enter_strategy(), warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
-    model = make()
+    model = make(keras.Input((6,)))
     results = {"first": train(model)}
     model.reset()
     results["reset"] = train(model)
@@ -85,6 +85,11 @@ with enter_strategy(), warnings.catch_warnings(record=True) as told:
         for one in told
         if issubclass(one.category, kr.DriftWarning)
     ]
+    # Built by its first training, it has the same start.
+    deferred = make()
+    results["deferred"] = [train(deferred)]
+    deferred.reset()
+    results["deferred"].append(train(deferred))
     if kind == "mirrored":
         replica = model.layers[0].kernel.value.values[1]
         replica.assign(replica + 1)
