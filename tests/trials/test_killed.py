@@ -14,8 +14,6 @@ import pytest
 import keras_repro as kr
 from tests.checkout import ROOT, SCRIPTS, is_running
 
-NUM_STUDIES = 30
-
 pytestmark = [
     pytest.mark.requires_backend,
     pytest.mark.skipif(
@@ -32,17 +30,25 @@ def load_script():
     return module
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "num_studies",
+    [
+        pytest.param(6, marks=pytest.mark.slow),
+        pytest.param(30, marks=pytest.mark.gallery),
+    ],
+)
 @pytest.mark.requires_backend("jax")  # Where a process starts soonest.
-def test_killed_studies_lose_and_repeat_nothing(run_python, tmp_path):
+def test_killed_studies_lose_and_repeat_nothing(
+    run_python, tmp_path, num_studies
+):
     """Each is gone on with, and ends as if it had never been killed."""
     script = SCRIPTS / "killed_studies.py"
-    output = run_python(script, tmp_path, NUM_STUDIES).stdout
+    output = run_python(script, tmp_path, num_studies).stdout
     found = json.loads(output.splitlines()[-1])
     assert found["faults"] == []
     assert found["num_finished"] == 8
-    assert found["num_kills"] >= NUM_STUDIES / 3
-    assert found["num_inside"] >= NUM_STUDIES / 3
+    assert found["num_kills"] >= num_studies / 3
+    assert found["num_inside"] >= num_studies / 3
 
 
 def test_a_lost_or_repeated_trial_would_be_found():
