@@ -290,7 +290,11 @@ def _add_trials(commands: Any) -> None:
         "       keras-repro trials compare DIR1 DIR2 ... [options]"
     )
     actions = parser.add_subparsers(
-        dest="action", metavar="ACTION", title="actions", required=True
+        prog=parser.prog,  # Else it would begin with all of the usage above.
+        dest="action",
+        metavar="ACTION",
+        title="actions",
+        required=True,
     )
     _add_trials_run(actions)
     _add_trials_show(actions)
