@@ -71,6 +71,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     marker = pyfuncitem.get_closest_marker("reproducible")
     if marker is None:
         return None
+    if marker.args or marker.kwargs.keys() - {"max_runs"}:
+        given = describe([*marker.args, *marker.kwargs])
+        pytest.fail(
+            "`reproducible` must be given `max_runs`, by that name, or "
+            f"nothing. Received: {given}. Write `reproducible(max_runs=24)`.",
+            pytrace=False,
+        )
     from keras_repro.diagnosis.diagnose import diagnose, say_failure
 
     names = inspect.signature(pyfuncitem.obj).parameters
