@@ -14,6 +14,10 @@ import json
 import marshal
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import date
+from enum import Enum
+from numbers import Number
 from types import CodeType
 from typing import Any
 
@@ -32,6 +36,7 @@ _PROCESS_KEYS = {
 _EXTENDED = {np.longdouble, np.clongdouble}
 _SMALL = 1 << 16  # Bytes: copying them costs less than a second call.
 _NUMBERS = (bool, int, float, complex)
+_KEYS = (str, bytes, Number, Enum, date)
 
 
 def checksum_array(array: npt.ArrayLike) -> str:
@@ -114,8 +119,9 @@ def compute_checksum(obj: Any) -> str:
         A checksum, a string of 36 characters.
 
     Raises:
-        ValueError: If a Keras object has not been built.
-        TypeError: If a value has no canonical bytes.
+        ValueError: If a Keras object has not been built, or `obj` is nested
+            too deep, as what holds itself is.
+        TypeError: If a value, or a key of a dict, has no canonical bytes.
 
     Scope:
         Equal values, shapes and dtypes give equal checksums in every process,
@@ -127,23 +133,60 @@ def compute_checksum(obj: Any) -> str:
         >>> compute_checksum({"x": np.ones(3)})[:4]
         'kr1:'
     """
+    try:
+        return _checksum_nest(obj)
+    except RecursionError:
+        raise ValueError(
+            "`obj` must be nested less deep than Python can go. Received: "
+            f"{type(obj).__name__}, nested deeper. Take out what holds itself."
+        ) from None
+
+
+def _checksum_nest(obj: Any) -> str:
     if obj is None:
         return _combine("none", ())
     if isinstance(obj, Mapping):
+        _check_keys(obj)
         keys = sorted(obj, key=lambda key: (type(key).__name__, str(key)))
-        parts = (f"{key!r}={compute_checksum(obj[key])}" for key in keys)
+        parts = (f"{key!r}={_checksum_nest(obj[key])}" for key in keys)
         return _combine("mapping", parts)
     if isinstance(obj, (list, tuple)):
         if obj and all(isinstance(item, _NUMBERS) for item in obj):
             return checksum_array(obj)
-        return _combine("sequence", map(compute_checksum, obj))
+        return _combine("sequence", map(_checksum_nest, obj))
     if _is_keras_object(obj):
         return _checksum_keras(obj)
-    if hasattr(obj, "iloc") and hasattr(obj, "columns"):
+    if _is_table(obj):
         count = len(obj.columns)
         columns = (obj.iloc[:, index] for index in range(count))
-        return _combine("table", map(compute_checksum, columns))
-    return checksum_array(view_array(obj))
+        return _combine("table", map(_checksum_nest, columns))
+    try:
+        values = view_array(obj)
+    except Exception as error:  # Arrays of others raise what they like.
+        raise TypeError(
+            "`obj` must hold arrays, or what can be made one. Received: "
+            f"{type(obj).__name__}. Convert it to an array of NumPy's."
+        ) from error
+    return checksum_array(values)
+
+
+def _is_table(obj: Any) -> bool:
+    with suppress(Exception):  # What its own attributes raise.
+        return hasattr(obj, "iloc") and hasattr(obj, "columns")
+    return False
+
+
+def _check_keys(obj: Mapping[Any, Any]) -> None:
+    """Refuse keys that are written otherwise in each process."""
+    for key in obj:
+        parts = key if isinstance(key, tuple) else (key,)
+        for one in parts:
+            if not (one is None or isinstance(one, _KEYS)):
+                raise TypeError(
+                    "`obj` must hold dicts whose keys are texts, numbers or "
+                    f"the like. Received: {type(one).__name__} as a key. Use "
+                    "names as keys."
+                )
 
 
 def _checksum_keras(obj: Any) -> str:
@@ -313,8 +356,8 @@ def _check_dtype(dtype: np.dtype[Any]) -> None:
     else:
         return
     raise TypeError(
-        "A checksum needs numbers, booleans, dates or fixed-width strings; "
-        f"{reason}. Received: an array of dtype {dtype}. {advice}."
+        "`compute_checksum` needs numbers, booleans, dates or fixed-width "
+        f"strings; {reason}. Received: an array of dtype {dtype}. {advice}."
     )
 
 

@@ -319,8 +319,8 @@ def open_file(path: Path, kind: FileKind) -> Iterator[ArrayFile]:
 
     if not path.exists():
         raise FileNotFoundError(
-            f"{kind.name} must exist to be read. Received: '{path}', where "
-            f"there is none. {kind.next_step}"
+            f"{kind.name} must exist to be read. Received: {str(path)!r}, "
+            f"where there is none. {kind.next_step}"
         )
     with told(path, kind):
         if not path.is_file():
@@ -351,8 +351,8 @@ def told(path: Path, kind: FileKind) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001
         raise ValueError(
             f"{kind.name} must be whole and of the format {kind.format!r}. "
-            f"Received: '{path}': {_say(error)[:300]}. The file is damaged or "
-            f"something else. {kind.next_step}"
+            f"Received: {str(path)!r}: {_say(error)[:300]}. The file is "
+            f"damaged or something else. {kind.next_step}"
         ) from None
 
 

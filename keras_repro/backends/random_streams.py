@@ -33,7 +33,7 @@ from keras_repro.backends.tensorflow import (
     rewind_kernels,
     traced_functions,
 )
-from keras_repro.common.checks import check_seed
+from keras_repro.common.checks import check_flag, check_seed
 from keras_repro.common.generators import (
     is_list_of_whole,
     is_numpy_state,
@@ -208,7 +208,7 @@ def seed_everything(seed: int, *, deterministic: bool = True) -> int:
         The seed, so that it can be logged.
 
     Raises:
-        TypeError: If `seed` is not an integer.
+        TypeError: If `seed` is not an integer, or `deterministic` no bool.
         ValueError: If `seed` is not between 0 and `2**32 - 1`.
 
     Scope:
@@ -223,12 +223,7 @@ def seed_everything(seed: int, *, deterministic: bool = True) -> int:
         42
     """
     seed = check_seed(seed)
-    if not isinstance(deterministic, bool):
-        msg = (
-            "`deterministic` must be True or False. "
-            f"Received: {deterministic!r}."
-        )
-        raise TypeError(msg)
+    deterministic = check_flag("deterministic", deterministic)
     keras.utils.set_random_seed(seed)
     # Keras 3.12 leaves what an earlier seed made, which goes on drawing.
     set_global_generator(None)

@@ -7,7 +7,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from keras_repro.cli import texts
-from keras_repro.common.checks import MAX_SEED, is_every, read_seed, read_whole
+from keras_repro.common.checks import (
+    MAX_SEED,
+    MOST_TRIALS,
+    MOST_WORKERS,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Range,
+    check_every,
+    check_number,
+    is_place,
+    read_whole,
+    say_integers,
+)
+from keras_repro.common.text import describe
 
 if TYPE_CHECKING:
     from keras_repro.diagnosis.search import Budget
@@ -59,12 +73,16 @@ def _add_compare(commands: Any) -> None:
         texts.COMPARE_EXAMPLES,
     )
     parser.add_argument(
-        "files", nargs="+", metavar="FILE[@RUN]", help="a file, or a run of it"
+        "files",
+        nargs="+",
+        type=to_place,
+        metavar="FILE[@RUN]",
+        help="a file, or a run of it",
     )
     for name, word in (("--rtol", "relative"), ("--atol", "absolute")):
         parser.add_argument(
             name,
-            type=to_tolerance,
+            type=a_number(NOT_NEGATIVE),
             default=0.0,
             metavar="X",
             help=f"the {word} tolerance (default: 0)",
@@ -84,7 +102,10 @@ def _add_show(commands: Any) -> None:
         texts.SHOW_EXAMPLES,
     )
     parser.add_argument(
-        "file", metavar="FILE[@RUN]", help="a file, or a run of it"
+        "file",
+        type=to_place,
+        metavar="FILE[@RUN]",
+        help="a file, or a run of it",
     )
     _add_json(parser)
 
@@ -124,11 +145,15 @@ def _add_install_kernel(commands: Any) -> None:
     )
     parser.add_argument(
         "--name",
+        type=to_name,
         default="keras-repro",
         help="name of its folder (default: keras-repro)",
     )
     parser.add_argument(
-        "--display-name", metavar="TEXT", help="what Jupyter's menus call it"
+        "--display-name",
+        type=to_name,
+        metavar="TEXT",
+        help="what Jupyter's menus call it",
     )
     _add_backend(parser)
     place = parser.add_mutually_exclusive_group()
@@ -138,7 +163,10 @@ def _add_install_kernel(commands: Any) -> None:
         help="install it into this environment, not for the user",
     )
     place.add_argument(
-        "--prefix", metavar="DIR", help="install it below this folder"
+        "--prefix",
+        type=to_place,
+        metavar="DIR",
+        help="install it below this folder",
     )
 
 
@@ -157,6 +185,7 @@ def _add_run(commands: Any) -> None:
     parser.add_argument(
         "--log",
         default="runs.jsonl",
+        type=to_place,
         metavar="FILE",
         help="append the runs to this file (default: runs.jsonl)",
     )
@@ -171,6 +200,7 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument(
         "--name",
+        type=to_name,
         help="say that runs of this name must be equal; a second fit of the "
         "script is called NAME/2",
     )
@@ -202,7 +232,7 @@ def _add_verify(commands: Any) -> None:
     _add_target(parser, "verify")
     parser.add_argument(
         "--runs",
-        type=at_least(2),
+        type=an_integer(2),
         default=2,
         metavar="N",
         help="how many runs are compared (default: 2)",
@@ -217,23 +247,28 @@ def _add_verify(commands: Any) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=to_seconds,
+        type=a_number(POSITIVE),
         metavar="SECONDS",
         help="end a run that takes longer",
     )
     parser.add_argument(
         "--against",
+        type=to_place,
         metavar="FILE",
         help="also compare with the runs that FILE holds, of an earlier day "
         "or another machine; record them there with --log",
     )
     parser.add_argument(
         "--log",
+        type=to_place,
         metavar="FILE",
         help="append the runs of the first process to FILE",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="also write the verdict as JSON"
+        "--json",
+        type=to_place,
+        metavar="FILE",
+        help="also write the verdict as JSON",
     )
     parser.add_argument("--quiet", action="store_true", help="tell no progress")
     _add_backend(parser)
@@ -255,7 +290,11 @@ def _add_trials(commands: Any) -> None:
         "       keras-repro trials compare DIR1 DIR2 ... [options]"
     )
     actions = parser.add_subparsers(
-        dest="action", metavar="ACTION", title="actions", required=True
+        prog=parser.prog,  # Else it would begin with all of the usage above.
+        dest="action",
+        metavar="ACTION",
+        title="actions",
+        required=True,
     )
     _add_trials_run(actions)
     _add_trials_show(actions)
@@ -284,6 +323,7 @@ def _add_trials_run(actions: Any) -> None:
     )
     parser.add_argument(
         "--model",
+        type=to_name,
         default="model",
         metavar="NAME",
         help="the script's model, or the function that builds it (default: "
@@ -291,19 +331,22 @@ def _add_trials_run(actions: Any) -> None:
     )
     parser.add_argument(
         "--seeds",
-        type=at_least(1),
+        type=an_integer(1, MOST_TRIALS),
         default=30,
         metavar="N",
         help="how many seeds: 0, 1, 2, ... (default: 30)",
     )
     parser.add_argument(
         "--workers",
-        type=at_least(1),
+        type=to_workers,
         metavar="N",
         help="run the trials in N processes",
     )
     parser.add_argument(
-        "--path", metavar="DIR", help="keep the study there, and go on with it"
+        "--path",
+        type=to_place,
+        metavar="DIR",
+        help="keep the study there, and go on with it",
     )
     parser.add_argument(
         "--vary",
@@ -314,13 +357,13 @@ def _add_trials_run(actions: Any) -> None:
     )
     parser.add_argument(
         "--until",
-        type=to_positive,
+        type=a_number(POSITIVE),
         metavar="X",
         help="stop when the 95%% interval of the mean is X to either side",
     )
     parser.add_argument(
         "--check",
-        type=to_share,
+        type=a_number(SHARE),
         default=0.0,
         metavar="SHARE",
         help="repeat this share of the trials in another process and compare "
@@ -342,7 +385,9 @@ def _add_trials_show(actions: Any) -> None:
         ),
         texts.TRIALS_SHOW_EXAMPLES,
     )
-    parser.add_argument("path", metavar="DIR", help="the study's folder")
+    parser.add_argument(
+        "path", type=to_place, metavar="DIR", help="the study's folder"
+    )
     _add_study_output(parser)
 
 
@@ -361,7 +406,11 @@ def _add_trials_compare(actions: Any) -> None:
         texts.TRIALS_COMPARE_EXAMPLES,
     )
     parser.add_argument(
-        "paths", nargs="+", metavar="DIR", help="the studies' folders"
+        "paths",
+        nargs="+",
+        type=to_place,
+        metavar="DIR",
+        help="the studies' folders",
     )
     _add_metric(parser)
     _add_page(parser)
@@ -371,7 +420,10 @@ def _add_trials_compare(actions: Any) -> None:
 def _add_study_output(parser: Any) -> None:
     _add_metric(parser)
     parser.add_argument(
-        "--csv", metavar="FILE", help="also write a table of the trials"
+        "--csv",
+        type=to_place,
+        metavar="FILE",
+        help="also write a table of the trials",
     )
     _add_page(parser)
     _add_json(parser)
@@ -380,6 +432,7 @@ def _add_study_output(parser: Any) -> None:
 def _add_metric(parser: Any) -> None:
     parser.add_argument(
         "--metric",
+        type=to_name,
         metavar="NAME",
         help="the score that is meant (default: the first one)",
     )
@@ -387,7 +440,10 @@ def _add_metric(parser: Any) -> None:
 
 def _add_page(parser: Any) -> None:
     parser.add_argument(
-        "--html", metavar="FILE", help="also write a self-contained page"
+        "--html",
+        type=to_place,
+        metavar="FILE",
+        help="also write a self-contained page",
     )
 
 
@@ -410,13 +466,13 @@ def _add_fixes(parser: Any) -> None:
     )
     fixes.add_argument(
         "--workers",
-        type=at_least(1),
+        type=to_workers,
         metavar="N",
         help="load data with N workers",
     )
     fixes.add_argument(
         "--threads",
-        type=at_least(1),
+        type=to_workers,
         metavar="N",
         help="compute with N threads",
     )
@@ -476,66 +532,42 @@ class MisuseError(Exception):
     """What was asked for cannot be done; the message says what to do."""
 
 
-def to_seed(text: str) -> int:
-    """A seed, or what must hold."""
-    seed = read_seed(text)
-    if seed is not None:
-        return seed
-    raise argparse.ArgumentTypeError(
-        f"must be an integer from 0 to {MAX_SEED}. Received: {text!r}"
+def _refuse(must: str, text: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(
+        f"must {must}. Received: {describe(text)}"
     )
 
 
-def at_least(low: int) -> Callable[[str], int]:
-    """Make a reader of integers from `low` on."""
+def an_integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Make a reader of integers in a range."""
 
-    def check(text: str) -> int:
+    def read(text: str) -> int:
         number = read_whole(text)
-        if number is not None and number >= low:
-            return number
-        raise argparse.ArgumentTypeError(
-            f"must be an integer from {low} on. Received: {text!r}"
-        )
+        if (
+            number is None
+            or number < low
+            or (high is not None and number > high)
+        ):
+            raise _refuse(f"be {say_integers(low, high)}", text)
+        return number
 
-    return check
-
-
-def _to_number(text: str, must: str, holds: Callable[[float], bool]) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if holds(value):
-        return value
-    raise argparse.ArgumentTypeError(f"must be {must}. Received: {text!r}")
+    return read
 
 
-def to_positive(text: str) -> float:
-    """A finite number above 0."""
-    return _to_number(text, "a finite number above 0", _is_positive)
+to_seed = an_integer(0, MAX_SEED)
+to_workers = an_integer(1, MOST_WORKERS)
 
 
-def to_seconds(text: str) -> float:
-    """A number of seconds above 0."""
-    return _to_number(text, "a number of seconds above 0", _is_positive)
+def a_number(among: Range) -> Callable[[str], float]:
+    """Make a reader of numbers in a range."""
 
+    def read(text: str) -> float:
+        try:
+            return check_number("", float(text), among, "")
+        except ValueError:
+            raise _refuse(f"be {among.says}", text) from None
 
-def _is_positive(value: float) -> bool:
-    return 0 < value < float("inf")
-
-
-def to_share(text: str) -> float:
-    """A share from 0 to 1."""
-    return _to_number(text, "a share from 0 to 1", lambda one: 0 <= one <= 1)
-
-
-def to_tolerance(text: str) -> float:
-    """A finite number, 0 or more."""
-    return _to_number(
-        text,
-        "a finite number, 0 or more",
-        lambda one: 0 <= one < float("inf"),
-    )
+    return read
 
 
 def to_budget(text: str) -> Budget:
@@ -543,17 +575,29 @@ def to_budget(text: str) -> Budget:
     from keras_repro.diagnosis.search import Budget
 
     if text.endswith("s"):
-        return Budget(seconds=to_seconds(text.removesuffix("s")))
-    return Budget(num_runs=at_least(0)(text))
+        return Budget(seconds=a_number(POSITIVE)(text.removesuffix("s")))
+    return Budget(num_runs=an_integer(0)(text))
 
 
 def to_every(text: str) -> str | int:
     """`epoch`, `batch` or a number of batches."""
     number = read_whole(text)
-    every = text if number is None else number
-    if is_every(every):
-        return every
-    raise argparse.ArgumentTypeError(
-        "must be `epoch`, `batch` or a positive number of batches. Received: "
-        f"{text!r}"
-    )
+    try:
+        return check_every(text if number is None else number)
+    except ValueError:
+        must = "be `epoch`, `batch` or a positive number of batches"
+        raise _refuse(must, text) from None
+
+
+def to_name(text: str) -> str:
+    """A text that is not empty."""
+    if not text:
+        raise _refuse("not be empty", text)
+    return text
+
+
+def to_place(text: str) -> str:
+    """The path of a file or a folder that could be there."""
+    if not is_place(text):
+        raise _refuse("be a path that files of this system can have", text)
+    return text

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_repro.common.text import describe
 from keras_repro.environment.switches import find_backend, switches_for
 
 _NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
@@ -79,7 +80,8 @@ def install_kernel(request: KernelRequest) -> Path:
     if not _NAME.fullmatch(request.name):
         raise ValueError(
             "The kernel's name must hold letters, digits, '.', '_' and '-' "
-            f"alone. Received: {request.name!r}. Leave it out for keras-repro."
+            f"alone. Received: {describe(request.name)}. Leave it out for "
+            "keras-repro."
         )
     try:
         import ipykernel  # noqa: F401 - the kernel will need it

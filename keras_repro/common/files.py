@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from keras_repro.common.locks import size_of_whole_lines
+from keras_repro.common.text import quote
 
 NEXT_STEP = "Pass the path of a file that a ChecksumCallback wrote."
 _FLAGS = (
@@ -61,7 +62,7 @@ def os_errors_told(path: Path, what: str) -> Iterator[None]:
         step = _NEXT_STEPS.get(error.errno, "Choose another place")
         raise OSError(
             error.errno,
-            f"{what}. Received: '{path}' ({error.strerror}). {step}",
+            f"{what}. Received: {quote(path)} ({error.strerror}). {step}",
         ) from error
 
 
@@ -78,8 +79,8 @@ def follow_link(path: Path) -> Path:
     except (OSError, RuntimeError):
         raise FileNotFoundError(
             "`path` may be a link to a file only if that exists. Received: "
-            f"'{path}', a link to '{path.readlink()}', where there is none. "
-            "Name the file itself, or remove the link."
+            f"{quote(path)}, a link to {quote(path.readlink())}, where there "
+            "is none. Name the file itself, or remove the link."
         ) from None
 
 
@@ -95,13 +96,13 @@ def check_writable(path: Path, *, replaced: bool = False) -> Path:
     """
     if path.is_dir():
         raise IsADirectoryError(
-            f"`path` must name a file. Received: '{path}', a directory. Add a "
-            'file name, such as "runs.jsonl".'
+            f"`path` must name a file. Received: {quote(path)}, a directory. "
+            'Add a file name, such as "runs.jsonl".'
         )
     if not path.parent.is_dir():
         raise FileNotFoundError(
             "`path` must lie in a directory that exists. Received: "
-            f"'{path}'. Create '{path.parent}' first."
+            f"{quote(path)}. Create {quote(path.parent)} first."
         )
     target = follow_link(path)
     if target.exists() and not target.is_file():
@@ -109,7 +110,7 @@ def check_writable(path: Path, *, replaced: bool = False) -> Path:
     written = target if target.exists() and not replaced else target.parent
     if not os.access(written, os.W_OK):
         raise PermissionError(
-            f"`path` must be writable. Received: '{path}', which is not. "
+            f"`path` must be writable. Received: {quote(path)}, which is not. "
             "Choose another place or change its permissions."
         )
     return target
@@ -145,8 +146,9 @@ def _check_alike(path: Path, target: Path, data: bytes) -> None:
             return
     raise ValueError(
         "A link may be written through only to a file of the same kind. "
-        f"Received: '{path}', a link to '{target}', which begins otherwise "
-        "than what would replace it. Name another file, or remove the link."
+        f"Received: {quote(path)}, a link to {quote(target)}, which begins "
+        "otherwise than what would replace it. Name another file, or remove "
+        "the link."
     )
 
 
@@ -310,7 +312,7 @@ def open_regular(path: Path, *, managed: bool = False) -> BinaryIO:
     """
     if path.is_dir():
         raise IsADirectoryError(
-            f"`path` must name a file. Received: '{path}', a directory. "
+            f"`path` must name a file. Received: {quote(path)}, a directory. "
             f"{NEXT_STEP}"
         )
     target = path if managed else Path(os.path.realpath(path))
@@ -320,7 +322,7 @@ def open_regular(path: Path, *, managed: bool = False) -> BinaryIO:
     except FileNotFoundError:
         raise FileNotFoundError(
             "The run's file must exist. Received: "
-            f"'{path}', where there is none. {NEXT_STEP}"
+            f"{quote(path)}, where there is none. {NEXT_STEP}"
         ) from None
     return open(descriptor, "rb")  # noqa: PTH123
 
@@ -342,7 +344,7 @@ def _open(target: Path, flags: int, path: Path) -> int:
 def _say_not_regular(path: Path, next_step: str) -> str:
     what = "a link" if path.is_symlink() else "a device or a pipe"
     return (
-        f"The file must be a regular one. Received: '{path}', {what}. "
+        f"The file must be a regular one. Received: {quote(path)}, {what}. "
         f"{next_step}"
     )
 

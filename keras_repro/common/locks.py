@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from keras_repro.common.text import quote
+
 _LOCKED_BYTE = 2**31 - 2
 # A reader waits as long for a writer's lock, then reads without it.
 _PATIENCE = 1.0
@@ -103,8 +105,8 @@ def hold_lock(path: Path) -> Any:
         raise BlockingIOError(
             errno.EAGAIN,
             "The study must be run by one process at a time. Received: "
-            f"'{path.parent}', which another one is running. Wait for it, or "
-            "end it",
+            f"{quote(path.parent)}, which another one is running. Wait for it, "
+            "or end it",
         ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
@@ -112,8 +114,8 @@ def hold_lock(path: Path) -> Any:
         raise OSError(
             error.errno,
             "A study must lie where files can be locked, so that no two "
-            f"processes run it. Received: '{path.parent}', on a file system "
-            "that has no locks. Choose a folder on a local disk, and copy it "
-            "when the study is done",
+            f"processes run it. Received: {quote(path.parent)}, on a file "
+            "system that has no locks. Choose a folder on a local disk, and "
+            "copy it when the study is done",
         ) from error
     return lock

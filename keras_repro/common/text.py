@@ -6,6 +6,10 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable
+from itertools import islice
+from pathlib import PurePath
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
 
 WIDTH = 79
 _LONGEST = 120
@@ -30,6 +34,16 @@ def escape(value: object) -> str:
     )
 
 
+def quote(path: object) -> str:
+    r"""A path in an error, whole.
+
+    Example:
+        >>> print(quote("a" + chr(27) + "[2Jb.jsonl"))
+        'a\x1b[2Jb.jsonl'
+    """
+    return f"'{escape(path)}'"
+
+
 def clean(value: object, longest: int = _LONGEST) -> str:
     r"""Any value as one short line of printable text.
 
@@ -48,6 +62,100 @@ def _show(value: object) -> str:
     if isinstance(value, (dict, list, tuple)):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
+
+
+# --- what came ---------------------------------------------------------------
+
+_LITERAL = (type(None), bool, float, complex, type(...), type(NotImplemented))
+_NAMED = (FunctionType, BuiltinFunctionType, MethodType)
+_BRACKETS: dict[type, tuple[str, str]] = {
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    dict: ("{", "}"),
+    set: ("{", "}"),
+    frozenset: ("{", "}"),
+}
+_MOST_ITEMS, _MOST_BITS, _DEEPEST = 4, 256, 2
+
+
+def describe(value: object, *, typed: bool = False) -> str:
+    """Any value that came where another was wanted, in a few words.
+
+    Nothing that a person's class defines is called: that may raise, take long
+    or print much. Of such an object its type is told, of others if asked for.
+
+    Example:
+        >>> describe([1, "two", 3, 4, 5]), describe(object())
+        ("[1, 'two', 3, 4, ...]", 'an object of type object')
+        >>> describe(3, typed=True)
+        '3 (of type int)'
+    """
+    try:
+        text = _sketch(value, 0)
+    except Exception:  # noqa: BLE001 - of a class that is not what it seems
+        text = ""
+    if not text:
+        return f"an object of type {name_kind(value)}"
+    most = 2 * _LONGEST
+    text = escape(text if len(text) <= most else f"{text[:most]}...")
+    return f"{text} (of type {name_kind(value)})" if typed else text
+
+
+def name_kind(value: object) -> str:
+    """The name of a value's type, as it was given to the type."""
+    return escape(type.__dict__["__name__"].__get__(type(value))[:_LONGEST])
+
+
+def _sketch(value: Any, depth: int) -> str:
+    """Nothing where only the type may be told."""
+    kind = type(value)
+    if isinstance(value, (str, bytes, bytearray)):
+        text = str.__str__(value) if isinstance(value, str) else value
+        return f"{text[:_LONGEST]!r}{'...' if len(text) > _LONGEST else ''}"
+    if kind in _LITERAL:
+        return repr(value)
+    if kind is int:
+        bits = value.bit_length()
+        is_long = bits > _MOST_BITS  # Python refuses to print very long ones.
+        return f"an integer of {bits} bits" if is_long else repr(value)
+    if kind in _BRACKETS:
+        return _sketch_items(value, depth)
+    if kind.__module__ == "numpy":
+        return _sketch_numpy(value)
+    if kind is range:
+        ends = (_sketch(one, depth) for one in (value.start, value.stop))
+        return f"range({', '.join(ends)})"
+    if isinstance(value, PurePath):
+        return _sketch(PurePath.__str__(value), depth)
+    if kind in _NAMED:
+        return f"the function {value.__qualname__}"
+    return f"the class {value.__name__}" if kind is type else ""
+
+
+def _sketch_items(value: Any, depth: int) -> str:
+    """The first few of the things in a list, a dict or the like."""
+    first, last = _BRACKETS[type(value)]
+    if depth == _DEEPEST and value:
+        return f"{first}...{last}"
+    is_dict = type(value) is dict
+    rows = islice(value.items() if is_dict else zip(value), _MOST_ITEMS)
+    shown = [
+        ": ".join(
+            _sketch(one, depth + 1) or f"<{name_kind(one)}>" for one in row
+        )
+        for row in rows
+    ]
+    more = ["..."] if len(value) > _MOST_ITEMS else []
+    return f"{first}{', '.join([*shown, *more])}{last}"
+
+
+def _sketch_numpy(value: Any) -> str:
+    """A number with its value, an array with its shape."""
+    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+        return ""
+    if value.shape == () and value.dtype.kind in "biufc":
+        return f"{value.item()!r}"
+    return f"an array of shape {value.shape} and dtype {value.dtype}"
 
 
 # --- words -------------------------------------------------------------------

@@ -15,6 +15,12 @@ from typing import Any
 import keras  # noqa: TID253
 
 from keras_repro.backends.random_streams import isolate_rng
+from keras_repro.common.checks import (
+    check_flag,
+    check_function,
+    check_int,
+    check_kind,
+)
 from keras_repro.common.text import count_of, shorten
 from keras_repro.common.whose_code import show_place
 from keras_repro.diagnosis.causes import STATE_LEAK, Cause, advise
@@ -83,14 +89,14 @@ def diagnose(
         fresh_process: Whether to climb the last rung, for which `train` is
             pickled by value and sent to another interpreter.
         max_runs: How many calls experiments may take, beside those that are
-            compared.
+            compared; 0 or more.
 
     Returns:
         The diagnosis. It prints, displays in a notebook, and plots.
 
     Raises:
-        TypeError: If `train` cannot be called like that, or `model` is no
-            Keras model.
+        TypeError: If `train` cannot be called like that, `model` is no Keras
+            model, or another argument is of the wrong type.
         ValueError: If `train` never trains a model, or `max_runs` is negative.
         Exception: What `train` raises.
 
@@ -115,11 +121,9 @@ def diagnose(
         (False, 'unseeded')
     """
     _check(train, model)
-    if not isinstance(max_runs, int) or max_runs < 0:
-        raise ValueError(
-            "`max_runs` must be an integer from 0 on. "
-            f"Received: {max_runs!r}. Leave it out for 24."
-        )
+    fresh_process = check_flag("fresh_process", fresh_process)
+    advice = "Leave it out for 24."
+    max_runs = check_int("max_runs", max_runs, 0, advice=advice)
     subject = Subject(train=train, model=model)
     seed = getattr(model, "seed", None)
     with (
@@ -181,29 +185,14 @@ def say_failure(found: Diagnosis) -> str:
 
 def _check(train: Any, model: Any) -> None:
     """Refuse what cannot be diagnosed, before anything is called."""
-    if not callable(train):
-        raise TypeError(
-            "`train` must be a function that trains a model. Received: "
-            f"{train!r} (of type {type(train).__name__}). Wrap the lines that "
-            "build and fit it in a function."
-        )
-    if model is not None and not isinstance(model, keras.Model):
-        raise TypeError(
-            "`model` must be a Keras model. Received: "
-            f"{model!r} (of type {type(model).__name__}). Leave it out if "
-            "`train` builds its own."
-        )
+    if model is not None:
+        advice = "Leave it out if `train` builds its own."
+        check_kind("model", model, keras.Model, advice, must="be a Keras model")
+    what = "no arguments" if model is None else "the model alone"
+    must = f"be a function, callable with {what}, that trains a model"
+    advice = "Give its other arguments default values."
     arguments = () if model is None else (model,)
-    try:
-        inspect.signature(train).bind(*arguments)
-    except TypeError as error:
-        what = "the model alone" if model is not None else "no arguments"
-        raise TypeError(
-            f"`train` must be callable with {what}. Received: a function that "
-            f"is not ({error}). Give the others default values."
-        ) from error
-    except ValueError:
-        return  # A function written in C says nothing of itself.
+    check_function("train", train, arguments, must, advice)
 
 
 def _takes_seed(train: Callable[..., Any]) -> bool:

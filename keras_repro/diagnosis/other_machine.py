@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_repro.common.files import os_errors_told
+from keras_repro.common.text import quote
 from keras_repro.diagnosis.causes import (
     ENVIRONMENT,
     HASH_ORDER,
@@ -67,8 +68,8 @@ def load_recorded(path: Path, num_fits: int) -> tuple[Run, ...]:
     if not num_fits or len(runs) < num_fits:
         raise ValueError(
             "--against must name a file that holds as many finished runs as "
-            f"the script makes. Received: '{path}' with {len(runs)}, and a "
-            f"script with {num_fits}. Record them with `keras-repro verify "
+            f"the script makes. Received: {quote(path)} with {len(runs)}, and "
+            f"a script with {num_fits}. Record them with `keras-repro verify "
             "--log FILE` there."
         )
     return tuple(runs[-num_fits:])

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_repro.common.checks import check_flag
 from keras_repro.environment.determinism import (
     has_jax_started,
     is_deterministic,
@@ -121,6 +122,9 @@ def capture_environment(*, private: bool = False) -> dict[str, Any]:
         state of the git tree, and the environment variables that change
         results. `docs/environment.md` describes each key.
 
+    Raises:
+        TypeError: If `private` is neither True nor False.
+
     Scope:
         This process, now. Names of the user and the machine, paths and secrets
         are left out unless asked for; what may be one is written `...`. No
@@ -135,6 +139,7 @@ def capture_environment(*, private: bool = False) -> dict[str, Any]:
         >>> "user" in environment, "user" in capture_environment(private=True)
         (False, True)
     """
+    private = check_flag("private", private)
     backend = _active_backend()
     devices = _devices(backend)
     result = {

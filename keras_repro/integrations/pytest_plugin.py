@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from keras_repro.common.checks import MAX_SEED, read_seed
+from keras_repro.common.checks import MAX_SEED, read_seed, say_integers
+from keras_repro.common.text import describe
 
 _MARKER = (
     "reproducible(max_runs=24): call the test again and again, and fail where "
@@ -70,6 +71,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     marker = pyfuncitem.get_closest_marker("reproducible")
     if marker is None:
         return None
+    if marker.args or marker.kwargs.keys() - {"max_runs"}:
+        given = describe([*marker.args, *marker.kwargs])
+        pytest.fail(
+            "`reproducible` must be given `max_runs`, by that name, or "
+            f"nothing. Received: {given}. Write `reproducible(max_runs=24)`.",
+            pytrace=False,
+        )
     from keras_repro.diagnosis.diagnose import diagnose, say_failure
 
     names = inspect.signature(pyfuncitem.obj).parameters
@@ -114,6 +122,6 @@ def _check_seed(text: str) -> int:
     if seed is not None:
         return seed
     raise pytest.UsageError(
-        f"--keras-seed must be an integer from 0 to {MAX_SEED}. "
-        f"Received: {text!r}."
+        f"--keras-seed must be {say_integers(0, MAX_SEED)}. "
+        f"Received: {describe(text)}."
     )

@@ -25,6 +25,7 @@ from keras_repro.backends.data_adapters import (
 from keras_repro.backends.doors import steps_through
 from keras_repro.backends.keras_internals import bind, unbind
 from keras_repro.backends.variables import iterate_variables
+from keras_repro.common.text import describe
 from keras_repro.model import data_order
 from keras_repro.model.data_positions import (
     TRAINING,
@@ -63,9 +64,9 @@ def rehearse(model: Any, train: Callable[[Any], Any]) -> None:
             return
     msg = (
         "`train` must call `fit` or `train_on_batch` of the model that it is "
-        f"given. Received: {train!r}, which returned without it, so that "
-        f"{model.name!r} was never built. Give the model a `keras.Input`, or "
-        "train it."
+        f"given. Received: {describe(train)}, which returned without it, so "
+        f"that {model.name!r} was never built. Give the model a `keras.Input`, "
+        "or train it."
     )
     raise ValueError(msg)
 

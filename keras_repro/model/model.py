@@ -27,7 +27,8 @@ from keras_repro.backends.keras_internals import (
     unbind,
 )
 from keras_repro.backends.variables import list_metrics, new_variables_noted
-from keras_repro.common.checks import check_path, check_seed
+from keras_repro.common.checks import check_kind, check_path, check_seed
+from keras_repro.common.text import describe
 from keras_repro.model import around_fit, kinds, redraw
 from keras_repro.model.first_step import (
     StepDoor,
@@ -63,6 +64,7 @@ from keras_repro.model.trial import (
 
 _Functional = functional_class()
 _ASSET = "initial_state.h5"
+_PATH_ADVICE = 'Pass a file name such as "start.h5".'
 
 
 def _saying_its_end(init: Callable[..., None]) -> Callable[..., None]:
@@ -254,7 +256,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         if not self._repro.constructors and "seed" not in vars(self):
             msg = (
                 "`seed` of a model is set by `reset(seed=...)`, which draws "
-                f"what the seed names. Received: `seed = {value!r}`."
+                f"what the seed names. Received: `seed = {describe(value)}`."
             )
             raise AttributeError(msg)
         self.__dict__["seed"] = value
@@ -389,7 +391,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
             ValueError: If the model is not built.
             OSError: If the file cannot be written.
         """
-        target = check_path(path, 'a file name such as "start.h5"')
+        target = check_path("path", path, _PATH_ADVICE)
         require_built(self, "save_initial_state()")
         write_state(self, target)
 
@@ -409,7 +411,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         Scope:
             Nothing in the file is trusted; see docs/security.md.
         """
-        source = check_path(path, 'a file name such as "start.h5"')
+        source = check_path("path", path, _PATH_ADVICE)
         trial = self._repro
         if trial.is_running:
             msg = (
@@ -732,12 +734,8 @@ def make_reproducible(model: Any, *, seed: int | None = None) -> Any:
         >>> model is plain, isinstance(model, ReproducibleModel)
         (True, True)
     """
-    if not isinstance(model, keras.Model):
-        msg = (
-            "`model` must be a Keras model. Received: "
-            f"{model!r} (of type {type(model).__name__})."
-        )
-        raise TypeError(msg)
+    advice = "Build one, or load it with `keras.saving.load_model`."
+    check_kind("model", model, keras.Model, advice, must="be a Keras model")
     if isinstance(model, ReproducibleModel):
         return model
     trial = Trial()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -28,11 +29,12 @@ from keras_repro.backends.variables import (
     read_variable,
     set_handed_over,
 )
+from keras_repro.common.checks import wrong_type
 
 _METHODS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
-_EXPECTED = (
-    "optimizers, metrics, variables, generators, pipelines, loaders, "
-    "iterators, callbacks, and objects with `get_state` and `set_state` or "
+_MUST = (
+    "be optimizers, metrics, variables, generators, pipelines, loaders, "
+    "iterators, callbacks, or objects with `get_state` and `set_state` or "
     "with `state_dict` and `load_state_dict`"
 )
 
@@ -46,12 +48,8 @@ def hand_over(model: Any, objects: tuple[Any, ...]) -> None:
     """
     for one in objects:
         if not _is_known(one):
-            msg = (
-                f"`track` takes {_EXPECTED}. Received: {one!r} (of type "
-                f"{type(one).__name__}). Give it these methods, or hand over "
-                "what it holds."
-            )
-            raise TypeError(msg)
+            advice = "Give it these methods, or hand over what it holds."
+            raise wrong_type("objects", _MUST, one, advice)
     known = list(handed_over(model))
     for one in objects:
         if not any(one is other for other in known):
@@ -124,13 +122,15 @@ def _methods(one: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
 def _is_known(one: Any) -> bool:
     if isinstance(one, type):
         return False
-    return (
-        isinstance(one, (*KERAS_KINDS, keras.callbacks.Callback))
-        or copy_generator_state(one) is not None
-        or is_pipeline(one)
-        or is_stateful(one)
-        or _methods(one) is not None
-    )
+    with suppress(Exception):  # What its own attributes raise.
+        return (
+            isinstance(one, (*KERAS_KINDS, keras.callbacks.Callback))
+            or copy_generator_state(one) is not None
+            or is_pipeline(one)
+            or is_stateful(one)
+            or _methods(one) is not None
+        )
+    return False
 
 
 def _read(one: Any) -> Any:

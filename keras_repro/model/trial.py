@@ -34,6 +34,7 @@ from keras_repro.backends.variables import (
     new_optimizers_noted,
     read_variable,
 )
+from keras_repro.common.checks import check_choice
 from keras_repro.model import data_order
 from keras_repro.model.data_positions import DataPositions
 from keras_repro.model.evaluations import Evaluations
@@ -317,14 +318,7 @@ def name_trial(
 
 def check_vary(vary: object) -> str:
     """Return what a seed shall move, or say what it may be."""
-    if vary in VARY:
-        return str(vary)
-    msg = (
-        f"`vary` must be one of {', '.join(map(repr, VARY))}. Received: "
-        f"{vary!r}. It names what the seed moves; the rest is that of seed "
-        f"{FIXED_SEED}."
-    )
-    raise ValueError(msg)
+    return check_choice("vary", vary, VARY)
 
 
 def begin_trial(trial: Trial) -> None:

@@ -17,8 +17,16 @@ import keras
 from keras_repro.arrays.checksums import compute_checksum
 from keras_repro.backends.random_streams import RngState, capture_rng
 from keras_repro.backends.variables import VariablePlace
-from keras_repro.common.checks import is_every
+from keras_repro.common.checks import (
+    check_choice,
+    check_every,
+    check_flag,
+    check_kind,
+    check_name,
+    check_path,
+)
 from keras_repro.common.json import make_visible
+from keras_repro.common.text import describe, quote
 from keras_repro.environment.differences import compare_environments
 from keras_repro.model.data_order import DataOutline, outline_data
 from keras_repro.recording.header import make_header
@@ -43,6 +51,7 @@ from keras_repro.runs.run import (
     FAILED,
     FINISHED,
     INTERRUPTED,
+    STATUSES,
     Run,
     RunHeader,
     RunRecord,
@@ -51,6 +60,7 @@ from keras_repro.runs.snapshots import snapshot_folder
 
 _ON_DRIFT = ("warn", "raise", "stop", "ignore")
 _ON_ERROR = ("warn", "raise")
+_SNAPSHOTS = ("epoch",)
 # Bytes: so small arrays are read in less time than a thread is worth.
 _SMALL_DATA = 1 << 26
 # How many batches, and how many seconds of them, are recorded together.
@@ -169,12 +179,12 @@ class ChecksumCallback(keras.callbacks.Callback):
         checksum_data: bool = True,
     ) -> None:
         super().__init__()
-        self.every = _check_every(every)
-        self.on_drift = _check_choice("on_drift", on_drift, _ON_DRIFT)
-        self.on_error = _check_choice("on_error", on_error, _ON_ERROR)
+        self.every = check_every(every)
+        self.on_drift = check_choice("on_drift", on_drift, _ON_DRIFT)
+        self.on_error = check_choice("on_error", on_error, _ON_ERROR)
         self.name = _check_name(name)
         self.snapshots = _check_snapshots(snapshots, path)
-        self.checksum_data = bool(checksum_data)
+        self.checksum_data = check_flag("checksum_data", checksum_data)
         self._reference = _check_reference(reference)
         # Made here for its checks alone; each run opens the file anew.
         self.path = None if path is None else RunWriter(path).path
@@ -218,7 +228,13 @@ class ChecksumCallback(keras.callbacks.Callback):
 
         Args:
             call: The arguments of `fit` by name, `x` among them.
+
+        Raises:
+            TypeError: If they are not given by name.
         """
+        advice = 'Pass, for example, {"x": x, "y": y}.'
+        must = "map the names of arguments to what they were"
+        check_kind("call", call, Mapping, advice, must=must)
         self._data = outline_data(call)
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -290,7 +306,13 @@ class ChecksumCallback(keras.callbacks.Callback):
 
         Args:
             exception: What ended the training.
+
+        Raises:
+            TypeError: If it is no exception.
         """
+        advice = "Pass what was caught."
+        must = "be an exception"
+        check_kind("exception", exception, BaseException, advice, must=must)
         status = INTERRUPTED
         if isinstance(exception, (DriftError, DriftWarning)):
             status = DRIFTED
@@ -304,9 +326,18 @@ class ChecksumCallback(keras.callbacks.Callback):
         """End the run if one is open.
 
         Args:
-            status: How it ended.
+            status: How it ended: `"finished"`, `"interrupted"`, `"failed"` or
+                `"drifted"`.
             exception: Type of the exception that ended it.
+
+        Raises:
+            TypeError: If an argument is not a str.
+            ValueError: If `status` is none of these.
         """
+        status = check_choice("status", status, STATUSES)
+        if exception is not None:
+            advice = 'Pass, for example, "ValueError".'
+            exception = check_name("exception", exception, advice)
         recording = self._recording
         if recording is None or recording.has_ended:
             return
@@ -639,72 +670,44 @@ def _explain(header: RunHeader, reference: RunHeader) -> Iterator[str]:
 # --- arguments -----------------------------------------------------------
 
 
-def _check_every(every: object) -> str | int:
-    if is_every(every):
-        return every
-    raise ValueError(
-        '`every` must be "epoch", "batch" or a positive number of batches. '
-        f"Received: {every!r}. Leave it out to record each epoch."
-    )
-
-
 def _count_steps(every: str | int) -> int:
     if isinstance(every, str):
         return 1 if every == "batch" else 0
     return every
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
-    if value in choices:
-        return str(value)
-    raise ValueError(
-        f"`{name}` must be one of {', '.join(map(repr, choices))}. "
-        f"Received: {value!r}. Leave it out for {choices[0]!r}."
-    )
-
-
 def _check_snapshots(snapshots: object, path: object) -> str | None:
-    if snapshots not in (None, "epoch"):
+    if snapshots is None:
+        return None
+    if path is None:
         raise ValueError(
-            '`snapshots` must be "epoch" or None. '
-            f"Received: {snapshots!r}. Leave it out to keep checksums alone."
+            "`snapshots` must have a `path`, since they lie beside the run's "
+            f"file. Received: {describe(snapshots)} with path=None. Pass, for "
+            'example, "runs.jsonl".'
         )
-    if snapshots is not None and path is None:
-        raise ValueError(
-            "`snapshots` needs a `path`, since they lie beside the run's file. "
-            'Received: path=None. Pass, for example, "runs.jsonl".'
-        )
-    return None if snapshots is None else str(snapshots)
+    return check_choice("snapshots", snapshots, _SNAPSHOTS)
 
 
 def _check_name(name: object) -> str | None:
-    if name is None or isinstance(name, str):
-        # As the file will hold it, by which the run is found again.
-        return None if name is None else make_visible(name)
-    raise TypeError(
-        f"`name` must be a str or None. Received: {name!r} (of type "
-        f'{type(name).__name__}). Pass, for example, "alpha=0.4".'
-    )
+    if name is None:
+        return None
+    # As the file will hold it, by which the run is found again.
+    return make_visible(check_name("name", name, 'Such as "alpha=0.4".'))
 
 
 def _check_reference(reference: object) -> Run | Path | None:
     if reference is None or isinstance(reference, Run):
         return reference
-    if not isinstance(reference, (str, os.PathLike)):
-        raise TypeError(
-            "`reference` must be a Run or the path of a run's file. Received: "
-            f"{reference!r} (of type {type(reference).__name__}). Load a run "
-            "with `load_run(path)`."
-        )
-    path = Path(reference)
+    advice = "Load a run with `load_run(path)`, or pass the path of its file."
+    path = check_path("reference", reference, advice)
     if not path.exists():
         raise FileNotFoundError(
             "`reference` must be a run's file that exists. Received: "
-            f"'{path}', where there is none. Record a run first."
+            f"{quote(path)}, where there is none. Record a run first."
         )
     if find_first_finished(path, lambda _: True) is None:
         raise ValueError(
             "`reference` must hold a finished run. Received: "
-            f"'{path}', which has none. Record a run to its end first."
+            f"{quote(path)}, which has none. Record a run to its end first."
         )
     return path

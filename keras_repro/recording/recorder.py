@@ -29,6 +29,7 @@ from keras_repro.arrays.norms import (
 from keras_repro.backends.active import get_backend
 from keras_repro.backends.random_streams import RngState, checksum_rng
 from keras_repro.backends.variables import VariablePlace, iterate_variables
+from keras_repro.common.text import quote
 from keras_repro.environment.capture import count_usable_cores
 from keras_repro.model.data_order import FedSamples
 from keras_repro.model.tracked import checksum_objects
@@ -309,7 +310,7 @@ class RunLog:
             )
             message = (
                 "The run's file must be writable. Received: "
-                f"'{self.path}', with {type(error).__name__}: "
+                f"{quote(self.path)}, with {type(error).__name__}: "
                 f"{error.strerror or error}. {consequence} Free some space or "
                 "choose another place."
             )

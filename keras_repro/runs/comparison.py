@@ -9,6 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from keras_repro.common.checks import (
+    NOT_NEGATIVE,
+    check_items,
+    check_kind,
+    check_number,
+)
 from keras_repro.common.json import to_plain
 from keras_repro.environment.differences import (
     EnvironmentDifference,
@@ -186,7 +192,7 @@ def compare_runs(
         that two arrays are apart but not that all their elements are close.
 
     Raises:
-        TypeError: If one of them is not a `Run`.
+        TypeError: If one of them is not a `Run`, or a tolerance no number.
         ValueError: If a tolerance is negative or not finite, or a snapshot is
             damaged.
 
@@ -201,12 +207,8 @@ def compare_runs(
         'different'
     """
     for name, run in (("a", a), ("b", b)):
-        if not isinstance(run, Run):
-            raise TypeError(
-                f"`{name}` must be a Run. Received: {run!r} (of type "
-                f"{type(run).__name__}). Load one with `load_run(path)`."
-            )
-    return _Matcher(a, b, Tolerance(rtol=rtol, atol=atol)).compare()
+        check_kind(name, run, Run, "Load one with `load_run(path)`.")
+    return _Matcher(a, b, _check_tolerance(rtol, atol)).compare()
 
 
 def group_runs(
@@ -227,12 +229,15 @@ def group_runs(
         TypeError: If one of them is not a `Run`.
         ValueError: If there are fewer than two, or as `compare_runs`.
     """
-    runs = tuple(runs)
+    advice = "Load all runs of a file with `load_runs(path)`."
+    runs = tuple(check_items("runs", runs, Run, advice))
     if len(runs) < 2:
         raise ValueError(
             "`runs` must hold two runs or more. Received: "
-            f"{len(runs)}. Load all runs of a file with `load_runs(path)`."
+            f"{len(runs)}. {advice}"
         )
+    tolerance = _check_tolerance(rtol, atol)
+    rtol, atol = tolerance.rtol, tolerance.atol
     groups: list[list[int]] = []
     for index, run in enumerate(runs):
         for group in groups:
@@ -250,6 +255,14 @@ def group_runs(
             compare_runs(runs[first[0]], runs[other[0]], rtol, atol)
             for other in others
         ),
+    )
+
+
+def _check_tolerance(rtol: object, atol: object) -> Tolerance:
+    advice = "Leave it out to compare bit for bit."
+    return Tolerance(
+        rtol=check_number("rtol", rtol, NOT_NEGATIVE, advice),
+        atol=check_number("atol", atol, NOT_NEGATIVE, advice),
     )
 
 

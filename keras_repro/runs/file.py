@@ -17,7 +17,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from keras_repro.common.checks import check_path
+from keras_repro.common.checks import (
+    LARGEST_INT,
+    check_int,
+    check_name,
+    check_path,
+)
 from keras_repro.common.files import (
     NEXT_STEP,
     append_line,
@@ -29,6 +34,7 @@ from keras_repro.common.files import (
 )
 from keras_repro.common.lines import LineError, NoEntryError, decode_utf8
 from keras_repro.common.locks import locked
+from keras_repro.common.text import describe, quote, shorten
 from keras_repro.runs.lines import (
     Entry,
     VersionError,
@@ -45,6 +51,7 @@ from keras_repro.runs.run import (
     RunRecord,
 )
 
+_ADVICE = 'Pass a file name such as "runs.jsonl".'
 _RECORD_START = b'{"type":"record","run_id":"'
 # So many bytes of the last line written show that the file is still ours.
 _MARK = 120
@@ -68,6 +75,7 @@ def load_run(
         The run; `torn` says if a half-written line was dropped.
 
     Raises:
+        TypeError: If an argument is of the wrong type.
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a run's file, has another version, is
             damaged, or does not have this run.
@@ -78,23 +86,30 @@ def load_run(
         errors, nothing in it is executed, and memory is bounded by a multiple
         of its size.
     """
+    if run_id is not None:
+        advice = "Leave it out for the last run."
+        run_id = check_name("run_id", run_id, advice)
+    if index is not None:
+        index = check_int("index", index, -LARGEST_INT, LARGEST_INT)
+    chosen = f"run_id={describe(run_id)}, index={describe(index)}"
     if run_id is not None and index is not None:
         raise ValueError(
             "At most one of `run_id` and `index` may choose the run. "
-            f"Received: run_id={run_id!r}, index={index!r}. Leave one out."
+            f"Received: {chosen}. Leave one out."
         )
-    runs = _read_runs(Path(path))
+    file = check_path("path", path, _ADVICE)
+    runs = _read_runs(file)
     if run_id is not None:
         found = [run for run in runs if run.run_id.startswith(run_id)]
     else:
         position = -1 if index is None else index
         found = runs[position:][:1] if position >= -len(runs) else []
     if len(found) != 1:
-        known = ", ".join(run.run_id[:8] for run in runs) or "none"
+        known = shorten((run.run_id[:8] for run in runs), 20) or "none"
         raise ValueError(
             "`run_id` or `index` must name one run of the file. Received: "
-            f"run_id={run_id!r}, index={index!r}, with {len(runs)} runs in "
-            f"'{path}': {known}. Choose one of these."
+            f"{chosen}, with {len(runs)} runs in {quote(file)}: {known}. "
+            "Choose one of these."
         )
     return found[0]
 
@@ -109,6 +124,7 @@ def load_runs(path: str | os.PathLike[str]) -> list[Run]:
         The runs.
 
     Raises:
+        TypeError: If `path` is not a path.
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a run's file, has another version, or is
             damaged.
@@ -116,7 +132,7 @@ def load_runs(path: str | os.PathLike[str]) -> list[Run]:
     Scope:
         As of `load_run`.
     """
-    return _read_runs(Path(path))
+    return _read_runs(check_path("path", path, _ADVICE))
 
 
 def decode_runs(lines: Iterable[str]) -> list[Run]:
@@ -233,7 +249,7 @@ class KeptFile:
             raise FileNotFoundError(
                 errno.ENOENT,
                 f"The {self._whose} file, and its directory, must stay while "
-                f"it is written. Received: '{self.path}', which is gone. "
+                f"it is written. Received: {quote(self.path)}, which is gone. "
                 f"What follows was not written: restore it, or {self._then}",
                 str(self.path),
             ) from None
@@ -255,9 +271,9 @@ class KeptFile:
             raise OSError(
                 getattr(errno, "ESTALE", errno.EIO),
                 f"The {self._whose} file must only be appended to while it is "
-                f"written. Received: '{self.path}' without the line written "
-                "last: another program replaced or cut the file. What follows "
-                f"was not written: {self._then}",
+                f"written. Received: {quote(self.path)} without the line "
+                "written last: another program replaced or cut the file. What "
+                f"follows was not written: {self._then}",
                 str(self.path),
             )
 
@@ -283,7 +299,7 @@ class RunWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = check_path(path, 'a file name such as "runs.jsonl"')
+        self.path = check_path("path", path, _ADVICE)
         self._file = KeptFile(self.path, "run's", "start a new run")
         check_writable(self.path)
         if self.path.exists():
@@ -508,7 +524,7 @@ def _find_record_owner(line: bytes) -> str | None:
 
 def _warn_of_torn(number: int, path: Path, stacklevel: int) -> None:
     warnings.warn(
-        f"{number} half-written line(s) in '{path}' dropped: "
+        f"{number} half-written line(s) in {quote(path)} dropped: "
         "a training was killed while it wrote. The other lines are whole.",
         stacklevel=stacklevel,
     )
@@ -537,7 +553,7 @@ def _explain(
     error: LineError, path: Path, number: int, *, started: bool
 ) -> ValueError:
     """Say where the line stands and what to do about it."""
-    where = f"Received: '{path}' with {error.received} in line {number}."
+    where = f"Received: {quote(path)} with {error.received} in line {number}."
     if isinstance(error, VersionError):
         return ValueError(
             f"{error.must} {where} Read it with the version of keras_repro "

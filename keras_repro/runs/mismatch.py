@@ -38,22 +38,10 @@ class Tolerance:
     Args:
         rtol: Relative tolerance, as in `numpy.allclose`.
         atol: Absolute tolerance.
-
-    Raises:
-        ValueError: If one is negative or not finite.
     """
 
     rtol: float = 0.0
     atol: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("rtol", "atol"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and 0 <= value < math.inf):
-                raise ValueError(
-                    f"`{name}` must be a finite number, 0 or greater. "
-                    f"Received: {value!r}. Leave it out to compare bit for bit."
-                )
 
     def __bool__(self) -> bool:
         """Whether anything but equal bits is allowed."""

@@ -34,8 +34,8 @@ Every = (
     | Annotated[int, Meta(ge=1, le=LARGEST_INT)]
 )
 Count = Annotated[int, Meta(ge=0, le=LARGEST_INT)]
-_STATUSES = "|".join((FINISHED, INTERRUPTED, FAILED, DRIFTED))
-Status = Annotated[str, Meta(pattern=rf"\A({_STATUSES})\Z")]
+STATUSES = (FINISHED, INTERRUPTED, FAILED, DRIFTED)
+Status = Annotated[str, Meta(pattern=rf"\A({'|'.join(STATUSES)})\Z")]
 if TYPE_CHECKING:
     Triple = Norms
 else:

@@ -29,6 +29,7 @@ from keras_repro.arrays.hdf5 import (
     write_array,
 )
 from keras_repro.common.files import remove_left_over, replace_whole
+from keras_repro.common.text import quote
 from keras_repro.runs.run import RUN_ID, Run, RunRecord
 
 FORMAT = "keras_repro.snapshot/1"
@@ -171,8 +172,8 @@ def find_snapshot(run: Run, record: RunRecord) -> Path | None:
 def _not_beside(path: Path, received: str) -> ValueError:
     return ValueError(
         "A snapshot must be a file in the folder of its run, beside the run's "
-        f"file. Received: '{path}' with {received}. The file was changed or "
-        "damaged: trust no other snapshot of it."
+        f"file. Received: {quote(path)} with {received}. The file was changed "
+        "or damaged: trust no other snapshot of it."
     )
 
 

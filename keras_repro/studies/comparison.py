@@ -9,6 +9,12 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from keras_repro.common.checks import (
+    FINITE,
+    check_kind,
+    check_name,
+    check_number,
+)
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean
 from keras_repro.studies.results import TrialResults, find_metric, find_places
@@ -16,6 +22,7 @@ from keras_repro.studies.scores import (
     PairedStatistics,
     Scores,
     adjust_holm,
+    check_resampling,
     compare_paired,
     count_needed_pairs,
 )
@@ -69,7 +76,8 @@ def compare_trials(
             study.
         confidence_level: Share of such intervals that should cover the true
             difference, strictly between 0 and 1.
-        num_resamples: How many resamples to draw for each interval.
+        num_resamples: How many resamples to draw for each interval: at most
+            1,000,000, and of more than 1,000 pairs so many fewer.
         seed: Seed of the resampling alone.
 
     Returns:
@@ -80,7 +88,8 @@ def compare_trials(
     Raises:
         ValueError: If the studies have other seeds, varied something else or
             lack the metric, or if fewer than two pairs have finite scores.
-        TypeError: If something is not a `TrialResults`.
+        TypeError: If something is not a `TrialResults`, or an argument is of
+            the wrong type.
 
     Scope:
         Speaks of seeds only: other data, or another choice of what the trials
@@ -101,17 +110,21 @@ def compare_trials(
         Holm, A simple sequentially rejective multiple test procedure,
         Scandinavian Journal of Statistics 6(2), 1979, 65-70.
     """
-    options = _Options(metric, confidence_level, num_resamples, seed)
+    checked = check_resampling(confidence_level, num_resamples, seed)
+    options = _Options(metric, *checked)
     if not isinstance(a, Mapping):
         pair = _check_study(a, "a"), _check_study(b, "b")
         return _compare(pair, _name_two(*pair), options)
+    advice = "Name each study in the mapping."
     studies = {
-        str(name): _check_study(one, repr(name)) for name, one in a.items()
+        name: _check_study(one, f"a[{name!r}]")
+        for name, one in a.items()
+        if check_name("a", name, advice)
     }
     if b is not None or len(studies) < 2:
         raise ValueError(
-            "`compare_trials` must be given two studies, or a mapping of at "
-            f"least two names. Received: a mapping of {len(studies)}"
+            "`compare_trials` must be given two studies, or as `a` a mapping "
+            f"of at least two names. Received: a mapping of {len(studies)}"
             f"{'' if b is None else ' and `b`'}. Put all studies into the "
             "mapping, the one to compare with first."
         )
@@ -126,12 +139,14 @@ class _Options(NamedTuple):
 
 
 def _check_study(value: object, name: str) -> TrialResults:
-    if isinstance(value, TrialResults):
-        return value
-    raise TypeError(
-        f"`{clean(name)}` must be a `TrialResults`. Received: "
-        f"{type(value).__name__}. Give what `run_trials` returned."
+    study: TrialResults = check_kind(
+        clean(name),
+        value,
+        TrialResults,
+        "Give what `run_trials` returned.",
+        must="be a `TrialResults`",
     )
+    return study
 
 
 def _name_two(a: TrialResults, b: TrialResults) -> tuple[str, str]:
@@ -365,6 +380,7 @@ class TrialComparison:
             A number of pairs; `None` if more than 1,000,000 would be needed.
 
         Raises:
+            TypeError: If an argument is not a number.
             ValueError: If `difference` is not finite or `power` out of range.
 
         Scope:
@@ -373,11 +389,8 @@ class TrialComparison:
         """
         if difference is None:
             difference = self.statistics.difference
-        if not math.isfinite(difference):
-            raise ValueError(
-                f"`difference` must be finite. Received: {difference}. Give "
-                "the smallest difference that matters to you."
-            )
+        advice = "Give the smallest difference that matters to you."
+        difference = check_number("difference", difference, FINITE, advice)
         gaps = self.differences
         spread = float(np.std(gaps[np.isfinite(gaps)], ddof=1))
         effect = abs(difference) / spread if spread else math.inf

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
+from keras_repro.common.checks import check_path
 from keras_repro.common.files import (
     LONGEST_LINE,
     iterate_lines,
@@ -39,6 +40,7 @@ from keras_repro.common.lines import (
     show,
 )
 from keras_repro.common.locks import hold_lock
+from keras_repro.common.text import escape, quote, shorten
 from keras_repro.environment.differences import compare_environments
 from keras_repro.runs.file import KeptFile, decode_runs, load_runs
 from keras_repro.runs.run import Run
@@ -235,13 +237,13 @@ class StudyFolder:
             listed = "".join(f"\n  - {one}" for one in changes)
             raise ValueError(
                 "`path` must hold trials of this very study, or none. "
-                f"Received: '{self.path}', whose trials were computed "
+                f"Received: {quote(self.path)}, whose trials were computed "
                 f"otherwise:{listed}\nGo on with what it was, or give the "
                 "changed study a folder of its own. Nothing was changed."
             )
         return [
-            f"the trials of '{self.path}' were begun where `{one.key}` was "
-            f"{one.a}, and go on where it is {one.b}. {one.sentence}"
+            f"the trials of {quote(self.path)} were begun where `{one.key}` "
+            f"was {one.a}, and go on where it is {one.b}. {one.sentence}"
             for one in found
             if one.weight == _MAY_MATTER
         ]
@@ -329,6 +331,7 @@ def load_trials(path: str | os.PathLike[str]) -> TrialResults:
         folder.
 
     Raises:
+        TypeError: If `path` is not a path.
         FileNotFoundError: If there is no such study.
         ValueError: If a file of it is damaged or of another version.
 
@@ -341,7 +344,7 @@ def load_trials(path: str | os.PathLike[str]) -> TrialResults:
         Traceback (most recent call last):
         FileNotFoundError: `path` must be the folder of a study. Received: ...
     """
-    folder = Path(path)
+    folder = check_path("path", path, "Pass the name of its folder.")
     study = read_study(folder)
     content = read_content(folder)
     return make_results(
@@ -376,7 +379,7 @@ def make_results(
             if one.status
         ),
         notes=tuple(notes),
-        name=None if path is None else path.resolve().name,
+        name=None if path is None else path.resolve().name or None,
         vary=vary,
         run_source=_RunSource(tuple(done), path),
     )
@@ -408,8 +411,9 @@ class _RunSource:
             for lost in {*outcome.runs} - runs.keys():
                 raise ValueError(
                     "A study's file must hold the runs of its trials. "
-                    f"Received: '{self.path}', in whose {RUNS} run {lost!r} of "
-                    f"seed {outcome.seed} is missing. Restore the file."
+                    f"Received: {quote(self.path)}, in whose {RUNS} run "
+                    f"{lost!r} of seed {outcome.seed} is missing. Restore the "
+                    "file."
                 )
         return tuple(
             tuple(runs[one] for one in outcome.runs)
@@ -431,7 +435,7 @@ def read_study(path: Path) -> StudyRecord:
     if not os.path.lexists(file):
         raise FileNotFoundError(
             "`path` must be the folder of a study. Received: "
-            f"'{path}', without a {STUDY}. Pass the folder that "
+            f"{quote(path)}, without a {STUDY}. Pass the folder that "
             "`run_trials(path=...)` was given."
         )
     with open_regular(file, managed=True) as opened:
@@ -505,7 +509,7 @@ def _damaged(
     must: str = "The files of a study must be as they were written.",
 ) -> ValueError:
     return ValueError(
-        f"{must} Received: '{file}' with {what}. The file was changed or "
+        f"{must} Received: {quote(file)} with {what}. The file was changed or "
         "damaged, and was left as it is. Restore it, or read it with the "
         "version of keras_repro that wrote it."
     )
@@ -530,8 +534,8 @@ def _hold(path: Path) -> Any:
 def _check_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(
-            f"`path` must name a folder. Received: '{path}', a file. Choose "
-            "another name."
+            f"`path` must name a folder. Received: {quote(path)}, a file. "
+            "Choose another name."
         )
     if not path.exists() or (path / STUDY).exists():
         return
@@ -540,6 +544,6 @@ def _check_folder(path: Path) -> None:
     if others:
         raise ValueError(
             "`path` must hold a study, or nothing. Received: "
-            f"'{path}' with {', '.join(others[:5])}. Choose an empty folder, "
-            "or one that does not exist."
+            f"{quote(path)} with {shorten(map(escape, others), 5)}. Choose an "
+            "empty folder, or one that does not exist."
         )

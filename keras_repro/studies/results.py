@@ -10,21 +10,41 @@ import csv
 import io
 import json
 import math
-import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_repro.common.checks import MAX_SEED
+from keras_repro.common.checks import (
+    MAX_SEED,
+    MOST_TRIALS,
+    check_function,
+    check_items,
+    check_kind,
+    check_name,
+    check_path,
+    check_seed,
+    iterate,
+    to_int,
+    wrong_type,
+    wrong_value,
+)
 from keras_repro.common.files import write_whole
 from keras_repro.common.json import to_plain
-from keras_repro.common.text import clean
-from keras_repro.studies.scores import Scores, Summary, rank_of, summarize
+from keras_repro.common.text import clean, describe
+from keras_repro.studies.scores import (
+    Scores,
+    Summary,
+    check_numbers,
+    check_resampling,
+    rank_of,
+    summarize,
+)
 from keras_repro.studies.text import write_summary_text
 from keras_repro.studies.wording import say_rank, say_seeds
 
@@ -52,12 +72,22 @@ class TrialFailure:
     traceback: str = ""
 
 
+# What the rows of a study hold, by their names.
+_KINDS = {
+    "checksums": str,
+    "workers": str,
+    "failures": TrialFailure,
+    "notes": str,
+}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialResults:
     """What a study gave: trials are runs that differ only in their seed.
 
     Args:
-        seeds: The seeds of the trials that finished, in the study's order.
+        seeds: The seeds of the trials that finished, in the study's order; at
+            most 1,000,000.
         scores: By name, one score per trial, shape `(num_trials,)`; NaN where
             a trial gave none.
         checksums: Checksum of each trained model; empty if unknown.
@@ -73,7 +103,8 @@ class TrialResults:
     Raises:
         ValueError: If seeds are negative, too large or repeated, or if there
             is not one value for each seed.
-        TypeError: If a seed is not an integer.
+        TypeError: If a seed is not an integer, or another argument is of the
+            wrong type.
 
     Example:
         >>> results = TrialResults(
@@ -107,23 +138,27 @@ class TrialResults:
 
     def __post_init__(self) -> None:
         seeds = check_seeds(self.seeds)
-        scores = {
-            str(name): _freeze(values, f"scores[{name!r}]", len(seeds))
-            for name, values in self.scores.items()
-        }
-        seconds = self.seconds
-        if seconds is not None:
-            seconds = _freeze(seconds, "seconds", len(seeds))
         fields: dict[str, Any] = {
             "seeds": seeds,
-            "scores": scores,
-            "seconds": seconds,
+            "scores": _check_named_scores(self.scores, len(seeds)),
+            "vary": check_name("vary", self.vary, "Leave it out for 'all'."),
         }
-        for name in ("checksums", "workers", "failures", "notes"):
-            fields[name] = tuple(getattr(self, name))
+        if self.seconds is not None:
+            fields["seconds"] = _freeze(self.seconds, "seconds", len(seeds))
+        if self.name is not None:
+            advice = "Leave it out for a study without a name."
+            fields["name"] = check_name("name", self.name, advice)
+        for name, kind in _KINDS.items():
+            advice = "Leave it out where there are none."
+            found = check_items(name, getattr(self, name), kind, advice)
+            fields[name] = tuple(found)
         for name in ("checksums", "workers"):
             if fields[name] and len(fields[name]) != len(seeds):
                 raise _wrong_length(name, len(fields[name]), len(seeds))
+        if self.run_source is not None:
+            must = "be a function without arguments that gives the runs"
+            advice = "Leave it out where there are none."
+            check_function("run_source", self.run_source, (), must, advice)
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -158,13 +193,18 @@ class TrialResults:
             metric: The name of one score; `None` for all of them.
             confidence_level: Share of such intervals that should cover the
                 mean over all seeds, strictly between 0 and 1.
-            num_resamples: How many resamples to draw for the interval.
+            num_resamples: How many resamples to draw for the interval: at
+                most 1,000,000, and of more than 1,000 scores so many fewer.
             seed: Seed of the resampling alone.
 
         Raises:
-            ValueError: If there is no such metric.
+            TypeError: If an argument is of the wrong type.
+            ValueError: If there is no such metric, or one is out of range.
         """
         names = self.metrics if metric is None else [find_metric(self, metric)]
+        confidence_level, num_resamples, seed = check_resampling(
+            confidence_level, num_resamples, seed, size=self.num_trials
+        )
         return TrialSummary(
             results=self,
             confidence_level=confidence_level,
@@ -187,9 +227,11 @@ class TrialResults:
             metric: The name of the score; `None` for the first one.
 
         Raises:
+            TypeError: If `seed` is not an integer, or `metric` is not a str.
             ValueError: If the trial or the metric is unknown, or if its score
                 is not finite.
         """
+        seed = check_seed(seed)
         (place,) = find_places(self, [seed])
         return rank_score(self, place, find_metric(self, metric))
 
@@ -224,6 +266,7 @@ class TrialResults:
             Results of these trials; failures of others are left out.
 
         Raises:
+            TypeError: If one is not an integer.
             ValueError: If no trial with such a seed finished.
         """
         chosen = check_seeds(seeds)
@@ -267,21 +310,32 @@ class TrialResults:
                 is left empty. A text that a spreadsheet would compute (it
                 begins with `=`, `+`, `-`, `@` or a tab) is written after a
                 `'`.
+
+        Raises:
+            TypeError: If `path` is not a path.
+            OSError: If the file cannot be written.
         """
+        target = check_path("path", path, 'Pass a name such as "trials.csv".')
         columns = make_columns(self)
         rows = [columns, *zip(*columns.values(), strict=True)]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(
             map(_to_cell, row) for row in rows
         )
-        write_whole(Path(path), text.getvalue())
+        write_whole(target, text.getvalue())
 
     def to_json(self, path: str | Path | None = None) -> dict[str, Any]:
         """The results as plain values that strict JSON can hold.
 
         Args:
             path: A file to write them to as well, or `None`.
+
+        Raises:
+            TypeError: If `path` is not a path.
+            OSError: If the file cannot be written.
         """
+        if path is not None:
+            path = check_path("path", path, 'Pass a name such as "study.json".')
         seconds = None if self.seconds is None else self.seconds.tolist()
         scores = {name: one.tolist() for name, one in self.scores.items()}
         plain: dict[str, Any] = {
@@ -298,7 +352,7 @@ class TrialResults:
         }
         if path is not None:
             text = json.dumps(plain, indent=1, allow_nan=False)
-            write_whole(Path(path), f"{text}\n")
+            write_whole(path, f"{text}\n")
         return plain
 
     def to_dataframe(self) -> Any:
@@ -327,7 +381,7 @@ class TrialResults:
         return write_results_fragment(self)
 
 
-def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
+def check_seeds(seeds: object) -> tuple[int, ...]:
     """Seeds as a tuple of different integers.
 
     Raises:
@@ -339,26 +393,29 @@ def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
         (0, 1, 2)
     """
     advice = "Give each trial its own seed, for example `range(30)`."
-    try:
-        found = tuple(map(operator.index, seeds))
-    except TypeError as error:
-        raise TypeError(
-            f"`seeds` must hold integers. Received: {clean(repr(seeds))}. "
-            f"{advice}"
-        ) from error
-    wrong = [one for one in found if not 0 <= one <= MAX_SEED]
-    if wrong:
-        raise ValueError(
-            "`seeds` must lie between 0 and 2**32 - 1. "
-            f"Received: {say_seeds(wrong)}. {advice}"
-        )
+    found = []
+    # No more of them, since a row of numbers need not end.
+    given = iterate("seeds", seeds, "hold integers", advice)
+    for one in islice(given, MOST_TRIALS + 1):
+        seed = to_int(one)
+        if seed is None:
+            raise wrong_type("seeds", "hold integers", seeds, advice)
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(
+                "`seeds` must lie between 0 and 2**32 - 1. "
+                f"Received: seed {describe(seed)}. {advice}"
+            )
+        found.append(seed)
+    if len(found) > MOST_TRIALS:
+        must = f"hold at most {MOST_TRIALS:,} integers"
+        raise wrong_value("seeds", must, seeds, advice)
     if len(set(found)) < len(found):
         twice = [one for one, times in Counter(found).items() if times > 1]
         raise ValueError(
             "`seeds` must differ from each other. Received more than once: "
             f"{say_seeds(twice)}. {advice}"
         )
-    return found
+    return tuple(found)
 
 
 def _pick_runs(
@@ -368,15 +425,20 @@ def _pick_runs(
     return tuple(results.runs[place] for place in places)
 
 
+def _check_named_scores(scores: Any, length: int) -> dict[str, Scores]:
+    """Scores by name, one for each seed."""
+    advice = 'Pass them by name, such as {"rmse": [19.1, 18.2]}.'
+    check_kind("scores", scores, Mapping, advice, must="map names to scores")
+    return {
+        name: _freeze(values, f"scores[{name!r}]", length)
+        for name, values in scores.items()
+        if check_name("scores", name, advice)
+    }
+
+
 def _freeze(values: Any, name: str, length: int) -> Scores:
     """A copy that nobody changes."""
-    try:
-        array = np.array(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"`{clean(name)}` must hold numbers. Received: "
-            f"{clean(repr(values))}. Give one for each seed."
-        ) from error
+    array = check_numbers(clean(name), values)
     if array.shape != (length,):
         raise _wrong_length(name, array.shape, length)
     array.flags.writeable = False
@@ -385,7 +447,7 @@ def _freeze(values: Any, name: str, length: int) -> Scores:
 
 def _wrong_length(name: str, received: object, length: int) -> ValueError:
     return ValueError(
-        f"`{clean(name)}` must hold one value for each of {length} seeds. "
+        f"`{clean(name)}` must hold one value for each of {length} `seeds`. "
         f"Received: {received}. Give NaN where a trial has none."
     )
 
@@ -539,13 +601,16 @@ def find_metric(results: TrialResults, metric: str | None) -> str:
     """
     if metric is None and results.scores:
         return results.metrics[0]
+    if metric is not None and not isinstance(metric, str):
+        advice = "Leave it out for the first one."
+        raise wrong_type("metric", "be a str or None", metric, advice)
     if metric is not None and metric in results.scores:
         return metric
     known = ", ".join(f"`{clean(one)}`" for one in results.metrics)
     raise ValueError(
         "`metric` must name a score that the study has: "
         f"{clean(known or 'it has none', 500)}. Received: "
-        f"{clean(repr(metric))}. Choose one that it has."
+        f"{describe(metric)}. Choose one that it has."
     )
 
 

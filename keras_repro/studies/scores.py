@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from keras_repro.common.checks import (
+    INNER_SHARE,
+    NUMBER,
+    check_int,
+    check_number,
+    check_seed,
+    wrong_type,
+)
+
 Scores = npt.NDArray[np.float64]
 
+MOST_RESAMPLES = 1_000_000
 _RESAMPLES = (1_000, 9_999)  # At least and at most; the latter as SciPy.
 _MOST_DRAWS = 10_000_000  # Draws of a score in all, about 0.1 s.
+_MOST_ASKED = 1_000_000_000  # Where a person asks for a number: about 10 s.
 _BATCH = 1 << 20  # Draws at a time, 16 MB.
 
 
@@ -31,7 +43,8 @@ class Interval:
     confidence_level: float
 
     def __post_init__(self) -> None:
-        check_confidence_level(self.confidence_level)
+        level = check_confidence_level(self.confidence_level)
+        object.__setattr__(self, "confidence_level", level)
 
     @property
     def half_width(self) -> float:
@@ -79,12 +92,12 @@ def bootstrap_interval(
         case of 16, of three in one of four. Here it moves the bounds.
     """
     values = check_scores(scores, at_least=2)
-    check_confidence_level(confidence_level)
-    _check_integer("seed", seed, 0)
+    confidence_level, num_resamples, seed = check_resampling(
+        confidence_level, num_resamples, seed, size=values.size
+    )
     if num_resamples is None:
         least, most = _RESAMPLES
         num_resamples = min(most, max(least, _MOST_DRAWS // values.size))
-    _check_integer("num_resamples", num_resamples, 1)
     scale = find_scale(values)
     center = compute_mean(values / scale)
     # Sorted, so that the draws are the same whatever the order of the trials.
@@ -131,7 +144,7 @@ def t_interval(
         Student, The Probable Error of a Mean, Biometrika 6(1), 1908, 1-25.
     """
     values = check_scores(scores, at_least=2)
-    check_confidence_level(confidence_level)
+    confidence_level = check_confidence_level(confidence_level)
     scale = find_scale(values)
     center = compute_mean(values / scale)
     error = compute_std(values / scale) / math.sqrt(values.size)
@@ -191,7 +204,7 @@ def summarize(
         Statistical Precipice, NeurIPS 2021: the interquartile mean.
     """
     given = check_scores(scores, at_least=1, finite=False)
-    check_confidence_level(confidence_level)
+    confidence_level = check_confidence_level(confidence_level)
     values = np.sort(given[np.isfinite(given)])
     if not values.size:
         raise ValueError(
@@ -251,7 +264,7 @@ def rank_of(scores: npt.ArrayLike, index: int) -> ScoreRank:
         ScoreRank(rank=2.5, percentile=40.0, z=-0.42640143271122083)
     """
     values = check_scores(scores, at_least=1)
-    _check_integer("index", index, 0, values.size - 1)
+    index = check_int("index", index, 0, values.size - 1)
     score = values[index]
     lower, same = np.sum(values < score), np.sum(values == score)
     below = float(lower + same / 2)
@@ -275,18 +288,7 @@ def check_scores(
     name: str = "scores",
 ) -> Scores:
     """Scores as float64, shape `(num_trials,)`; raises for all others."""
-    try:
-        given = np.asarray(scores)
-        # "V" is bfloat16 and its like.
-        known = given.dtype.kind in "biufV"
-        values = given.astype(np.float64) if known else None
-    except (TypeError, ValueError):
-        values = None
-    if values is None:
-        raise TypeError(
-            f"`{name}` must hold numbers. Received: {scores!r:.80}. "
-            "Pass one real number per trial."
-        )
+    values = check_numbers(name, scores)
     if values.ndim != 1 or values.size < at_least:
         raise ValueError(
             f"`{name}` must hold one score for each of {at_least} or more "
@@ -302,13 +304,43 @@ def check_scores(
     return values
 
 
-def check_confidence_level(confidence_level: float) -> None:
-    """Raise an error for all that is no share strictly between 0 and 1."""
-    if not 0 < confidence_level < 1:
-        raise ValueError(
-            "`confidence_level` must lie strictly between 0 and 1. "
-            f"Received: {confidence_level!r}. Pass 0.95 for 95%."
+def check_numbers(name: str, values: object) -> Scores:
+    """Numbers as float64, of any shape; none that are complex."""
+    with suppress(Exception):  # Arrays of others raise what they like.
+        given = np.asarray(values)
+        # "V" is bfloat16 and its like.
+        if given.dtype.kind in "biufV":
+            return given.astype(np.float64)
+    advice = "Pass one real number per trial."
+    raise wrong_type(name, "hold numbers", values, advice)
+
+
+def check_confidence_level(confidence_level: object) -> float:
+    """A share strictly between 0 and 1."""
+    return check_number(
+        "confidence_level", confidence_level, INNER_SHARE, "Pass 0.95 for 95%."
+    )
+
+
+def check_resampling(
+    confidence_level: object,
+    num_resamples: object,
+    seed: object,
+    *,
+    size: int = 1,
+) -> tuple[float, int | None, int]:
+    """The options of a bootstrap of so many scores, which ends in time."""
+    most = min(MOST_RESAMPLES, max(_RESAMPLES[0], _MOST_ASKED // max(size, 1)))
+    if num_resamples is not None:
+        num_resamples = check_int(
+            "num_resamples",
+            num_resamples,
+            1,
+            most,
+            advice="More tell nothing new; leave it out for as many as help.",
         )
+    level = check_confidence_level(confidence_level)
+    return level, num_resamples, check_seed(seed)
 
 
 def find_scale(*arrays: Scores) -> float:
@@ -347,21 +379,6 @@ def _find_factor(size: int, confidence_level: float) -> float:
     z = -float(ndtri((1 - confidence_level) / 2))
     t = _find_t(size, confidence_level)
     return math.sqrt(size / (size - 1)) * t / z if z else 1.0
-
-
-def _check_integer(
-    name: str, value: int, low: int, high: int | None = None
-) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(
-            f"`{name}` must be an integer. Received: {value!r}. Pass one."
-        )
-    if value < low or (high is not None and value > high):
-        limit = "or more" if high is None else f"to {high}"
-        raise ValueError(
-            f"`{name}` must be {low} {limit}. Received: {value}. "
-            "Pass one of these."
-        )
 
 
 _MOST_PAIRS = 1_000_000
@@ -540,13 +557,14 @@ def count_needed_pairs(
         Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd
         edition, 1988, ch. 2: the power by the noncentral t distribution.
     """
-    check_confidence_level(confidence_level)
-    if not 0 < power < 1 or math.isnan(effect_size_paired):
-        raise ValueError(
-            "`power` must lie strictly between 0 and 1, and "
-            "`effect_size_paired` must be a number. Received: "
-            f"{power!r} and {effect_size_paired!r}. Pass 0.8 for 80%."
-        )
+    confidence_level = check_confidence_level(confidence_level)
+    power = check_number("power", power, INNER_SHARE, "Pass 0.8 for 80%.")
+    effect_size_paired = check_number(
+        "effect_size_paired",
+        effect_size_paired,
+        NUMBER,
+        "Pass what `compare_paired` gives.",
+    )
     effect = min(abs(effect_size_paired), _LARGEST_EFFECT)
     too_few, enough = 1, 2
     # Not from the top: the distribution is hard to compute far out.

@@ -9,6 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_repro.common.checks import (
+    MOST_TRIALS,
+    POSITIVE,
+    check_int,
+    check_kind,
+    check_name,
+    check_number,
+)
+from keras_repro.common.text import describe
+
 _NEARLY = 1.25
 
 
@@ -22,12 +32,13 @@ class HalfWidth:
     Args:
         half_width: Half of the interval's width, in the unit of the score.
         metric: The name of the score; `None` for the first one.
-        min_trials: How many finite scores there must be at least. With fewer,
-            a few scores that lie close by chance would stop it.
+        min_trials: How many finite scores there must be at least, from 2 to
+            1,000,000. With few, such that lie close by chance would stop it.
         confidence_level: Of the interval, strictly between 0 and 1.
 
     Raises:
-        ValueError: If a value is out of range.
+        TypeError: If a value is of the wrong type.
+        ValueError: If one is out of range.
 
     Scope:
         Sequential: the interval of a study that stopped because it was
@@ -54,20 +65,30 @@ class HalfWidth:
     confidence_level: float = 0.95
 
     def __post_init__(self) -> None:
-        if not 0 < self.half_width < np.inf:
-            raise ValueError(
-                "`half_width` must be a finite number above 0. Received: "
-                f"{self.half_width!r}. Give half of the width that you want, "
-                "in the unit of the score."
-            )
-        if not isinstance(self.min_trials, int) or self.min_trials < 2:
-            raise ValueError(
-                "`min_trials` must be an integer of 2 or more: one score has "
-                f"no interval. Received: {self.min_trials!r}."
-            )
         from keras_repro.studies.scores import check_confidence_level
 
-        check_confidence_level(self.confidence_level)
+        fields = {
+            "half_width": check_number(
+                "half_width",
+                self.half_width,
+                POSITIVE,
+                "Give half of the width that you want, in the unit of the "
+                "score.",
+            ),
+            "metric": None
+            if self.metric is None
+            else check_name("metric", self.metric, "Name a score."),
+            "min_trials": check_int(
+                "min_trials",
+                self.min_trials,
+                2,
+                MOST_TRIALS,
+                advice="One score has no interval; leave it out for 10.",
+            ),
+            "confidence_level": check_confidence_level(self.confidence_level),
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     def is_met(self, scores: Mapping[str, Any]) -> bool:
         """Whether a study with these scores may stop.
@@ -76,6 +97,7 @@ class HalfWidth:
             scores: By name, the scores so far, shape `(num_trials,)`.
 
         Raises:
+            TypeError: If `scores` does not map names to numbers.
             ValueError: If there is no such metric.
         """
         values = self._choose(scores)
@@ -93,11 +115,17 @@ class HalfWidth:
         return shown.half_width <= self.half_width
 
     def _choose(self, scores: Mapping[str, Any]) -> npt.NDArray[np.float64]:
-        name = self.metric if self.metric is not None else next(iter(scores))
+        from keras_repro.studies.scores import check_scores
+
+        advice = "Pass those that a study has so far, by name."
+        scores = check_kind("scores", scores, Mapping, advice)
+        name = (
+            self.metric if self.metric is not None else next(iter(scores), "")
+        )
         if name not in scores:
             raise ValueError(
-                "`HalfWidth(metric=...)` must name a score that `train` "
-                f"returns. Received: {name!r}; there are "
-                f"{', '.join(map(repr, scores))}."
+                "`HalfWidth(metric=...)` must name one of the `scores` that "
+                f"`train` returns. Received: {describe(name)}; there are "
+                f"{describe(list(scores))}. Choose one of these."
             )
-        return np.asarray(scores[name], np.float64)
+        return check_scores(scores[name], at_least=0, finite=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -16,8 +15,21 @@ from typing import Any, Self
 import keras  # noqa: TID253
 import numpy as np
 
-from keras_repro.common.checks import check_path
-from keras_repro.common.text import clean
+from keras_repro.common.checks import (
+    MOST_TRIALS,
+    MOST_WORKERS,
+    SECONDS,
+    SHARE,
+    check_flag,
+    check_int,
+    check_kind,
+    check_number,
+    check_path,
+    to_int,
+    wrong_type,
+    wrong_value,
+)
+from keras_repro.common.text import clean, describe, quote
 from keras_repro.environment.capture import capture_environment
 from keras_repro.model.transfer import find_own_parts
 from keras_repro.model.trial import check_vary, find_seed
@@ -48,7 +60,7 @@ from keras_repro.trials.executors import (
 from keras_repro.trials.fingerprint import fingerprint
 from keras_repro.trials.worker import TrialRunner
 
-_FOLDER = 'the name of a folder, such as "study"'
+_FOLDER = 'Pass the name of a folder, such as "study".'
 
 
 class TrialWarning(UserWarning):
@@ -82,10 +94,12 @@ def run_trials(
         train: Fits the model that it is given, and returns a score or a dict
             of scores by name. What it makes anew each time (callbacks,
             pipelines) is each trial's own.
-        seeds: How many trials, of seeds 0, 1, 2, ..., or the seeds.
+        seeds: How many trials, of seeds 0, 1, 2, ..., or the seeds; at most
+            1,000,000.
         executor: Any `concurrent.futures.Executor` with fresh processes;
             `None` runs the trials here, or in `num_workers` processes.
-        num_workers: How many processes to start on this machine, by loky.
+        num_workers: How many processes to start on this machine, by loky: from
+            1 to 1,024.
         path: A folder for the study. Each trial is on disk as soon as it has
             finished; called again, the study goes on where it was.
         progress: Whether to show a bar with the mean and its interval so far,
@@ -136,8 +150,11 @@ def run_trials(
         True
     """
     listed = read_seeds(seeds)
-    check_arguments(executor, num_workers, until, check, patience)
-    folder_path = None if path is None else check_path(path, _FOLDER)
+    num_workers, check, patience = check_arguments(
+        executor, num_workers, until, check, patience
+    )
+    folder_path = None if path is None else check_path("path", path, _FOLDER)
+    progress = check_flag("progress", progress)
     vary = check_vary(vary)
     runner = TrialRunner(model, train)
     study = _Study(listed, until)
@@ -228,8 +245,8 @@ class _Study:
         if folder is not None and not folder.is_writable:
             raise PermissionError(
                 "`path` must be a folder that can be written to, unless it "
-                f"holds all `seeds`. Received: '{folder.path}', which cannot "
-                f"be, without seed {seed}. Copy the folder to another "
+                f"holds all `seeds`. Received: {quote(folder.path)}, which "
+                f"cannot be, without seed {seed}. Copy the folder to another "
                 "place and pass that, or ask for the seeds that it holds."
             )
 
@@ -369,73 +386,72 @@ def read_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
         TypeError: If they are no integers.
         ValueError: If there is none, one is out of range or there twice.
     """
-    if isinstance(seeds, bool):
-        raise TypeError(
-            "`seeds` must be a number of trials, or the seeds themselves. "
-            f"Received: {seeds!r}. Pass 30, or `range(30)`."
-        )
-    listed = check_seeds(
-        range(seeds) if isinstance(seeds, (int, np.integer)) else seeds
-    )
+    advice = "Pass 30, or `range(30)`."
+    must = f"name at least one trial, and at most {MOST_TRIALS:,}"
+    if isinstance(seeds, (bool, np.bool_)):
+        what = "be a number of trials, or the seeds themselves"
+        raise wrong_type("seeds", what, seeds, advice)
+    number = to_int(seeds)
+    if number is not None and not 1 <= number <= MOST_TRIALS:
+        raise wrong_value("seeds", must, number, advice)
+    listed = check_seeds(seeds if number is None else range(number))
     if not listed:
-        raise ValueError(
-            "`seeds` must name at least one trial. Received: "
-            f"{seeds!r}. Pass 30, or `range(30)`."
-        )
+        raise wrong_value("seeds", must, seeds, advice)
     return listed
 
 
 def check_arguments(
     executor: Any, num_workers: Any, until: Any, check: Any, patience: Any
-) -> None:
+) -> tuple[int | None, float, float]:
     """Check where, how long and how surely a study shall run.
+
+    Returns:
+        The number of workers, the share to repeat and the patience.
 
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If it has a wrong value, or if two exclude each other.
     """
-    if executor is not None and not isinstance(executor, Executor):
-        raise TypeError(
-            "`executor` must be a `concurrent.futures.Executor`. Received: "
-            f"{executor!r} (of type {type(executor).__name__}). Of a Dask "
-            "client, pass `client.get_executor()`; else `num_workers=2`."
+    if executor is not None:
+        check_kind(
+            "executor",
+            executor,
+            Executor,
+            "Of a Dask client, pass `client.get_executor()`; else "
+            "`num_workers=2`.",
+            must="be a `concurrent.futures.Executor`",
+        )
+    if num_workers is not None:
+        advice = "Pass 2, or leave it out to run the trials here."
+        num_workers = check_int(
+            "num_workers", num_workers, 1, MOST_WORKERS, advice=advice
         )
     if executor is not None and num_workers is not None:
         raise ValueError(
             "`executor` and `num_workers` must not both be given: an executor "
-            f"has its own workers. Received: {executor!r} and {num_workers!r}. "
-            "Leave one out."
+            f"has its own workers. Received: {describe(executor)} and "
+            f"{num_workers}. Leave one out."
         )
-    is_count = isinstance(num_workers, int) and not isinstance(
-        num_workers, bool
+    if until is not None and not _is_rule(until):
+        must = "be a rule such as `HalfWidth(0.1)`"
+        advice = "Leave it out to run all seeds."
+        raise wrong_type("until", must, until, advice)
+    advice = "Pass 0.1 to repeat every tenth trial."
+    check = check_number("check", check, SHARE, advice)
+    advice = "Pass 3600.0 where a trial takes minutes."
+    return (
+        num_workers,
+        check,
+        check_number("patience", patience, SECONDS, advice),
     )
-    if num_workers is not None and not (is_count and num_workers >= 1):
-        raise ValueError(
-            "`num_workers` must be an integer of 1 or more. Received: "
-            f"{num_workers!r}. Pass 2, or leave it out to run the trials here."
-        )
-    if until is not None and not callable(getattr(until, "is_met", None)):
-        raise TypeError(
-            "`until` must be a rule such as `HalfWidth(0.1)`. Received: "
-            f"{until!r} (of type {type(until).__name__})."
-        )
-    if isinstance(check, bool) or not isinstance(check, (int, float)):
-        raise TypeError(
-            "`check` must be a number from 0 to 1. Received: "
-            f"{check!r} (of type {type(check).__name__}). Pass 0.1 to repeat "
-            "every tenth trial."
-        )
-    if not 0 <= check <= 1:
-        raise ValueError(
-            "`check` must be a share from 0 to 1. Received: "
-            f"{check!r}. Pass 0.1 to repeat every tenth trial."
-        )
-    is_number = isinstance(patience, (int, float)) and patience is not True
-    if not (is_number and 0 < patience <= threading.TIMEOUT_MAX):
-        raise ValueError(
-            "`patience` must be a number of seconds above 0. Received: "
-            f"{patience!r}. Pass 3600.0 where a trial takes minutes."
-        )
+
+
+def _is_rule(until: Any) -> bool:
+    if isinstance(until, type):  # The class where an object of it is meant.
+        return False
+    with suppress(Exception):  # What its own attributes raise.
+        return callable(until.is_met)
+    return False
 
 
 class TrialBar:

@@ -20,6 +20,8 @@ from keras_repro.backends.generators import (
     copy_generator_state,
     put_generator_state,
 )
+from keras_repro.common.checks import check_function, check_kind
+from keras_repro.common.text import describe
 from keras_repro.environment.capture import capture_environment
 from keras_repro.model import around_fit, transfer
 from keras_repro.model.model import ReproducibleModel
@@ -43,6 +45,7 @@ from keras_repro.trials.fingerprint import find_generators
 
 Train = Callable[[Any], Any]
 DEFAULT_SCORE = "score"
+_MODEL = "be a `ReproducibleModel`, or a function that builds one"
 _MOST_HELD = 2  # Studies of which a worker keeps the model.
 
 
@@ -55,13 +58,12 @@ class TrialRunner:
     """
 
     def __init__(self, model: Any, train: Train) -> None:
-        if not callable(train):
-            msg = (
-                "`train` must be a function of the model. Received: "
-                f"{train!r} (of type {type(train).__name__}). Pass a function "
-                "that fits the model and returns a score."
-            )
-            raise TypeError(msg)
+        must = "be a function of the model"
+        advice = "Pass one that fits the model and returns a score."
+        check_function("train", train, (model,), must, advice)
+        if not isinstance(model, keras.Model):
+            advice = "Give its arguments default values."
+            check_function("model", model, (), _MODEL, advice)
         self.build = None if isinstance(model, keras.Model) else model
         self.train = train
         # Of the program's own, so that each trial finds them where the study
@@ -90,7 +92,8 @@ class TrialRunner:
             self.rewind_generators()
             scores = self._train(task, recorder)
         except _ScoreError as error:
-            problem |= {"status": MISUSE, "error": str(error)}
+            told = f"{error} It came under seed {task.seed}."
+            problem |= {"status": MISUSE, "error": told}
         except Exception as error:  # noqa: BLE001 - the person's code
             problem |= _describe(error)
         seconds = time.perf_counter() - started
@@ -150,9 +153,9 @@ class TrialRunner:
         except PicklingError as error:
             msg = (
                 "The model and `train` must be such that they can be sent to "
-                f"another process. Received: {self.train!r}; {error}. Make "
-                "what cannot travel (a pipeline, an open file, a lock) inside "
-                "`train`, or pass a function that builds the model."
+                f"another process. Received: {describe(self.train)}; {error}. "
+                "Make what cannot travel (a pipeline, an open file, a lock) "
+                "inside `train`, or pass a function that builds the model."
             )
             raise PicklingError(msg) from error
 
@@ -166,8 +169,8 @@ def read_scores(value: Any) -> dict[str, float]:
     if isinstance(value, Mapping):
         if not value:
             raise _ScoreError(_say_score(value))
-        return {_read_name(key): _read_number(value[key]) for key in value}
-    return {DEFAULT_SCORE: _read_number(value)}
+        return {_read_name(key): _read_number(value[key], key) for key in value}
+    return {DEFAULT_SCORE: _read_number(value, DEFAULT_SCORE)}
 
 
 class _ScoreError(TypeError):
@@ -179,28 +182,43 @@ def _read_name(name: object) -> str:
         return name
     raise _ScoreError(
         "The names of the scores that `train` returns must be strings. "
-        f"Received: {name!r}."
+        f"Received: {describe(name)}."
     )
 
 
-def _read_number(value: Any) -> float:
+def _read_number(value: Any, name: str) -> float:
     if value is None or isinstance(value, (str, bytes)):
         raise _ScoreError(_say_score(value))
+    _refuse_complex(value, value, name)
     try:
         return float(value)
     except Exception:  # noqa: BLE001 - converters raise what they like
         pass
     try:
-        array = np.asarray(keras.ops.convert_to_numpy(value), np.float64)
-        return float(array.reshape(()))
+        array = np.asarray(keras.ops.convert_to_numpy(value))
+        _refuse_complex(array, value, name)
+        return float(array.astype(np.float64).reshape(()))
+    except _ScoreError:
+        raise
     except Exception as error:
         raise _ScoreError(_say_score(value)) from error
+
+
+def _refuse_complex(array: Any, value: Any, name: str) -> None:
+    """A float would lose its imaginary part, with no more than a warning."""
+    kind = str(getattr(array, "dtype", ""))
+    if isinstance(array, complex) or "complex" in kind:
+        raise _ScoreError(
+            f"The score {name!r} must be a real number. Received: "
+            f"{describe(value, typed=True)}. Return its absolute value, or its "
+            "real and its imaginary part as two scores."
+        )
 
 
 def _say_score(value: Any) -> str:
     return (
         "`train` must return a score, or a dict of scores by name. Received: "
-        f"{value!r:.200} (of type {type(value).__name__}). Return a number, "
+        f"{describe(value, typed=True)}. Return a number, "
         'for example `model.evaluate(x, y)` or `{"rmse": rmse}`.'
     )
 
@@ -231,14 +249,11 @@ def _make(build: Callable[[], Any]) -> Any:
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, ReproducibleModel):
-        msg = (
-            "`model` must be a `ReproducibleModel`, or a function that builds "
-            f"one. Received: {model!r:.200} (of type {type(model).__name__}). "
-            "Use `ReproducibleModel` in the place of `keras.Sequential`, or "
-            "`make_reproducible(model)`."
-        )
-        raise TypeError(msg)
+    advice = (
+        "Use `ReproducibleModel` in the place of `keras.Sequential`, or "
+        "`make_reproducible(model)`."
+    )
+    check_kind("model", model, ReproducibleModel, advice, must=_MODEL)
     if model._repro.in_block:
         msg = (
             "`run_trials` must be called between the trials of a model. "

@@ -1,10 +1,14 @@
 """Text that comes from anywhere is safe to print, and as long as it may be."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from keras_repro.common.text import (
     WIDTH,
     clean,
+    describe,
     escape,
     list_more,
     say_more,
@@ -81,3 +85,64 @@ def test_wrap_breaks_words_or_not():
     assert wrap(path, width=12, splits_words=False) == [path]
     assert wrap(path, width=12) == ["/home/me/a-l", "ong-folder/t", "rain.py"]
     assert wrap("is deter-ministic", width=16) == ["is", "deter-ministic"]
+
+
+# --- what came ---------------------------------------------------------------
+
+
+class Rude:
+    """Whatever is asked of it raises."""
+
+    def __repr__(self):
+        raise ZeroDivisionError
+
+    __str__ = __repr__
+    __getattr__ = __eq__ = __len__ = __iter__ = lambda self, *_: 1 / 0
+    __hash__ = object.__hash__
+
+
+class RudeText(str):
+    __slots__ = ()
+    __repr__ = __str__ = Rude.__repr__
+
+
+def make_cycle():
+    """A list that holds itself."""
+    cycle = [1]
+    cycle.append(cycle)
+    return cycle
+
+
+SHOWN = [
+    (lambda: None, "None"),
+    (lambda: 3, "3"),
+    (lambda: 10**5000, "an integer of 16610 bits"),
+    (lambda: range(10**5000), "range(0, an integer of 16610 bits)"),
+    (lambda: "a\x1b[2J\n", r"'a\x1b[2J\n'"),
+    (lambda: "x" * 10**7, f"'{'x' * 120}'..."),
+    (lambda: bytes(10**7), None),
+    (lambda: b"ab", "b'ab'"),
+    (lambda: Path("a"), "'a'"),
+    (lambda: [*range(10**6)], "[0, 1, 2, 3, ...]"),
+    (lambda: {"a": [1, {2}]}, "{'a': [1, {...}]}"),
+    (make_cycle, "[1, [1, [...]]]"),
+    (lambda: np.float32(0.5), "0.5"),
+    (lambda: np.zeros(3), "an array of shape (3,) and dtype float64"),
+    (lambda: len, "the function len"),
+    (lambda: int, "the class int"),
+    (object, "an object of type object"),
+    (Rude, "an object of type Rude"),
+    (lambda: [Rude()], "[<Rude>]"),
+    (lambda: RudeText("a"), "'a'"),
+    (type("a\x1b[2J", (), {}), r"an object of type a\x1b[2J"),
+    (type("x" * 10**6, (), {}), f"an object of type {'x' * 120}"),
+]
+
+
+def test_what_came_in_few_words():
+    """Nothing that a person's class defines is called; it takes no time."""
+    for make, text in SHOWN:
+        found = describe(make())
+        assert text in (None, found)
+        assert len(found) < 300
+        assert found.isprintable()

@@ -160,6 +160,21 @@ def test_wrong_seed(run_pytest):
         assert "1 passed" not in output
 
 
+def test_wrong_marker(run_pytest):
+    """What the marker does not know is refused, and not passed over."""
+    text = (
+        "import pytest\n"
+        "@pytest.mark.reproducible(6)\n"
+        "def test_number(): pass\n"
+        "@pytest.mark.reproducible(runs=6)\n"
+        "def test_name(): pass\n"
+    )
+    output = run_pytest(text)
+    assert "2 failed" in output
+    assert "`max_runs`, by that name, or nothing. Received: [6]. W" in output
+    assert "Received: ['runs']. Write" in output
+
+
 def test_without_the_plugin(run_pytest):
     """Without it there is no fixture, no marker, no option, no import."""
     text = (

@@ -287,7 +287,7 @@ def test_objects_of_torch():
 def test_another_kind_is_refused(wrong):
     """And then nothing is taken over."""
     model, generator = make(), random.Random(1)
-    with pytest.raises(TypeError, match=r"(?s)`track` takes .* Received: "):
+    with pytest.raises(TypeError, match=r"(?s)`objects` must be .* Received: "):
         model.track(generator, wrong)
     first = generator.random()
     with warnings.catch_warnings():

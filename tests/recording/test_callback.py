@@ -531,8 +531,10 @@ def test_metrics_that_are_no_numbers():
     [
         ({"every": "step"}, ValueError),
         ({"every": 0}, ValueError),
-        ({"every": True}, ValueError),
-        ({"every": 1.5}, ValueError),
+        ({"every": True}, TypeError),
+        ({"every": 1.5}, TypeError),
+        ({"name": ""}, ValueError),
+        ({"checksum_data": "no"}, TypeError),
         ({"on_drift": "shout"}, ValueError),
         ({"name": 3}, TypeError),
         ({"path": 3}, TypeError),

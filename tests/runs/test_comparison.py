@@ -336,3 +336,22 @@ def test_only_runs_can_be_compared():
         compare_runs(run, "x")
     with pytest.raises(TypeError, match=r"`a` must be a Run"):
         compare_runs(None, run)
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1", True])
+def test_tolerances_that_are_none(value):
+    """A tolerance is a finite number, 0 or greater."""
+    run = make_run(make(0))
+    kind = TypeError if isinstance(value, (str, bool)) else ValueError
+    for compare in (compare_runs, lambda *runs, **tol: group_runs(runs, **tol)):
+        with pytest.raises(kind, match=r"`rtol` must be a finite.*Received"):
+            compare(run, run, rtol=value)
+
+
+def test_a_tolerance_that_allows_all():
+    """The largest that there is raises nothing, however large the arrays."""
+    a, b = make_run(make(0)), make_run(make(0, [KERNEL]))
+    found = compare_runs(a, b, atol=np.float64(1e308))
+    assert found.status == "within tolerance"
+    assert type(found.to_json()["atol"]) is float
+    assert compare_runs(a, b, atol=1e-3).status == "different"

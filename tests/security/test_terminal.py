@@ -5,6 +5,7 @@ import json
 import pytest
 
 from keras_repro.cli.main import main
+from keras_repro.common.text import escape
 
 pytestmark = pytest.mark.no_backend
 # A colour, a title, another direction of writing, a C1 code, a new line.
@@ -38,8 +39,8 @@ def test_errors_show_arguments_as_visible_text(line, mark, capsys):
 
 @pytest.mark.parametrize("mark", MARKS, ids=ascii)
 def test_as_json(mark, capsys):
-    """In JSON an argument is what it was."""
+    """In JSON too it is visible text, which a program may print."""
     assert main(["compare", "--json", mark, "b"]) == 2
     out = capsys.readouterr().out
-    assert mark in json.loads(out)["error"]
+    assert escape(mark) in json.loads(out)["error"]
     assert all(one.isprintable() for one in out.replace("\n", ""))

@@ -222,7 +222,7 @@ def test_number_of_trials_for_a_difference():
     assert found.count_trials(-spread / 2) == 34  # Cohen's table.
     assert found.count_trials(spread, power=0.95) > found.count_trials(spread)
     assert found.count_trials(0.0) is None
-    with pytest.raises(ValueError, match=r"`difference` must be finite"):
+    with pytest.raises(ValueError, match=r"`difference` must be a finite"):
         found.count_trials(math.nan)
 
 
@@ -379,8 +379,12 @@ def test_other_seeds_are_refused_with_both_lists():
     ("arguments", "error", "message"),
     [
         ((A, None), TypeError, r"`b` must be a `TrialResults`.*NoneType"),
-        ((3, A), TypeError, r"`a` must be a `TrialResults`\. Received: int"),
-        (({"x": A, "y": 3},), TypeError, r"`'y'` must be a `TrialResults`"),
+        ((3, A), TypeError, r"`a` must be a `TrialResults`\. Received: 3"),
+        (
+            ({"x": A, "y": 3},),
+            TypeError,
+            r"`a\['y'\]` must be a `TrialResults`",
+        ),
         (
             ({"x": A},),
             ValueError,

@@ -72,8 +72,8 @@ def test_seeds_that_are_none_are_refused(seeds, error, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seeds": range(4)}, r"`scores\['rmse'\]`.*4 seeds.*\(5,\)"),
-        ({"seconds": [1.0]}, r"`seconds`.*5 seeds\. Received: \(1,\)"),
+        ({"seeds": range(4)}, r"`scores\['rmse'\]`.*4 `seeds`.*\(5,\)"),
+        ({"seconds": [1.0]}, r"`seconds`.*5 `seeds`\. Received: \(1,\)"),
         ({"checksums": ["a"]}, r"`checksums`.*Received: 1"),
         ({"workers": ["a"] * 6}, r"`workers`.*Received: 6"),
     ],

@@ -1,6 +1,7 @@
 """Many seeds: each trial is a function of its seed, wherever it runs."""
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -391,6 +392,18 @@ def test_what_is_no_score_is_refused_at_once(model, value, received):
     assert calls == [0]
 
 
+def test_complex_scores_are_refused(model):
+    """No imaginary part is lost; the error names the score and the seed."""
+    told = r"score 'a' must be a real number\. Received: .* under seed 7\."
+    small = np.complex64(1 + 2j)
+    tensor = keras.ops.convert_to_tensor(small)
+    for score in (1 + 2j, 1 + 0j, small, np.array(small), [1j], tensor):
+        with pytest.raises(TypeError, match=told):
+            kr.run_trials(
+                model, lambda _, a=score: {"a": a}, [7], progress=False
+            )
+
+
 def test_scores_may_be_of_any_number_type(model):
     """NumPy's numbers, arrays of one element and tensors."""
 
@@ -430,10 +443,15 @@ def test_a_metric_that_one_trial_lacks_is_nan(model):
         ({"seeds": [0.5]}, TypeError, "must hold integers"),
         ({"seeds": "ab"}, TypeError, "must hold integers"),
         ({"executor": 2}, TypeError, "num_workers=2"),
-        ({"num_workers": 0}, ValueError, "1 or more"),
-        ({"num_workers": 1.5}, ValueError, "1 or more"),
+        ({"num_workers": 0}, ValueError, "from 1 to 1024"),
+        ({"num_workers": 1025}, ValueError, "from 1 to 1024"),
+        ({"num_workers": 1.5}, TypeError, "from 1 to 1024"),
+        ({"seeds": 1_000_001}, ValueError, "at most 1,000,000"),
+        ({"seeds": itertools.count()}, ValueError, "at most 1,000,000"),
+        ({"seeds": b"ab"}, TypeError, "must hold integers"),
+        ({"seeds": [True]}, TypeError, "must hold integers"),
         ({"until": 0.1}, TypeError, "HalfWidth"),
-        ({"check": True}, TypeError, "number from 0 to 1"),
+        ({"check": True}, TypeError, "share from 0 to 1"),
         ({"check": 2}, ValueError, "share from 0 to 1"),
         ({"path": 3}, TypeError, "os.PathLike"),
     ],
