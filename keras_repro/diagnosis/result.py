@@ -199,14 +199,20 @@ class Verdict:
     """What a verification found.
 
     Args:
-        reproducible: Whether all runs are bitwise equal.
+        reproducible: Whether all runs are bitwise equal, and all that may
+            have trained was watched.
         first_mismatch: Where two of them part first, or `None`.
         causes: What an experiment has shown to make them differ, the most
             certain first; empty where they are equal.
         suspects: What was only seen and could make them differ.
         traps: What is repeatable, and wrong nevertheless.
         harmless: What was held still or let go without any effect.
+        unwatched: The processes that may have trained and were not watched:
+            what they trained was not compared.
+        unseen: What else the script used that cannot be seen.
         num_calls: How many calls each run made of its models.
+        num_epochs: How many epochs were recorded in them.
+        num_processes: In how many processes they were made.
         num_runs: How many runs there were, experiments among them.
         seconds: How long it took.
         fixes: What was asked to be held still throughout, in words.
@@ -218,7 +224,11 @@ class Verdict:
     suspects: tuple[Cause, ...] = ()
     traps: tuple[Cause, ...] = ()
     harmless: tuple[str, ...] = ()
+    unwatched: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
     num_calls: int = 0
+    num_epochs: int = 0
+    num_processes: int = 1
     num_runs: int = 2
     seconds: float = 0.0
     fixes: tuple[str, ...] = ()
@@ -243,17 +253,22 @@ def _write_verdict(verdict: Verdict) -> Iterator[str]:
         yield ""
         shown = shorten(map(clean, verdict.harmless), _MOST_SHOWN)
         yield from _wrap(f"Without effect: {shown}", 0, 2)
+    for heading, told in (
+        ("Not watched", verdict.unwatched),
+        ("Used, and not seen", verdict.unseen),
+    ):
+        if told:
+            yield from ("", f"{heading}:")
+            for one in told[:_MOST_SHOWN]:
+                yield from _wrap(clean(one, 400), 2, 4)
+            yield from list_more(len(told) - _MOST_SHOWN, 2)
 
 
 def _say_verdict(verdict: Verdict) -> str:
     runs = count_of(verdict.num_runs, "run")
     with_fixes = f" with {join_words(verdict.fixes)}" if verdict.fixes else ""
-    if verdict.reproducible:
-        calls = count_of(verdict.num_calls, "call")
-        return (
-            f"Reproducible{with_fixes}: {runs} are bitwise equal in {calls} "
-            f"({verdict.seconds:.0f} s)."
-        )
+    if verdict.first_mismatch is None:
+        return _say_equal(verdict, runs, with_fixes)
     if not verdict.causes:
         why = "the cause was not found"
     elif len(verdict.causes) == 1:
@@ -267,6 +282,30 @@ def _say_verdict(verdict: Verdict) -> str:
     )
 
 
+def _say_equal(verdict: Verdict, runs: str, with_fixes: str) -> str:
+    """What was compared, how much that was, and what was not."""
+    seconds = f"({verdict.seconds:.0f} s)"
+    amounts = {"call": verdict.num_calls, "epoch": verdict.num_epochs}
+    parts = [count_of(n, noun) for noun, n in amounts.items() if n]
+    parts = parts or ["what they leave"]
+    parts.append(count_of(verdict.num_processes, "process"))
+    equal = f"{runs} are bitwise equal in {join_words(parts)}"
+    if not verdict.unwatched:
+        return f"Reproducible{with_fixes}: {equal} {seconds}."
+    number = len(verdict.unwatched)
+    were, they = ("was", "it") if number == 1 else ("were", "they")
+    left_out = (
+        f"{count_of(number, 'process')} {were} not watched: what {they} "
+        "trained was not compared"
+    )
+    if not verdict.num_processes:
+        return f"Nothing could be compared: {left_out} {seconds}."
+    return (
+        f"Equal{with_fixes} as far as was watched: {equal} {seconds}; "
+        f"{left_out}."
+    )
+
+
 def write_mismatch(found: FirstMismatch) -> Iterator[str]:
     """A first mismatch in lines for a terminal."""
     told = f"call {found.call}"
@@ -275,6 +314,8 @@ def write_mismatch(found: FirstMismatch) -> Iterator[str]:
         told += f", {found.method} at {clean(place)}"
     if found.method == "end":
         told = "what the script leaves"
+    if found.process:
+        told += f", in process {found.process} of those that the script starts"
     yield from _wrap(f"First mismatch: {told}, {clean(found.moment)}")
     roles = join_words(name_role(role) for role in found.roles)
     yield from _wrap(f"parted first: {roles}", 2, 2)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keras_repro.common.whose_code import show_place
 from keras_repro.diagnosis.causes import STATE_LEAK, Cause
 from keras_repro.diagnosis.explain import (
     Explainer,
@@ -49,7 +50,10 @@ from keras_repro.diagnosis.suspects import (
     find_candidates,
     last_resorts,
 )
+from keras_repro.watching.children import Start
 from keras_repro.watching.model_calls import END, FIT
+from keras_repro.watching.observations import NATIVE, NETWORK
+from keras_repro.watching.programs import OTHER
 from keras_repro.watching.tracing import find_parting
 from keras_repro.watching.traps import TRAPS
 
@@ -151,6 +155,7 @@ def explain_difference(
     seen = find_candidates(
         [one.notes for one in laboratory.records],
         is_hash_fixed=laboratory.is_hash_fixed,
+        below=first.notes_below,
     )
     resorts = last_resorts(first.notes)
     tell(f"they differ; {len(seen)} suspected, experiments begin")
@@ -278,7 +283,7 @@ class _Verification:
                 f"{_say_code(outcome.code)}. Its own message stands above.",
                 outcome,
             )
-        if not record.process.has_calls:
+        if not (record.process.has_calls or record.unwatched):
             raise ScriptError(
                 "The script must train or use a Keras model. Received: one "
                 "that made no call that could be recorded, and left no model. "
@@ -310,22 +315,56 @@ class _Verification:
         suspects: tuple[Cause, ...] = (),
         findings: Findings | None = None,
     ) -> Verdict:
-        calls = [one for one in first.process.calls if one.method != END]
+        every = [one for one in first.process.every if one.calls]
+        calls = [call for one in every for call in one.calls]
+        runs = [run for one in every for run in one.runs.values()]
         harmless = [] if findings is None else findings.harmless
-        wrong = explain_traps(first.process, Path.cwd())
+        wrong = [
+            trap for one in every for trap in explain_traps(one, Path.cwd())
+        ]
         leaks = tuple(one for one in wrong if one.kind == STATE_LEAK)
+        unwatched = tuple(map(_name_start, first.unwatched))
         return Verdict(
-            reproducible=mismatch is None,
+            reproducible=mismatch is None and not unwatched,
             first_mismatch=mismatch,
             causes=causes,
             suspects=(*suspects, *leaks),
             traps=tuple(one for one in wrong if one.kind in TRAPS),
             harmless=tuple(dict.fromkeys(map(name_hold, harmless))),
-            num_calls=len(calls),
+            unwatched=unwatched,
+            unseen=tuple(dict.fromkeys(self._list_unseen(first))),
+            num_calls=sum(one.method != END for one in calls),
+            num_epochs=sum(len(one.epochs) for one in runs),
+            num_processes=len(every),
             num_runs=len(self._laboratory.records),
             seconds=time.monotonic() - self._started,
             fixes=self._request.fixes.describe(),
         )
+
+    def _list_unseen(self, first: Record) -> Iterator[str]:
+        """What the script used and nobody could see, with its line."""
+        for one in first.starts:
+            if one.kind == OTHER and one.place:
+                yield f"files of another program: {_name_start(one)}"
+        for note in first.notes:
+            if note.kind in _UNSEEN:
+                place = show_place(note.place, Path.cwd())
+                yield f"{_UNSEEN[note.kind]}: {note.name} at {place}"
+        below = any(one.runs for one in first.process.children)
+        if below and self._request.against is not None:
+            yield (
+                f"{self._request.against.name} holds what the script's own "
+                "process trained, so the others were compared here alone"
+            )
+
+
+_UNSEEN = {NETWORK: "the network", NATIVE: "native threads"}
+
+
+def _name_start(start: Start) -> str:
+    if not start.place:
+        return f"`{start.command}`"
+    return f"`{start.command}` at {show_place(start.place, Path.cwd())}"
 
 
 def _say_code(code: int) -> str:

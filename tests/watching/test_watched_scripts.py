@@ -110,6 +110,28 @@ SCRIPTS = {
         "print(subprocess.run([sys.executable, '-c', code], "
         "capture_output=True, text=True).stdout)\n"
     ),
+    "environments": (
+        "import os, subprocess, sys\n"
+        "code = 'import os, sys; print(sorted(os.environ.items()), sys.path)'\n"
+        "for command in ([sys.executable, '-c', code], ['env']):\n"
+        "    subprocess.run(command, check=True)\n"
+        "    subprocess.run(command, check=True, env={'PYTHONPATH': 'x'})\n"
+        "os.system('env')\n"
+    ),
+    "sitecustomize": (
+        "import os, pathlib, subprocess, sys\n"
+        "pathlib.Path('own').mkdir(exist_ok=True)\n"
+        "pathlib.Path('own/sitecustomize.py').write_text('print(__file__)')\n"
+        "subprocess.run([sys.executable, '-c', 'import sitecustomize'], "
+        "env={'PYTHONPATH': 'own'})\n"
+    ),
+    "becomes another": (
+        "import os, sys\n"
+        "if os.environ.get('AGAIN') is None:\n"
+        "    os.environ['AGAIN'] = '1'\n"
+        "    os.execv(sys.executable, [sys.executable, *sys.argv])\n"
+        "print(sys.argv[1:], os.environ['AGAIN'])\n"
+    ),
     "atexit": (
         "import atexit, random\n"
         "atexit.register(lambda: print('bye', random.Random(3).random()))\n"
