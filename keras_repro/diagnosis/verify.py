@@ -19,6 +19,7 @@ from keras_repro.diagnosis.explain import (
 )
 from keras_repro.diagnosis.first_mismatch import (
     FirstMismatch,
+    Process,
     compare_processes,
 )
 from keras_repro.diagnosis.other_machine import (
@@ -31,6 +32,8 @@ from keras_repro.diagnosis.processes import (
     ERRORS,
     Launcher,
     Outcome,
+    RecordingError,
+    adopting_orphans,
     copy_output,
 )
 from keras_repro.diagnosis.result import Verdict
@@ -50,8 +53,7 @@ from keras_repro.diagnosis.suspects import (
     find_candidates,
     last_resorts,
 )
-from keras_repro.watching.children import Start
-from keras_repro.watching.model_calls import END, FIT
+from keras_repro.watching.model_calls import END, FIT, Call
 from keras_repro.watching.observations import NATIVE, NETWORK
 from keras_repro.watching.programs import OTHER
 from keras_repro.watching.tracing import find_parting
@@ -111,11 +113,19 @@ def verify_in_folder(request: Request, tell: Callable[[str], None]) -> Verdict:
         prefix="keras-repro-", ignore_cleanup_errors=True
     ) as folder:
         try:
-            return verify_script(request, Path(folder), tell)
+            with adopting_orphans():
+                return verify_script(request, Path(folder), tell)
         except ScriptError as error:
             if error.outcome is not None:
                 copy_output(error.outcome.folder, ERRORS, sys.stderr.buffer)
             raise
+        except RecordingError as error:
+            raise ScriptError(str(error)) from None
+        except OSError as error:
+            if not str(error.filename).startswith(folder):
+                raise
+            told = RecordingError(Path(folder), str(error.strerror))
+            raise ScriptError(str(told)) from None
 
 
 def verify_script(
@@ -208,7 +218,9 @@ class _Verification:
         self._request, self._tell = request, tell
         self._started = time.monotonic()
         self._laboratory = ScriptLaboratory(
-            Launcher(request.target, timeout=request.timeout),
+            Launcher(
+                request.target, timeout=request.timeout, ends_left_over=True
+            ),
             folder,
             request.fixes,
             module=request.module,
@@ -283,6 +295,14 @@ class _Verification:
                 f"{_say_code(outcome.code)}. Its own message stands above.",
                 outcome,
             )
+        missing = _find_unrecorded(record.process)
+        if missing is not None:
+            raise ScriptError(
+                "Every `fit` must be recorded, or nothing can be said of it. "
+                f"Received: no whole record of the one at {missing.place}. "
+                "Look at the warnings above, and whether there is room in "
+                f"'{outcome.folder.parent}' (TMPDIR)."
+            )
         if not (record.process.has_calls or record.unwatched):
             raise ScriptError(
                 "The script must train or use a Keras model. Received: one "
@@ -323,7 +343,7 @@ class _Verification:
             trap for one in every for trap in explain_traps(one, Path.cwd())
         ]
         leaks = tuple(one for one in wrong if one.kind == STATE_LEAK)
-        unwatched = tuple(map(_name_start, first.unwatched))
+        unwatched = tuple(one.describe(Path.cwd()) for one in first.unwatched)
         return Verdict(
             reproducible=mismatch is None and not unwatched,
             first_mismatch=mismatch,
@@ -332,6 +352,7 @@ class _Verification:
             traps=tuple(one for one in wrong if one.kind in TRAPS),
             harmless=tuple(dict.fromkeys(map(name_hold, harmless))),
             unwatched=unwatched,
+            left=tuple(dict.fromkeys(first.outcome.left)),
             unseen=tuple(dict.fromkeys(self._list_unseen(first))),
             num_calls=sum(one.method != END for one in calls),
             num_epochs=sum(len(one.epochs) for one in runs),
@@ -345,7 +366,8 @@ class _Verification:
         """What the script used and nobody could see, with its line."""
         for one in first.starts:
             if one.kind == OTHER and one.place:
-                yield f"files of another program: {_name_start(one)}"
+                told = one.describe(Path.cwd())
+                yield f"files of another program: {told}"
         for note in first.notes:
             if note.kind in _UNSEEN:
                 place = show_place(note.place, Path.cwd())
@@ -358,13 +380,18 @@ class _Verification:
             )
 
 
+def _find_unrecorded(process: Process) -> Call | None:
+    """A `fit` that went well, and of which there is no whole record."""
+    for one in process.every:
+        for call in one.calls:
+            run = one.find_run(call)
+            is_whole = run is not None and run.end is not None
+            if call.method == FIT and call.error is None and not is_whole:
+                return call
+    return None
+
+
 _UNSEEN = {NETWORK: "the network", NATIVE: "native threads"}
-
-
-def _name_start(start: Start) -> str:
-    if not start.place:
-        return f"`{start.command}`"
-    return f"`{start.command}` at {show_place(start.place, Path.cwd())}"
 
 
 def _say_code(code: int) -> str:

@@ -25,6 +25,7 @@ from keras_repro.common.whose_code import (
     find_site,
     is_installed,
     is_recording_environment,
+    show_place,
 )
 from keras_repro.watching import programs
 from keras_repro.watching.holds import PLAN, Plan
@@ -60,6 +61,12 @@ class Start:
     command: str
     place: str
     by: int
+
+    def describe(self, folder: Path) -> str:
+        """The command and its line, as seen from a folder."""
+        if not self.place:
+            return f"`{self.command}`"
+        return f"`{self.command}` at {show_place(self.place, folder)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +177,14 @@ class Starts:
         root: The folder of the script's own process.
         plan: That of this process.
         audit: Says when what is done is ours.
+        follows: Whether what is Python is watched too; it is noted anyway.
     """
 
-    def __init__(self, root: Path, plan: Plan, audit: Audit) -> None:
+    def __init__(
+        self, root: Path, plan: Plan, audit: Audit, *, follows: bool = True
+    ) -> None:
         self._plan, self._audit = str(root / PLAN), audit
+        self._follows = follows
         # One for all of them, which can be held still.
         self._hash_seed = plan.hash_seed
         self.script = ""
@@ -266,7 +277,8 @@ class Starts:
             if found is not None:
                 return _Program(
                     programs.classify_program(found, words),
-                    programs.reads_environment(found, words),
+                    self._follows and programs.reads_environment(found, words),
+                    self._follows,
                     words,
                     lambda env: Inherited.add(
                         env, self._plan, self._hash_seed, self.script
@@ -280,18 +292,39 @@ class Starts:
         with suppress(Exception), self._audit.muted():
             site = find_site()
             is_own = site is not None and not is_installed(site.file)
-            start = Start(
-                pid=pid,
-                kind=program.kind,
-                reports=program.reports,
-                command=programs.describe_program(program.words),
-                place=site.place if site is not None and is_own else "",
-                by=get_process(),
+            # What a library asks while it is imported trains nothing, unless
+            # it is Python.
+            is_asked = is_own or program.kind == programs.PYTHON
+            self._write(
+                Start(
+                    pid=pid,
+                    kind=program.kind if is_asked else programs.OTHER,
+                    reports=program.reports,
+                    command=programs.describe_program(program.words),
+                    place=site.place if site is not None and is_own else "",
+                    by=get_process(),
+                )
             )
-            folder = self.open()
-            if self._lines is None or self._lines[0] != folder:
-                self._lines = folder, LineFile(folder / _STARTS)
-            self._lines[1].write(asdict(start))
+
+    def note_fork(self) -> None:
+        """A forked process, which is not watched, calls a model."""
+        site = find_site()
+        self._write(
+            Start(
+                pid=get_process(),
+                kind=programs.UNKNOWN,
+                reports=False,
+                command="a forked process",
+                place="" if site is None else site.place,
+                by=os.getppid(),
+            )
+        )
+
+    def _write(self, start: Start) -> None:
+        folder = self.open()
+        if self._lines is None or self._lines[0] != folder:
+            self._lines = folder, LineFile(folder / _STARTS)
+        self._lines[1].write(asdict(start))
 
 
 def _search(path: Any) -> list[str]:
@@ -309,12 +342,14 @@ class _Program:
     Args:
         kind: What kind of program it is.
         reports: Whether it says that it is watched, once it runs.
+        follows: Whether anything is watched beside who starts it.
         words: The command.
         watch: Gives an environment under which a Python is watched.
     """
 
     kind: str
     reports: bool
+    follows: bool
     words: Sequence[str]
     watch: Callable[[Mapping[str, str]], dict[str, str]]
 
@@ -325,9 +360,10 @@ class _Program:
         Nothing else is to see that we are there.
         """
         launches = programs.leads_to_python(self.words)
-        return self.kind == programs.PYTHON or (
+        is_one = self.kind == programs.PYTHON or (
             self.kind == programs.UNKNOWN and launches
         )
+        return self.follows and is_one
 
     def add_to(self, env: Any) -> Any:
         """The environment that it is given, with ours if it is followed."""

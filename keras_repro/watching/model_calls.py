@@ -131,6 +131,8 @@ class CallRecorder:
         folder: Where the runs of `fit` are written.
         audit: Is told to note nothing of what we do.
         shuffle: `False` has `fit` not shuffle arrays.
+        note_fork: Called once in a forked process that calls a model, and is
+            not gone on in.
     """
 
     def __init__(
@@ -140,8 +142,10 @@ class CallRecorder:
         audit: Audit,
         *,
         shuffle: bool | None = None,
+        note_fork: Callable[[], None] | None = None,
     ) -> None:
         self._audit, self._shuffle = audit, shuffle
+        self._note_fork = note_fork
         self._fits = Recorder(Options(seed=0, log="", quiet=True))
         self._keras: Any = None
         self._originals: dict[str, Callable[..., Any]] = {}
@@ -218,6 +222,9 @@ class CallRecorder:
         what the program has asked for.
         """
         if get_process() != self._process:
+            if self._note_fork is not None:
+                self._note_fork()
+                self._note_fork = None
             return False
         while frame is not None and library_of(frame) == "keras_repro":
             frame = frame.f_back

@@ -25,7 +25,8 @@ _OTHER = frozenset(
         "[", "ar", "arch", "as", "awk", "base64", "basename", "c++", "cat",
         "cc", "cd", "chmod", "clang", "clang++", "clear", "cmp", "convert",
         "cp", "curl", "cut", "date", "df", "diff", "dirname", "dot", "du",
-        "echo", "false", "ffmpeg", "ffprobe", "file", "free", "g++", "gcc",
+        "echo", "false", "fc-list", "fc-match",
+        "ffmpeg", "ffprobe", "file", "free", "g++", "gcc",
         "getconf", "git", "git-lfs", "grep", "gunzip", "gzip", "head", "hg",
         "hostname", "id", "kill", "ld", "ldconfig", "ldd", "ln", "locale",
         "ls", "lsb_release", "lscpu", "lsof", "lspci", "md5sum", "mkdir",
@@ -34,7 +35,7 @@ _OTHER = frozenset(
         "sha1sum", "sha256sum", "sleep", "sort", "stat", "stty", "svn",
         "sw_vers", "sysctl", "system_profiler", "tail", "tar", "tee", "test",
         "touch", "tput", "tr", "true", "tty", "uname", "uniq", "unzip",
-        "uptime", "wc", "wget", "which", "whoami", "zip",
+        "uptime", "wandb-core", "wc", "wget", "which", "whoami", "zip",
     ]
 )  # fmt: skip
 _ASSIGNMENT = re.compile(r"\w+=")

@@ -139,17 +139,41 @@ def _hide_our_frames() -> None:
     """Have an uncaught exception shown as if the script ran by itself.
 
     Python's own way out is kept, so that Ctrl-C still ends the process by
-    its signal; a hook that the script has set is called as it would be.
+    its signal; a hook that the script has set is called as it would be, and
+    where that fails both exceptions are shown, as Python does.
     """
-    hook = sys.excepthook
+    hook: Any = getattr(sys, "excepthook", None)
+    is_missing = not hasattr(sys, "excepthook")
 
     def show(kind: Any, error: BaseException, traceback: Any) -> None:
         del traceback
-        for one in _chain(error, set()):
-            one.__traceback__ = _without_our_frames(one.__traceback__)
-        hook(kind, error, error.__traceback__)
+        _strip(error)
+        if is_missing:
+            sys.stderr.write("sys.excepthook is missing\n")
+            return _display(error)
+        try:
+            hook(kind, error, error.__traceback__)
+        except SystemExit:
+            raise
+        except BaseException as failed:  # noqa: BLE001 - as Python does
+            failed.__context__ = None
+            _strip(failed)
+            sys.stderr.write("Error in sys.excepthook:\n")
+            _display(failed)
+            sys.stderr.write("\nOriginal exception was:\n")
+            _display(error)
+        return None
 
     sys.excepthook = show
+
+
+def _strip(error: BaseException) -> None:
+    for one in _chain(error, set()):
+        one.__traceback__ = _without_our_frames(one.__traceback__)
+
+
+def _display(error: BaseException) -> None:
+    sys.__excepthook__(type(error), error, error.__traceback__)
 
 
 def _chain(error: BaseException | None, seen: set[int]) -> list[BaseException]:

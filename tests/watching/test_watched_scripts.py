@@ -76,6 +76,14 @@ SCRIPTS = {
     "traceback": "def f():\n    raise ValueError('mine')\nf()\n",
     "numpy traceback": "import numpy as np\nnp.random.seed('a')\n",
     "seed traceback": "import random\nrandom.Random([1])\n",
+    "no hook": "import sys\nsys.excepthook = None\nraise ValueError('mine')\n",
+    "hook gone": "import sys\ndel sys.excepthook\nraise ValueError('mine')\n",
+    "broken hook": (
+        "import sys\n"
+        "def show(*_):\n    raise KeyError('hook')\n"
+        "sys.excepthook = show\n"
+        "raise ValueError('mine')\n"
+    ),
     "interrupt": "raise KeyboardInterrupt\n",
     "input": "print(input('> ')); import sys; print(sys.stdin.read())\n",
     "arguments": (
@@ -173,6 +181,9 @@ CODES = {
     "traceback": 1,
     "numpy traceback": 1,
     "seed traceback": 1,
+    "no hook": 1,
+    "hook gone": 1,
+    "broken hook": 1,
     "interrupt": -2,
 }
 
