@@ -7,11 +7,8 @@ installed or on the search path, and nothing stays on it.
 import sys
 
 
-def _run_script() -> None:
-    """Load this very package, leave no trace on the path, run the script."""
-    if not sys.flags.safe_path:
-        # Python put this folder there; its names would hide other modules.
-        del sys.path[0]
+def load_package() -> None:
+    """Load this very package, and leave no trace of it on the path."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     folder = __file__.removesuffix("__main__.py")
@@ -25,6 +22,14 @@ def _run_script() -> None:
     package = module_from_spec(spec)
     sys.modules["keras_repro"] = package
     spec.loader.exec_module(package)
+
+
+def _run_script() -> None:
+    """Run the script in this interpreter."""
+    if not sys.flags.safe_path:
+        # Python put this folder there; its names would hide other modules.
+        del sys.path[0]
+    load_package()
     from keras_repro.watching.script import main
 
     main(sys.argv[1:])

@@ -120,7 +120,7 @@ def test_what_needs_a_model(tmp_path, monkeypatch, no_global_seed):
     monkeypatch.chdir(tmp_path)
     kr.ReproducibleModel(make_layers()).save_initial_state("start.h5")
     monkeypatch.setattr(type(get_backend()), "enable_determinism", lambda _: "")
-    for place in ("diagnosis.diagnose.Climb", "trials.run._make_engine"):
+    for place in ("diagnosis.diagnose.Climb", "trials.run.TrialBar"):
         monkeypatch.setattr(f"keras_repro.{place}", accept)
     model = make_model(shape=(2,))
     right = {

@@ -192,7 +192,9 @@ def _verify(options: Namespace) -> int:
     print(verdict, flush=True)  # Minutes of work: before a disk may be full.
     if options.json is not None:
         write_whole(Path(options.json), _to_json(verdict.to_json()))
-    return EQUAL if verdict.reproducible else DIFFERENT
+    if verdict.first_mismatch is not None:
+        return DIFFERENT
+    return EQUAL if verdict.reproducible else TROUBLE
 
 
 def _install_kernel(options: Namespace) -> int:

@@ -77,7 +77,8 @@ exit codes:
   0  reproducible
   1  not reproducible
   2  trouble: wrong arguments, the script failed or took too long, or it made
-     no call that could be recorded
+     no call that could be recorded; or what was compared is equal, and a
+     process that may have trained was not watched
 
 examples:
   keras-repro verify train.py --epochs 5

@@ -356,7 +356,8 @@ class LineFile:
     """JSON lines of a watched process, each written as it comes.
 
     Opened at once, and by the system's own call: what the program changes
-    later is not in the way.
+    later is not in the way. What cannot be written is told in the file for
+    that, where one was made.
 
     Args:
         path: The file; made if there is none.
@@ -366,12 +367,62 @@ class LineFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         flags |= getattr(os, "O_CLOEXEC", 0)
         self._descriptor = os.open(path, flags, 0o600)
+        self._trouble = _open_trouble(Path(path))
 
     def write(self, *values: Any) -> None:
         """Append a line for each value, at one go."""
-        lines = "".join(f"{json.dumps(one)}\n" for one in values)
-        with suppress(OSError):  # A full disk is no matter of the program's.
-            os.write(self._descriptor, lines.encode())
+        data = "".join(f"{json.dumps(one)}\n" for one in values).encode()
+        told = errno.ENOSPC  # The rest of a line that was written in part.
+        try:
+            if os.write(self._descriptor, data) == len(data):
+                return
+        except OSError as error:  # No matter of the program's.
+            told = error.errno or told
+        if self._trouble is not None:
+            with suppress(OSError):
+                os.pwrite(self._trouble, os.strerror(told).encode(), 0)
+
+
+_TROUBLE, _TROUBLE_SIZE = "trouble", 256
+
+
+def _open_trouble(path: Path) -> int | None:
+    """The file for troubles: beside one, or two folders above a child's."""
+    flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0)
+    for folder in (path.parent, path.parent.parent.parent):
+        with suppress(OSError):
+            return os.open(folder / _TROUBLE, flags)
+    return None
+
+
+class TroubleFile:
+    """Takes what a watched process cannot write elsewhere.
+
+    It has its room from the start, so that it can be told on a full disk; and
+    stays open, so that it can be read though its folder is gone.
+
+    Args:
+        folder: The folder of the process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = (folder / _TROUBLE).open("w+b")
+        self._file.write(b" " * _TROUBLE_SIZE)
+        self._file.flush()
+
+    def __enter__(self) -> TroubleFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self) -> str:
+        """What went wrong; nothing if nothing did."""
+        if not (self._folder / _TROUBLE).is_file():
+            return "it was removed meanwhile"
+        self._file.seek(0)
+        return self._file.read().decode(errors="replace").strip()
 
 
 def read_json_lines(path: Path) -> Iterator[Any]:

@@ -176,10 +176,11 @@ def count_of(number: int, noun: str) -> str:
     """A number and its noun.
 
     Example:
-        >>> count_of(1, "moment"), count_of(2, "moment")
-        ('1 moment', '2 moments')
+        >>> count_of(1, "moment"), count_of(2, "moment"), count_of(2, "process")
+        ('1 moment', '2 moments', '2 processes')
     """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{'' if number == 1 else ending}"
 
 
 def say_more(number: int, noun: str = "") -> str:

@@ -25,9 +25,14 @@ _PROVIDERS = frozenset({"random", "secrets", "uuid", "numpy"})
 _BETWEEN = f"{_HERE}watching{os.sep}"
 # Our folder that calls a training: who called it has not asked for that.
 _CALLER = f"{_HERE}diagnosis{os.sep}"
+# And the one that asks the system about itself.
+_RECORDING = f"{_HERE}environment{os.sep}"
+_MOST_BETWEEN = 12
 _OURS, _WATCHING, _CALLING, _IMPORT = range(4)
 _STANDARD, _LIBRARY, _USER, _GENERATED = range(4, 8)
 _MOST_FRAMES = 400
+# Of cloudpickle 3, and of what loky and joblib bring.
+_SENT = "<dynamic-code>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ def find_site(frame: FrameType | None = None) -> Site | None:
     for _ in range(_MOST_FRAMES):
         if frame is None:
             break
-        kind = classify(frame.f_code.co_filename)
+        kind = classify(file_of(frame))
         if kind == _USER:
             return _make_site(frame, drawing, inner)
         if kind == _OURS and drawing is None:
@@ -132,8 +137,7 @@ def find_maker(made: object) -> Site | None:
     """Find who makes an object, from within its `__init__`."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and (
-        classify(frame.f_code.co_filename) in (_OURS, _WATCHING)
-        or _makes(frame, made)
+        classify(file_of(frame)) in (_OURS, _WATCHING) or _makes(frame, made)
     ):
         frame = frame.f_back
     return None if frame is None else find_site(frame)
@@ -180,14 +184,38 @@ def package_of(filename: str) -> str:
 
 def caller_is_user() -> bool:
     """Whether the person's own code called the function that asks."""
-    frame = sys._getframe(2)
-    return classify(frame.f_code.co_filename) == _USER
+    return classify(file_of(sys._getframe(2))) == _USER
+
+
+def is_recording_environment() -> bool:
+    """Whether what runs now is asked by us, to record an environment."""
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_MOST_BETWEEN):
+        if frame is None:
+            break
+        if frame.f_code.co_filename.startswith(_RECORDING):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def add_user_folder(folder: str) -> None:
     """Have a folder count as the person's though packages lie there."""
     _user_folders.add(str(Path(folder).resolve()) + os.sep)
     classify.cache_clear()
+
+
+def file_of(frame: FrameType) -> str:
+    """The file of the code that runs in a frame.
+
+    cloudpickle sends a function to another process under a made-up name, and
+    the name of its module's file beside it.
+    """
+    name = frame.f_code.co_filename
+    if name != _SENT:
+        return name
+    file = frame.f_globals.get("__file__")
+    return file if isinstance(file, str) else name
 
 
 def library_of(frame: FrameType) -> str:
@@ -254,7 +282,7 @@ def _make_site(
     if inner is not None:
         through = _name_call(inner)
         library = library or library_of(inner)
-    return Site(frame.f_code.co_filename, frame.f_lineno, library, through, at)
+    return Site(file_of(frame), frame.f_lineno, library, through, at)
 
 
 def _make_library_site(frame: FrameType) -> Site:

@@ -446,13 +446,21 @@ class Climb:
             wrong += self._find_ignored_seed(process)
         unique = {(one.kind, one.location): one for one in wrong}.values()
         leaks = tuple(one for one in unique if one.kind == STATE_LEAK)
+        unwatched = tuple(
+            one.describe(Path.cwd())
+            for one in self._laboratory.records[0].unwatched
+        )
+        runs = process.runs.values()
         return Diagnosis(
-            reproducible=mismatch is None,
+            reproducible=mismatch is None and not unwatched,
             rungs=tuple(self._rungs.values()),
             first_mismatch=mismatch,
             causes=causes,
             suspects=(*suspects, *leaks),
             traps=tuple(one for one in unique if one.kind in TRAPS),
+            unwatched=unwatched,
+            num_calls=len(process.calls),
+            num_epochs=sum(len(one.epochs) for one in runs),
             seconds=time.monotonic() - self._started,
         )
 

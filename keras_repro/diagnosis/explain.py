@@ -38,6 +38,8 @@ _NAMES = {
 _SHOWN = {
     "hash": "with one hash seed the runs agree",
     "files": "with the files as they were before the first run they agree",
+    "children": "with one start of the generators in all processes that the "
+    "script starts, and only then, the runs agree",
     "workers": "with one loading worker the runs agree",
     "deterministic": "with deterministic kernels the runs agree",
     "threads": "with one thread the runs agree, with deterministic kernels "
@@ -239,6 +241,7 @@ def name_hold(hold: str) -> str:
         "process": "the process id",
         "hash": "the hash seed",
         "files": "files of earlier runs",
+        "children": "what other processes draw",
         "workers": "one loading worker",
         "deterministic": "deterministic kernels",
         "threads": "one thread",
@@ -284,6 +287,12 @@ def _advise(one: Candidate, note: Note | None) -> str:
         return (
             "Compute it with one thread, or by another op: no switch makes "
             "this kernel deterministic."
+        )
+    if one.hold == suspects.CHILDREN:
+        return (
+            "Seed in the function that the other process runs, by the task: "
+            "`keras_repro.seed_everything(42 + task)`. What this process "
+            "seeds reaches no other."
         )
     if one.kind == causes.ENTROPY and note is not None:
         if note.kind == PROCESS:

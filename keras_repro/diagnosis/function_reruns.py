@@ -22,6 +22,7 @@ from keras_repro.diagnosis.first_mismatch import (
 )
 from keras_repro.diagnosis.script_reruns import hold
 from keras_repro.diagnosis.search import Holds
+from keras_repro.watching.children import Start, Starts, find_unwatched
 from keras_repro.watching.holds import Plan, make_keys
 from keras_repro.watching.model_calls import (
     CallFile,
@@ -54,6 +55,7 @@ class FunctionRecord:
         notes: What the audit saw.
         models: `id`s of the models that it trained, in order.
         has_callbacks: Whether a `fit` was given callbacks.
+        unwatched: What it started that may have trained.
     """
 
     plan: Plan
@@ -61,6 +63,7 @@ class FunctionRecord:
     notes: tuple[Note, ...]
     models: tuple[int, ...]
     has_callbacks: bool = False
+    unwatched: tuple[Start, ...] = ()
 
 
 class FunctionLaboratory:
@@ -128,12 +131,14 @@ class FunctionLaboratory:
 
     def _call(self, plan: Plan, *, validates: bool) -> FunctionRecord:
         watch = Watch(plan, NoteFile(plan.folder))
+        starts = Starts(Path(plan.folder), plan, watch.audit, follows=False)
         make = StartRecorder if self.depth == START else WholeRecorder
         recorder = make(
             CallFile(plan.folder),
             plan.folder,
             watch.audit,
             shuffle=plan.shuffle,
+            note_fork=starts.note_fork,
         )
         recorder.validates = validates
         self._before()
@@ -142,6 +147,7 @@ class FunctionLaboratory:
         watch.start(
             {"keras": lambda keras: recorder.wrap(keras, watch.patches)}
         )
+        starts.patch(watch.patches)
         before = capture_rng()
         try:
             self._train()
@@ -159,6 +165,7 @@ class FunctionLaboratory:
             (*notes, *self._note_moved(moved, notes)),
             tuple(recorder.models),
             recorder.has_callbacks,
+            tuple(find_unwatched(plan.folder)),
         )
 
     def _note_moved(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -12,11 +13,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from keras_repro.common.files import TroubleFile
 from keras_repro.watching.holds import Plan
 
 _STARTER = Path(__file__).parents[1] / "__main__.py"
@@ -24,6 +26,11 @@ _CHUNK = 1 << 16
 # How long an interrupted script may take to end by itself.
 _GRACE = 10.0
 OUTPUT, ERRORS = "stdout", "stderr"
+# Bytes: of what a script prints when it runs again, the end is kept.
+_MOST_KEPT = 1 << 18
+# How long what a script leaves running may take to end by itself.
+_MOMENT, _PAUSE = 2.0, 0.05
+_SET_CHILD_SUBREAPER = 36  # Linux' `PR_SET_CHILD_SUBREAPER`.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +42,14 @@ class Outcome:
         seconds: How long it took.
         folder: Where it wrote what it did.
         timed_out: Whether it was ended because it took too long.
+        left: The commands of what it left running, which was ended.
     """
 
     code: int
     seconds: float
     folder: Path
     timed_out: bool = False
+    left: tuple[str, ...] = ()
 
     @property
     def succeeded(self) -> bool:
@@ -54,13 +63,20 @@ class Launcher:
     Args:
         target: The script, or a module, and its arguments.
         timeout: Seconds that one process may take; `None` for any.
+        ends_left_over: Whether what it leaves running is ended: only where
+            nobody else starts processes in ours, in `adopting_orphans`.
     """
 
     def __init__(
-        self, target: Sequence[str], *, timeout: float | None = None
+        self,
+        target: Sequence[str],
+        *,
+        timeout: float | None = None,
+        ends_left_over: bool = False,
     ) -> None:
         self._target = list(target)
         self._timeout = timeout
+        self._ends_left_over = ends_left_over
         self._input = ScriptInput()
 
     def run(
@@ -69,6 +85,7 @@ class Launcher:
         """Run the script once.
 
         Raises:
+            RecordingError: If what it did could not be recorded.
             KeyboardInterrupt: If the person interrupted us; the process has
                 ended then.
             SystemExit: If we were asked to end, in `ended_by_signals`; so has
@@ -76,13 +93,18 @@ class Launcher:
         """
         command = [sys.executable, str(_STARTER), str(plan.write())]
         folder = Path(plan.folder)
+        others = {os.getpid(), *_descendants(os.getpid())}
         started = time.monotonic()
         with contextlib.ExitStack() as stack:
             stdin = stack.enter_context(self._input.open())
-            stdout, stderr = None, None
-            if not shown:
-                stdout = stack.enter_context((folder / OUTPUT).open("wb"))
-                stderr = stack.enter_context((folder / ERRORS).open("wb"))
+            trouble = stack.enter_context(TroubleFile(folder))
+            kept = [
+                stack.enter_context(KeptOutput(folder / name))
+                for name in (() if shown else (OUTPUT, ERRORS))
+            ]
+            stdout, stderr = (
+                (one.write_end for one in kept) if kept else (None, None)
+            )
             process = subprocess.Popen(
                 [*command, *self._target],
                 env=dict(environment),
@@ -91,12 +113,35 @@ class Launcher:
                 stderr=stderr,
             )
             self._input.has_started()
+            for one in kept:
+                one.has_started()
             timed_out = _wait(process, self._timeout)
+            seconds = time.monotonic() - started
+            left = end_left_over(others) if self._ends_left_over else ()
+            if trouble.read():
+                raise RecordingError(folder, trouble.read())
         return Outcome(
             code=process.returncode,
-            seconds=time.monotonic() - started,
+            seconds=seconds,
             folder=folder,
             timed_out=timed_out,
+            left=left,
+        )
+
+
+class RecordingError(OSError):
+    """What a script did could not be recorded, by no fault of its own.
+
+    Args:
+        folder: Where it was to be recorded.
+        told: What went wrong.
+    """
+
+    def __init__(self, folder: Path, told: str) -> None:
+        super().__init__(
+            "The temporary folder must stay, and have room, while a script is "
+            f"watched. Received: '{folder}', {told}. Make room there, or set "
+            "TMPDIR to another place; the script itself is not at fault."
         )
 
 
@@ -164,6 +209,68 @@ def kill_tree(process: subprocess.Popen[Any]) -> None:
     process.wait()
 
 
+@contextlib.contextmanager
+def adopting_orphans() -> Iterator[None]:
+    """In a block, what the processes below us leave behind becomes ours.
+
+    So that a process whose parent has gone is still found below us: on Linux
+    alone.
+    """
+    adopted = _set_subreaper(True)
+    try:
+        yield
+    finally:
+        if adopted:
+            _set_subreaper(False)
+
+
+def _set_subreaper(value: bool) -> bool:
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        result: int = libc.prctl(_SET_CHILD_SUBREAPER, int(value), 0, 0, 0)
+    except (OSError, AttributeError, TypeError):
+        return False
+    return result == 0
+
+
+def end_left_over(others: Iterable[int]) -> tuple[str, ...]:
+    """End what runs below us beside some; the commands of what was ended.
+
+    Helpers that end by themselves once nobody needs them have a moment to.
+    """
+    until = time.monotonic() + _MOMENT
+    while left := _find_running(others):
+        if time.monotonic() > until:
+            break
+        time.sleep(_PAUSE)
+    commands = tuple(map(_read_command, left))
+    for pid in left:
+        with contextlib.suppress(OSError):
+            os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    for pid in left:
+        with contextlib.suppress(OSError):  # Of those that were adopted.
+            os.waitpid(pid, 0)
+    return commands
+
+
+def _find_running(others: Iterable[int]) -> list[int]:
+    """What runs below us, beside some; what has ended is collected."""
+    found = []
+    for pid in set(_descendants(os.getpid())).difference(others):
+        with contextlib.suppress(OSError):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                continue
+        found.append(pid)
+    return sorted(found)
+
+
+def _read_command(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return " ".join(os.fsdecode(one) for one in words if one)
+    return f"process {pid}"
+
+
 def _descendants(pid: int) -> list[int]:
     """What a process has started, and what that has; where `/proc` tells."""
     children: dict[int, list[int]] = {}
@@ -180,6 +287,71 @@ def _descendants(pid: int) -> list[int]:
         found += below
         waiting += below
     return found
+
+
+# --- output ------------------------------------------------------------------
+
+
+class KeptOutput:
+    """Reads what a process writes, and keeps the end of it in a file.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept, self._num_left_out = b"", 0
+        self._read_end, self.write_end = os.pipe()
+        self._stopping, self._stop = os.pipe()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> KeptOutput:
+        return self
+
+    def has_started(self) -> None:
+        """The process has its end of the pipe, so we let go of ours."""
+        os.close(self.write_end)
+        self.write_end = -1
+        self._thread.start()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        os.write(self._stop, b".")
+        if self._thread.ident is not None:
+            self._thread.join()
+        for descriptor in (
+            *(self._read_end, self.write_end),
+            *(self._stopping, self._stop),
+        ):
+            if descriptor >= 0:
+                os.close(descriptor)
+        told = b""
+        if self._num_left_out:
+            told = b"[%d bytes before are left out]\n" % self._num_left_out
+        # A trouble that is under way is told instead of this one.
+        with contextlib.suppress(*(() if kind is None else (OSError,))):
+            self._path.write_bytes(told + self._kept)
+
+    def _run(self) -> None:
+        """Read to the end; to what is there, once the process has ended.
+
+        What it has left running may hold the pipe open.
+        """
+        while True:
+            both = [self._read_end, self._stopping]
+            ready, _, _ = select.select(both, [], [])
+            if self._read_end not in ready:
+                return
+            chunk = os.read(self._read_end, _CHUNK)
+            if not chunk:
+                return
+            self._kept += chunk
+            if len(self._kept) > 2 * _MOST_KEPT:
+                self._leave_out()
+
+    def _leave_out(self) -> None:
+        self._num_left_out += len(self._kept) - _MOST_KEPT
+        self._kept = self._kept[-_MOST_KEPT:]
 
 
 # --- standard input ----------------------------------------------------------

@@ -59,6 +59,10 @@ class Diagnosis:
         causes: What an experiment has shown, the most certain first.
         suspects: What was only seen.
         traps: What is repeatable, and wrong nevertheless.
+        unwatched: What `train` started in other processes that may have
+            trained there, which was not compared.
+        num_calls: How many calls of models were compared.
+        num_epochs: How many epochs were recorded in them.
         seconds: How long the diagnosis took.
     """
 
@@ -68,14 +72,25 @@ class Diagnosis:
     causes: tuple[Cause, ...] = ()
     suspects: tuple[Cause, ...] = ()
     traps: tuple[Cause, ...] = ()
+    unwatched: tuple[str, ...] = ()
+    num_calls: int = 0
+    num_epochs: int = 0
     seconds: float = 0.0
 
     @property
     def headline(self) -> str:
         """The verdict in a sentence."""
         seconds = f"({self.seconds:.1f} s)"
-        if self.reproducible:
-            return f"Reproducible: equal on every rung {seconds}."
+        if self.first_mismatch is None and (
+            self.reproducible or self.unwatched
+        ):
+            equal = f"equal on every rung, in {_say_amounts(self)}"
+            if not self.unwatched:
+                return f"Reproducible: {equal} {seconds}."
+            return (
+                f"Equal as far as was watched: {equal} {seconds}; "
+                f"{_say_unwatched(self.unwatched)}."
+            )
         rung = next(
             (one.name for one in self.rungs if one.status == DIFFERENT), ""
         )
@@ -120,6 +135,7 @@ def _write_diagnosis(diagnosis: Diagnosis) -> Iterator[str]:
         yield ""
         yield from write_mismatch(diagnosis.first_mismatch)
     yield from write_causes(list_sections(diagnosis))
+    yield from _list_told([("Not watched", diagnosis.unwatched)])
 
 
 def _write_html(diagnosis: Diagnosis) -> str:
@@ -145,6 +161,10 @@ def _write_html(diagnosis: Diagnosis) -> str:
         if causes:
             parts.append(element("h2", heading))
             parts.append(element("ul", [_write_cause(one) for one in causes]))
+    if diagnosis.unwatched:
+        parts.append(element("h2", "Not watched"))
+        lines = [element("li", one) for one in diagnosis.unwatched]
+        parts.append(element("ul", lines))
     return write_fragment(*parts)
 
 
@@ -199,14 +219,21 @@ class Verdict:
     """What a verification found.
 
     Args:
-        reproducible: Whether all runs are bitwise equal.
+        reproducible: Whether all runs are bitwise equal, and all that may
+            have trained was watched.
         first_mismatch: Where two of them part first, or `None`.
         causes: What an experiment has shown to make them differ, the most
             certain first; empty where they are equal.
         suspects: What was only seen and could make them differ.
         traps: What is repeatable, and wrong nevertheless.
         harmless: What was held still or let go without any effect.
+        unwatched: The processes that may have trained and were not watched:
+            what they trained was not compared.
+        unseen: What else the script used that cannot be seen.
+        left: What the script left running, and was ended.
         num_calls: How many calls each run made of its models.
+        num_epochs: How many epochs were recorded in them.
+        num_processes: In how many processes they were made.
         num_runs: How many runs there were, experiments among them.
         seconds: How long it took.
         fixes: What was asked to be held still throughout, in words.
@@ -218,7 +245,12 @@ class Verdict:
     suspects: tuple[Cause, ...] = ()
     traps: tuple[Cause, ...] = ()
     harmless: tuple[str, ...] = ()
+    unwatched: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     num_calls: int = 0
+    num_epochs: int = 0
+    num_processes: int = 1
     num_runs: int = 2
     seconds: float = 0.0
     fixes: tuple[str, ...] = ()
@@ -243,17 +275,20 @@ def _write_verdict(verdict: Verdict) -> Iterator[str]:
         yield ""
         shown = shorten(map(clean, verdict.harmless), _MOST_SHOWN)
         yield from _wrap(f"Without effect: {shown}", 0, 2)
+    yield from _list_told(
+        [
+            ("Not watched", verdict.unwatched),
+            ("Used, and not seen", verdict.unseen),
+            ("Left running by the script, and ended", verdict.left),
+        ]
+    )
 
 
 def _say_verdict(verdict: Verdict) -> str:
     runs = count_of(verdict.num_runs, "run")
     with_fixes = f" with {join_words(verdict.fixes)}" if verdict.fixes else ""
-    if verdict.reproducible:
-        calls = count_of(verdict.num_calls, "call")
-        return (
-            f"Reproducible{with_fixes}: {runs} are bitwise equal in {calls} "
-            f"({verdict.seconds:.0f} s)."
-        )
+    if verdict.first_mismatch is None:
+        return _say_equal(verdict, runs, with_fixes)
     if not verdict.causes:
         why = "the cause was not found"
     elif len(verdict.causes) == 1:
@@ -267,6 +302,52 @@ def _say_verdict(verdict: Verdict) -> str:
     )
 
 
+def _say_equal(verdict: Verdict, runs: str, with_fixes: str) -> str:
+    """What was compared, how much that was, and what was not."""
+    seconds = f"({verdict.seconds:.0f} s)"
+    processes = count_of(verdict.num_processes, "process")
+    equal = (
+        f"{runs} are bitwise equal in {_say_amounts(verdict)} of {processes}"
+    )
+    if not verdict.unwatched:
+        return f"Reproducible{with_fixes}: {equal} {seconds}."
+    left_out = _say_unwatched(verdict.unwatched)
+    if not verdict.num_processes:
+        return f"Nothing could be compared: {left_out} {seconds}."
+    return (
+        f"Equal{with_fixes} as far as was watched: {equal} {seconds}; "
+        f"{left_out}."
+    )
+
+
+def _say_amounts(found: Diagnosis | Verdict) -> str:
+    """How much was compared."""
+    amounts = {"call": found.num_calls, "epoch": found.num_epochs}
+    parts = [count_of(n, noun) for noun, n in amounts.items() if n]
+    return join_words(parts) or "the models that are left"
+
+
+def _say_unwatched(unwatched: Sequence[str]) -> str:
+    number = len(unwatched)
+    were, they = ("was", "it") if number == 1 else ("were", "they")
+    return (
+        f"{count_of(number, 'process')} {were} not watched: what {they} "
+        "trained was not compared"
+    )
+
+
+def _list_told(
+    sections: Sequence[tuple[str, Sequence[str]]],
+) -> Iterator[str]:
+    """What is no cause, under its heading."""
+    for heading, told in sections:
+        if told:
+            yield from ("", f"{heading}:")
+            for one in told[:_MOST_SHOWN]:
+                yield from _wrap(clean(one, 400), 2, 4)
+            yield from list_more(len(told) - _MOST_SHOWN, 2)
+
+
 def write_mismatch(found: FirstMismatch) -> Iterator[str]:
     """A first mismatch in lines for a terminal."""
     told = f"call {found.call}"
@@ -275,6 +356,8 @@ def write_mismatch(found: FirstMismatch) -> Iterator[str]:
         told += f", {found.method} at {clean(place)}"
     if found.method == "end":
         told = "what the script leaves"
+    if found.process:
+        told += f", in process {found.process} of those that the script starts"
     yield from _wrap(f"First mismatch: {told}, {clean(found.moment)}")
     roles = join_words(name_role(role) for role in found.roles)
     yield from _wrap(f"parted first: {roles}", 2, 2)

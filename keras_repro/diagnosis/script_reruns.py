@@ -22,6 +22,12 @@ from keras_repro.diagnosis.first_mismatch import (
 from keras_repro.diagnosis.processes import Launcher, Outcome
 from keras_repro.diagnosis.search import Holds
 from keras_repro.environment.switches import find_backend, switches_for
+from keras_repro.watching.children import (
+    Start,
+    find_unwatched,
+    list_children,
+    load_starts,
+)
 from keras_repro.watching.files_before import as_before
 from keras_repro.watching.holds import KEYED, Plan, make_keys
 from keras_repro.watching.observations import Note, load_notes
@@ -75,12 +81,18 @@ class Record:
         outcome: How it ended.
         process: What it asked of its models.
         notes: What the audit saw.
+        notes_below: What it saw in each of the processes below.
+        starts: The programs that it, and those below, started.
+        unwatched: Those of them that may have trained, and were not watched.
     """
 
     plan: Plan
     outcome: Outcome
     process: Process
     notes: tuple[Note, ...]
+    notes_below: tuple[tuple[Note, ...], ...] = ()
+    starts: tuple[Start, ...] = ()
+    unwatched: tuple[Start, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +132,8 @@ def hold(plan: Plan, first: Plan, holds: Holds) -> Plan:
         elif rest:
             replayed.append(one)
     kinds = {one.partition(" ")[0] for one in holds}
+    if suspects.CHILDREN in kinds:  # A forked one goes on from its parent.
+        keys |= {name: first.keys[name] for name in KEYED}
     deterministic = suspects.DETERMINISTIC in kinds
     return replace(
         plan,
@@ -134,6 +148,7 @@ def hold(plan: Plan, first: Plan, holds: Holds) -> Plan:
         deterministic=plan.deterministic or deterministic,
         # Deterministic mode refuses random ops that have no seed.
         seed_kernels=deterministic or suspects.KERNELS in kinds,
+        children=suspects.CHILDREN in kinds,
     )
 
 
@@ -251,6 +266,9 @@ class ScriptLaboratory:
             outcome,
             load_process(plan.folder),
             load_notes(plan.folder),
+            tuple(load_notes(path) for _, path in list_children(plan.folder)),
+            tuple(load_starts(plan.folder)),
+            tuple(find_unwatched(plan.folder)),
         )
         self.records.append(record)
         return record

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keras_repro.diagnosis import causes
@@ -29,17 +29,20 @@ from keras_repro.watching.observations import (
 LIKELY, POSSIBLE, UNLIKELY = 2, 1, 0
 # What can be held still. The rest of a name says which of its kind.
 HASH, FILES, WORKERS, KERNELS = "hash", "files", "workers", "tensorflow"
+CHILDREN = "children"
 DETERMINISTIC, ONE_THREAD, NO_SHUFFLE = "deterministic", "threads", "shuffle"
 # A process that holds one of these computes something else, so two such
 # processes must be compared with each other.
-INEXACT = frozenset({KERNELS, WORKERS, DETERMINISTIC, ONE_THREAD, NO_SHUFFLE})
+INEXACT = frozenset(
+    {KERNELS, CHILDREN, WORKERS, DETERMINISTIC, ONE_THREAD, NO_SHUFFLE}
+)
 # What these hold still may agree by luck without them.
 RACING = frozenset({WORKERS, DETERMINISTIC, ONE_THREAD})
 # In this order they are kept as the cause where several would do.
 _PREFERENCE = (
     "environment",
     *("python", "numpy", "torch", KERNELS, "entropy", "seeds"),
-    *("thread_counts", FILES, HASH, "process", "clock", WORKERS),
+    *("thread_counts", FILES, HASH, "process", "clock", CHILDREN, WORKERS),
     *(DETERMINISTIC, ONE_THREAD, NO_SHUFFLE),
 )
 _IDENTIFIERS = ("uuid.uuid4", "uuid.uuid1", "secrets")
@@ -97,15 +100,25 @@ def is_exact(holds: Iterable[str]) -> bool:
 
 
 def find_candidates(
-    processes: Sequence[Sequence[Note]], *, is_hash_fixed: bool
+    processes: Sequence[Sequence[Note]],
+    *,
+    is_hash_fixed: bool,
+    below: Sequence[Sequence[Note]] = (),
 ) -> list[Candidate]:
-    """Find what could make some processes of a script differ."""
+    """Find what could make some processes of a script differ.
+
+    Args:
+        processes: What was noted in each of them.
+        is_hash_fixed: Whether they all have one hash seed.
+        below: What was noted in the processes below the first.
+    """
     first, second = processes[0], processes[1]
     found = [
         *_find_draws(first),
         *_find_entropy(first),
         *_find_values(first, second),
         *_find_files(processes),
+        *_find_below(below),
         *_find_workers(first),
     ]
     if not is_hash_fixed:
@@ -165,6 +178,22 @@ def _find_entropy(notes: Sequence[Note]) -> Iterator[Candidate]:
             weight=weight,
             notes=(note,),
         )
+
+
+def _find_below(below: Sequence[Sequence[Note]]) -> Iterator[Candidate]:
+    """What processes below draw, which is held in all of them at once.
+
+    Which one gets which task races, so they have no places of their own.
+    """
+    drawn = [
+        one
+        for notes in below
+        for one in (*_find_draws(notes), *_find_entropy(notes))
+        if one.weight > UNLIKELY
+    ]
+    if drawn:
+        likeliest = min(drawn, key=lambda c: (-c.weight, c.notes[0].order))
+        yield replace(likeliest, hold=CHILDREN, notes=likeliest.notes[:1])
 
 
 _VALUES = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keras_repro.common.whose_code import show_place
 from keras_repro.diagnosis.causes import STATE_LEAK, Cause
 from keras_repro.diagnosis.explain import (
     Explainer,
@@ -18,6 +19,7 @@ from keras_repro.diagnosis.explain import (
 )
 from keras_repro.diagnosis.first_mismatch import (
     FirstMismatch,
+    Process,
     compare_processes,
 )
 from keras_repro.diagnosis.other_machine import (
@@ -30,6 +32,8 @@ from keras_repro.diagnosis.processes import (
     ERRORS,
     Launcher,
     Outcome,
+    RecordingError,
+    adopting_orphans,
     copy_output,
 )
 from keras_repro.diagnosis.result import Verdict
@@ -49,7 +53,9 @@ from keras_repro.diagnosis.suspects import (
     find_candidates,
     last_resorts,
 )
-from keras_repro.watching.model_calls import END, FIT
+from keras_repro.watching.model_calls import END, FIT, Call
+from keras_repro.watching.observations import NATIVE, NETWORK
+from keras_repro.watching.programs import OTHER
 from keras_repro.watching.tracing import find_parting
 from keras_repro.watching.traps import TRAPS
 
@@ -107,11 +113,19 @@ def verify_in_folder(request: Request, tell: Callable[[str], None]) -> Verdict:
         prefix="keras-repro-", ignore_cleanup_errors=True
     ) as folder:
         try:
-            return verify_script(request, Path(folder), tell)
+            with adopting_orphans():
+                return verify_script(request, Path(folder), tell)
         except ScriptError as error:
             if error.outcome is not None:
                 copy_output(error.outcome.folder, ERRORS, sys.stderr.buffer)
             raise
+        except RecordingError as error:
+            raise ScriptError(str(error)) from None
+        except OSError as error:
+            if not str(error.filename).startswith(folder):
+                raise
+            told = RecordingError(Path(folder), str(error.strerror))
+            raise ScriptError(str(told)) from None
 
 
 def verify_script(
@@ -151,6 +165,7 @@ def explain_difference(
     seen = find_candidates(
         [one.notes for one in laboratory.records],
         is_hash_fixed=laboratory.is_hash_fixed,
+        below=first.notes_below,
     )
     resorts = last_resorts(first.notes)
     tell(f"they differ; {len(seen)} suspected, experiments begin")
@@ -203,7 +218,9 @@ class _Verification:
         self._request, self._tell = request, tell
         self._started = time.monotonic()
         self._laboratory = ScriptLaboratory(
-            Launcher(request.target, timeout=request.timeout),
+            Launcher(
+                request.target, timeout=request.timeout, ends_left_over=True
+            ),
             folder,
             request.fixes,
             module=request.module,
@@ -278,7 +295,15 @@ class _Verification:
                 f"{_say_code(outcome.code)}. Its own message stands above.",
                 outcome,
             )
-        if not record.process.has_calls:
+        missing = _find_unrecorded(record.process)
+        if missing is not None:
+            raise ScriptError(
+                "Every `fit` must be recorded, or nothing can be said of it. "
+                f"Received: no whole record of the one at {missing.place}. "
+                "Look at the warnings above, and whether there is room in "
+                f"'{outcome.folder.parent}' (TMPDIR)."
+            )
+        if not (record.process.has_calls or record.unwatched):
             raise ScriptError(
                 "The script must train or use a Keras model. Received: one "
                 "that made no call that could be recorded, and left no model. "
@@ -310,22 +335,63 @@ class _Verification:
         suspects: tuple[Cause, ...] = (),
         findings: Findings | None = None,
     ) -> Verdict:
-        calls = [one for one in first.process.calls if one.method != END]
+        every = [one for one in first.process.every if one.calls]
+        calls = [call for one in every for call in one.calls]
+        runs = [run for one in every for run in one.runs.values()]
         harmless = [] if findings is None else findings.harmless
-        wrong = explain_traps(first.process, Path.cwd())
+        wrong = [
+            trap for one in every for trap in explain_traps(one, Path.cwd())
+        ]
         leaks = tuple(one for one in wrong if one.kind == STATE_LEAK)
+        unwatched = tuple(one.describe(Path.cwd()) for one in first.unwatched)
         return Verdict(
-            reproducible=mismatch is None,
+            reproducible=mismatch is None and not unwatched,
             first_mismatch=mismatch,
             causes=causes,
             suspects=(*suspects, *leaks),
             traps=tuple(one for one in wrong if one.kind in TRAPS),
             harmless=tuple(dict.fromkeys(map(name_hold, harmless))),
-            num_calls=len(calls),
+            unwatched=unwatched,
+            left=tuple(dict.fromkeys(first.outcome.left)),
+            unseen=tuple(dict.fromkeys(self._list_unseen(first))),
+            num_calls=sum(one.method != END for one in calls),
+            num_epochs=sum(len(one.epochs) for one in runs),
+            num_processes=len(every),
             num_runs=len(self._laboratory.records),
             seconds=time.monotonic() - self._started,
             fixes=self._request.fixes.describe(),
         )
+
+    def _list_unseen(self, first: Record) -> Iterator[str]:
+        """What the script used and nobody could see, with its line."""
+        for one in first.starts:
+            if one.kind == OTHER and one.place:
+                told = one.describe(Path.cwd())
+                yield f"files of another program: {told}"
+        for note in first.notes:
+            if note.kind in _UNSEEN:
+                place = show_place(note.place, Path.cwd())
+                yield f"{_UNSEEN[note.kind]}: {note.name} at {place}"
+        below = any(one.runs for one in first.process.children)
+        if below and self._request.against is not None:
+            yield (
+                f"{self._request.against.name} holds what the script's own "
+                "process trained, so the others were compared here alone"
+            )
+
+
+def _find_unrecorded(process: Process) -> Call | None:
+    """A `fit` that went well, and of which there is no whole record."""
+    for one in process.every:
+        for call in one.calls:
+            run = one.find_run(call)
+            is_whole = run is not None and run.end is not None
+            if call.method == FIT and call.error is None and not is_whole:
+                return call
+    return None
+
+
+_UNSEEN = {NETWORK: "the network", NATIVE: "native threads"}
 
 
 def _say_code(code: int) -> str:

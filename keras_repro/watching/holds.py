@@ -14,7 +14,7 @@ from typing import Any, Self
 
 # The generators that a process starts anew, each from a key of its own.
 KEYED = ("python", "numpy", "torch", "tensorflow", "entropy")
-_PLAN = "plan.json"
+PLAN = "plan.json"
 
 
 def make_keys() -> dict[str, str]:
@@ -51,6 +51,8 @@ class Plan:
         seed_kernels: Whether TensorFlow's random ops without a seed get one.
         trace: Whether the values of the script's variables are traced.
         module: Whether the script is named as a module.
+        children: Whether the processes that it starts all draw from these
+            keys; each has keys of its own otherwise.
     """
 
     folder: str
@@ -69,10 +71,11 @@ class Plan:
     seed_kernels: bool = False
     trace: bool = False
     module: bool = False
+    children: bool = False
 
     def write(self) -> Path:
         """Write the plan into its folder; where it is now."""
-        path = Path(self.folder) / _PLAN
+        path = Path(self.folder) / PLAN
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
         return path
 

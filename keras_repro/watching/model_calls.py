@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +17,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from keras_repro.common.files import LineFile, read_json_lines
-from keras_repro.common.whose_code import find_site
+from keras_repro.common.whose_code import find_site, library_of
 from keras_repro.watching.observations import Audit, get_process
 from keras_repro.watching.patches import Patches
 from keras_repro.watching.traps import LOADED_RATE, NAN_FEATURES
@@ -43,6 +44,7 @@ class Call:
         results: What came out, by name, as text that tells bits apart.
         error: The type of the exception that ended it, or `None`.
         traps: What is wrong with it though it may be repeatable.
+        began: When it began, in seconds; it is not compared.
     """
 
     index: int
@@ -55,6 +57,7 @@ class Call:
     results: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
     traps: tuple[Mapping[str, str], ...] = ()
+    began: float = 0.0
 
 
 class CallFile:
@@ -81,6 +84,7 @@ def load_calls(folder: str | os.PathLike[str]) -> tuple[Call, ...]:
     return tuple(sorted(calls, key=lambda one: one.index))
 
 
+_now = time.time  # Before it is watched.
 _METHODS = (
     *("evaluate", "predict", "train_on_batch"),
     *("test_on_batch", "predict_on_batch"),
@@ -127,6 +131,8 @@ class CallRecorder:
         folder: Where the runs of `fit` are written.
         audit: Is told to note nothing of what we do.
         shuffle: `False` has `fit` not shuffle arrays.
+        note_fork: Called once in a forked process that calls a model, and is
+            not gone on in.
     """
 
     def __init__(
@@ -136,15 +142,37 @@ class CallRecorder:
         audit: Audit,
         *,
         shuffle: bool | None = None,
+        note_fork: Callable[[], None] | None = None,
     ) -> None:
-        self._sink, self._audit, self._shuffle = sink, audit, shuffle
-        log = str(Path(folder) / RUNS)
-        self._fits = Recorder(Options(seed=0, log=log, quiet=True))
-        self._numbers = itertools.count()
-        self._repeats: dict[tuple[str, str], Iterator[int]] = {}
-        self._process = get_process()
+        self._audit, self._shuffle = audit, shuffle
+        self._note_fork = note_fork
+        self._fits = Recorder(Options(seed=0, log="", quiet=True))
         self._keras: Any = None
         self._originals: dict[str, Callable[..., Any]] = {}
+        self._under_way = threading.local()
+        self._begin_process(lambda: folder)
+        self.write_to(sink, folder)
+
+    def _begin_process(
+        self, prepare: Callable[[], str | os.PathLike[str]]
+    ) -> None:
+        self._prepare = prepare
+        self._process = get_process()
+        self._numbers = itertools.count()
+        self._repeats: dict[tuple[str, str], Iterator[int]] = {}
+
+    def write_to(self, sink: CallSink, folder: str | os.PathLike[str]) -> None:
+        """Write calls and runs elsewhere from now on."""
+        self._sink = sink
+        self._fits.write_to(str(Path(folder) / RUNS))
+
+    def go_on_in_child(self, prepare: Callable[[], Path]) -> None:
+        """In a forked child: it counts anew, and has files of its own.
+
+        Args:
+            prepare: Called before each call; is to have us write there.
+        """
+        self._begin_process(prepare)
 
     def wrap(self, keras: Any, patches: Patches) -> None:
         """Have the calls of every model recorded."""
@@ -166,9 +194,21 @@ class CallRecorder:
         def call(model: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._is_asked(sys._getframe(1)):
                 return original(model, *args, **kwargs)
-            return record(Asked(method, original, model, args, kwargs))
+            asked = Asked(method, original, model, args, kwargs)
+            depth = self._depth
+            self._under_way.depth = depth + 1
+            try:
+                return record(asked)
+            finally:
+                self._under_way.depth = depth
 
         return call
+
+    @property
+    def _depth(self) -> int:
+        """How many recorded calls are under way in this thread."""
+        depth: int = getattr(self._under_way, "depth", 0)
+        return depth
 
     def _find_way(self, method: str) -> Callable[..., Any]:
         """How a call of this method is recorded."""
@@ -176,26 +216,33 @@ class CallRecorder:
         return ways.get(method, self._record)
 
     def _is_asked(self, frame: FrameType | None) -> bool:
-        """Whether the program calls, and not Keras within another call."""
+        """Whether a call counts: not what Keras itself does within another.
+
+        What Keras calls otherwise, as its wrappers for scikit-learn do, is
+        what the program has asked for.
+        """
         if get_process() != self._process:
+            if self._note_fork is not None:
+                self._note_fork()
+                self._note_fork = None
             return False
-        while frame is not None:
-            module = str(frame.f_globals.get("__name__", ""))
-            if module.partition(".")[0] != "keras_repro":
-                return module.partition(".")[0] != "keras"
+        while frame is not None and library_of(frame) == "keras_repro":
             frame = frame.f_back
-        return True
+        is_kerass = frame is not None and library_of(frame) == "keras"
+        return not (is_kerass and self._depth)
 
     # --- one call ------------------------------------------------------------
 
     def _begin(self, asked: Asked) -> Callable[..., Call]:
         """What is known of a call before it runs; it is given the rest."""
+        self._prepare()
         return functools.partial(
             Call,
             index=next(self._numbers),
             method=asked.method,
             model=asked.model.name,
             place=find_place(),
+            began=_now(),
         )
 
     def _record_fit(self, asked: Asked) -> Any:
@@ -276,7 +323,10 @@ class CallRecorder:
         if self._keras is None or get_process() != self._process:
             return
         with self._audit.muted():
-            for model in _find_models(self._keras.Model):
+            models = _find_models(self._keras.Model)
+            if models:
+                self._prepare()
+            for model in models:
                 with suppress(Exception):  # A step that failed lost values.
                     self._sink.write(
                         Call(
@@ -437,9 +487,15 @@ class Recorder:
         self.options = options
         self.run_ids: list[str] = []
         self._numbers = itertools.count(1)
-        self._process = os.getpid()
+        self._process = get_process()
         self._model_class: Any = None
         self._local = threading.local()
+
+    def write_to(self, log: str) -> None:
+        """Record from now on in another file, for the present process."""
+        self.options = replace(self.options, log=log)
+        self.run_ids = []
+        self._process = get_process()
 
     @property
     def last_run_id(self) -> str | None:
@@ -475,7 +531,7 @@ class Recorder:
 
     def report(self) -> None:
         """Say on stderr how many runs were recorded, and where."""
-        if self.options.quiet or os.getpid() != self._process:
+        if self.options.quiet or get_process() != self._process:
             return
         # The script may have closed it, or whoever read it may be gone.
         with suppress(OSError, ValueError, AttributeError):
@@ -502,7 +558,7 @@ class Recorder:
 
         call = bind("fit", args, kwargs)
         # A forked child has the hook too, and is not the script's process.
-        if call is None or os.getpid() != self._process:
+        if call is None or get_process() != self._process:
             return original(model, *args, **kwargs)
         given = _list_callbacks(call.get("callbacks"))
         if any(_writes_to(one, self.options.log) for one in given):

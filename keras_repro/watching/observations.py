@@ -45,7 +45,7 @@ class Audit:
         sink: Sink,
         replayed: dict[tuple[str, str], list[Any]] | None = None,
     ) -> None:
-        self._sink = sink
+        self._sink: Sink | None = sink
         self._notes: dict[tuple[str, str, str], Note] = {}
         self._counts: dict[tuple[str, str, str], int] = {}
         self._values: dict[tuple[str, str], list[Any]] = {}
@@ -106,7 +106,8 @@ class Audit:
         else:
             return
         self._notes[key] = note
-        self._sink.write([note])
+        if self._sink is not None:
+            self._sink.write([note])
 
     @property
     def notes(self) -> list[Note]:
@@ -116,9 +117,22 @@ class Audit:
             for key, note in self._notes.items()
         ]
 
+    def go_on_in_child(self) -> None:
+        """In a forked child: what its parent noted is none of its own."""
+        self._process = get_process()
+        self._sink = None
+        self._notes, self._counts, self._values = {}, {}, {}
+        self._replayed = {}
+        self._lock = threading.Lock()  # Another thread may have held it.
+
+    def write_to(self, sink: Sink) -> None:
+        """Write elsewhere from now on, what was noted so far as well."""
+        self._sink = sink
+        sink.write(self.notes)
+
     def finish(self) -> None:
         """Write the counts, and the values to be given again."""
-        if self._process != get_process():
+        if self._process != get_process() or self._sink is None:
             return
         with self.muted():
             self._sink.write([one for one in self.notes if one.count > 1])
@@ -236,6 +250,8 @@ PROCESS = "process"  # The person's own code asked for the process id.
 READ, WRITE, LISTING = "read", "write", "listing"  # A file, a folder.
 PARALLEL = "parallel"  # Data are loaded by several workers.
 THREADS = "threads"  # The number of computing threads was set.
+NETWORK = "network"  # Another machine was asked.
+NATIVE = "native"  # Compiled code of the person's own was loaded.
 OP = "op"  # An op was called whose kernels may race.
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import functools
 import importlib.machinery
 import importlib.util
 import io
@@ -18,6 +19,7 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -137,17 +139,41 @@ def _hide_our_frames() -> None:
     """Have an uncaught exception shown as if the script ran by itself.
 
     Python's own way out is kept, so that Ctrl-C still ends the process by
-    its signal; a hook that the script has set is called as it would be.
+    its signal; a hook that the script has set is called as it would be, and
+    where that fails both exceptions are shown, as Python does.
     """
-    hook = sys.excepthook
+    hook: Any = getattr(sys, "excepthook", None)
+    is_missing = not hasattr(sys, "excepthook")
 
     def show(kind: Any, error: BaseException, traceback: Any) -> None:
         del traceback
-        for one in _chain(error, set()):
-            one.__traceback__ = _without_our_frames(one.__traceback__)
-        hook(kind, error, error.__traceback__)
+        _strip(error)
+        if is_missing:
+            sys.stderr.write("sys.excepthook is missing\n")
+            return _display(error)
+        try:
+            hook(kind, error, error.__traceback__)
+        except SystemExit:
+            raise
+        except BaseException as failed:  # noqa: BLE001 - as Python does
+            failed.__context__ = None
+            _strip(failed)
+            sys.stderr.write("Error in sys.excepthook:\n")
+            _display(failed)
+            sys.stderr.write("\nOriginal exception was:\n")
+            _display(error)
+        return None
 
     sys.excepthook = show
+
+
+def _strip(error: BaseException) -> None:
+    for one in _chain(error, set()):
+        one.__traceback__ = _without_our_frames(one.__traceback__)
+
+
+def _display(error: BaseException) -> None:
+    sys.__excepthook__(type(error), error, error.__traceback__)
 
 
 def _chain(error: BaseException | None, seen: set[int]) -> list[BaseException]:
@@ -201,7 +227,9 @@ def make_session(text: str) -> Session:
     """Make what the command asks for."""
     if text.startswith("{"):
         return RunSession(Options(**json.loads(text)))
-    return WatchSession(Plan.read(text))
+    plan = Plan.read(text)
+    _show_hash_seed(plan.shown_hash_seed)
+    return WatchSession(plan)
 
 
 class RunSession:
@@ -272,17 +300,21 @@ class WatchSession:
 
     Args:
         plan: What to hold still, and where to write.
+        root: The folder of the script's own process, if this is a child of it.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, root: Path | None = None) -> None:
         self.module = plan.module
-        self._plan = plan
+        self._plan, self._root = plan, root or Path(plan.folder)
+        self._is_child = root is not None
         self._recorder: Any = None
         self._watch: Any = None
         self._trace: Any = None
+        self._starts: Any = None
 
     def begin(self) -> None:
         """Watch everything from now on."""
+        from keras_repro.watching.children import Starts
         from keras_repro.watching.model_calls import (
             CallFile,
             CallRecorder,
@@ -291,13 +323,15 @@ class WatchSession:
         from keras_repro.watching.watch import Watch
 
         plan = self._plan
-        _show_hash_seed(plan.shown_hash_seed)
         num_cores = plan.num_cores or plan.num_threads
         if num_cores is not None and hasattr(os, "sched_setaffinity"):
             usable = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, usable[:num_cores])
         self._watch = watch = Watch(
-            plan, NoteFile(plan.folder), watches_files=True
+            plan,
+            NoteFile(plan.folder),
+            in_own_process=True,
+            keeps_files=not self._is_child,
         )
         self._recorder = recorder = CallRecorder(
             CallFile(plan.folder),
@@ -310,28 +344,84 @@ class WatchSession:
             seeds,
             {"keras": lambda keras: recorder.wrap(keras, watch.patches)},
         )
+        self._starts = Starts(self._root, plan, watch.audit)
+        self._starts.patch(watch.patches)
+        os.register_at_fork(after_in_child=self._go_on_in_child)
         if plan.seed is not None:
             random.seed(plan.seed)
 
     def note_script(self, path: str) -> None:
         """What lies beside the script is the person's code, wherever it is."""
-        from keras_repro.common.whose_code import add_user_folder
-
-        add_user_folder(str(Path(path).parent))
+        self.note_folder(str(Path(path).parent))
         if self._plan.trace:
             from keras_repro.watching.tracing import Trace
 
             self._trace = Trace(self._plan.folder)
             self._trace.start()
 
+    def note_folder(self, folder: str) -> None:
+        """What lies in a folder is the person's code."""
+        from keras_repro.common.whose_code import add_user_folder
+
+        add_user_folder(folder)
+        self._starts.script = folder
+
+    def _go_on_in_child(self) -> None:
+        """A forked process writes into a folder of its own, once it must."""
+        from keras_repro.watching.children import make_folder, report
+        from keras_repro.watching.model_calls import CallFile
+        from keras_repro.watching.observations import NoteFile
+
+        audit, recorder = self._watch.audit, self._recorder
+
+        @functools.cache
+        def open_folder() -> Path:
+            with audit.muted():
+                folder = make_folder(self._root)
+                report(folder)
+                recorder.write_to(CallFile(folder), folder)
+                audit.write_to(NoteFile(folder))
+            return folder
+
+        self._trace = None
+        audit.go_on_in_child()
+        recorder.go_on_in_child(open_folder)
+        self._starts.open = open_folder
+
     def end(self) -> None:
         """Write what is left, then put everything back."""
+        from keras_repro.watching.children import is_worker
+
         if self._trace is not None:
             self._trace.stop()
         with suppress(OSError):  # The disk may be full, our folder gone.
-            self._recorder.finish()
+            if not (self._is_child and is_worker()):
+                self._recorder.finish()
             self._watch.finish()
         self._watch.stop()
+
+
+def begin_child(told: str) -> None:
+    """Watch this Python, which a watched script has started."""
+    from keras_repro.watching import children
+    from keras_repro.watching.holds import make_keys
+
+    inherited = children.Inherited.read(told)
+    root = Path(inherited.plan).parent
+    folder = children.make_folder(root)
+    plan = Plan.read(inherited.plan)
+    plan = replace(
+        plan,
+        folder=str(folder),
+        keys=plan.keys if plan.children else make_keys(),
+        replayed=(),
+        trace=False,
+    )
+    session = WatchSession(plan, root)
+    session.begin()
+    session.note_folder(inherited.script)
+    children.report(folder)
+    atexit.register(session.end)
 
 
 def _show_hash_seed(value: str | None) -> None:

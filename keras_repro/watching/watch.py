@@ -57,17 +57,23 @@ class Watch:
     Args:
         plan: What to hold still.
         sink: Where the notes go.
-        watches_files: Whether files are watched too, which nothing can end:
-            for a process of ours alone.
+        in_own_process: Whether the process is watched to its end: files and
+            forks too, which nothing can end.
+        keeps_files: Whether files are kept before they are written.
     """
 
     def __init__(
-        self, plan: Plan, sink: Sink, *, watches_files: bool = False
+        self,
+        plan: Plan,
+        sink: Sink,
+        *,
+        in_own_process: bool = False,
+        keeps_files: bool = True,
     ) -> None:
         self.audit = Audit(sink, _load_replayed(plan))
         self._files: FileWatcher | None = None
-        if watches_files:
-            keep = KeptFiles(plan.folder).keep
+        if in_own_process:
+            keep = KeptFiles(plan.folder).keep if keeps_files else _keep_none
             self._files = FileWatcher(self.audit, keep, plan.folder)
         self._watcher = Watcher(self.audit, plan, self._files)
         self.patches = self._watcher.patches
@@ -112,6 +118,10 @@ class Watch:
     def stop(self) -> None:
         """Put everything back."""
         self.patches.undo()
+
+
+def _keep_none(path: str) -> None:
+    """What a process below writes is not put back."""
 
 
 def _load_replayed(plan: Plan) -> dict[tuple[str, str], list[Any]]:

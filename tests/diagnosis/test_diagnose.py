@@ -1,6 +1,8 @@
 """`diagnose`: the rung that differs first, and the cause there."""
 
+import os
 import random
+import subprocess
 import sys
 import time
 
@@ -185,6 +187,7 @@ def test_reproducible():
     """A seeded training is equal on every rung, and nothing is blamed."""
     found = diagnose(seeded)
     assert found.reproducible
+    assert "equal on every rung, in 1 call and 2 epochs" in found.headline
     assert statuses(found) == ["equal"] * 4 + ["-"]
     assert (found.causes, found.suspects, found.first_mismatch) == (
         (),
@@ -194,6 +197,48 @@ def test_reproducible():
     # Keras feeds all epochs alike on TensorFlow once a seed is set.
     kinds = {one.kind for one in found.traps}
     assert kinds == ({SAME_ORDER} if BACKEND == "tensorflow" else set())
+
+
+def seeded_with_a_process():
+    """As `seeded`, beside a process that nobody watches here."""
+    command = [sys.executable, "-c", "1"]
+    subprocess.run(command, check=True)
+    seeded()
+
+
+def seeded_with_a_fork():
+    """As `seeded`, beside a forked process that calls a model."""
+    if os.fork() == 0:
+        try:
+            build().load_weights("no such file")
+        finally:
+            os._exit(0)
+    os.wait()
+    seeded()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # JAX warns of forks.
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        (seeded_with_a_process, "python -c 1` at "),
+        pytest.param(
+            seeded_with_a_fork,
+            "a forked process",
+            marks=pytest.mark.requires_backend("torch"),
+        ),
+    ],
+)
+def test_what_may_train_elsewhere_is_told(train, told):
+    """All that was compared is equal, and not all was; the twin is above."""
+    found = diagnose(train)
+    assert not found.reproducible
+    assert found.first_mismatch is None
+    assert told in found.unwatched[0]
+    text = " ".join(str(found).split())
+    assert text.startswith("Equal as far as was watched: equal on every rung")
+    assert "1 process was not watched: what it trained was not compared" in text
 
 
 @pytest.mark.slow

@@ -109,6 +109,70 @@ def test_what_is_left_at_the_end():
     assert (found.moment, found.places) == ("the end", ("k",))
 
 
+def below(*children, calls=(STEP,)):
+    """A process above others, each with calls of its own."""
+    processes = tuple(
+        one if isinstance(one, Process) else Process(one) for one in children
+    )
+    return Process(calls, {}, processes)
+
+
+A, B = (
+    replace(STEP, place="/a.py:9", data=data, results={"loss": data})
+    for data in ("a", "b")
+)
+
+
+def test_tasks_of_workers_are_matched_by_what_they_are():
+    """Which process made a call, and as which one, is no difference."""
+    two = below((A, replace(B, index=1, model="m_1")))
+    apart = below((A,), (B,))
+    swapped = below((B,), (A,))
+    for one, other in ((two, apart), (apart, swapped), (swapped, two)):
+        assert compare_processes(one, other) is None
+    told = [one.has_calls for one in (below((A,), calls=()), below(calls=()))]
+    assert told == [True, False]
+
+
+def test_what_differs_below():
+    """The call of that place and those data is named, and who made it."""
+    changed = replace(B, results={"loss": "c"})
+    found = compare_processes(below((A,), (B,)), below((changed,), (A,)))
+    assert (found.process, found.place, found.roles) == (
+        1,
+        "/a.py:9",
+        ("results",),
+    )
+    # With other data, by its place.
+    found = compare_processes(
+        below((A,), (B,)), below((A,), (replace(B, data="c"),))
+    )
+    assert (found.process, found.roles) == (2, ("data",))
+
+
+def test_alike_calls_are_counted_below():
+    """Two equal calls are not one, in whichever processes."""
+    assert compare_processes(below((A, A)), below((A,), (A,))) is None
+    found = compare_processes(below((A,)), below((A,), (A,)))
+    assert found.roles == ("calls",)
+    assert "made 1 calls in processes below" in found.details[0]
+
+
+def test_the_earlier_of_two_mismatches():
+    """What began first is told, in whichever process."""
+    changed = replace(STEP, results={"loss": "x"})
+    for times, process in (((1.0, 2.0), 0), ((2.0, 1.0), 1)):
+        own, other = times
+        sides = [
+            below(
+                (replace(B, results=results, began=other),),
+                calls=(replace(step, began=own),),
+            )
+            for step, results in ((STEP, {"loss": "b"}), (changed, {}))
+        ]
+        assert compare_processes(*sides).process == process
+
+
 def make_fit(checksum, *, data=None, epochs=1):
     """A process with one `fit`."""
     weights = {"weights": {"k": checksum}}

@@ -12,7 +12,9 @@ from keras_repro.diagnosis.processes import (
     ERRORS,
     OUTPUT,
     Launcher,
+    RecordingError,
     ScriptInput,
+    adopting_orphans,
 )
 from keras_repro.watching.holds import KEYED, Plan
 from tests.checkout import is_running
@@ -27,14 +29,14 @@ def launch(tmp_path, monkeypatch):
     """Launch a script once or more, and give what it printed each time."""
     monkeypatch.chdir(tmp_path)
 
-    def launch(text, *, times=1, timeout=None, arguments=()):
+    def launch(text, *, times=1, arguments=(), **options):
         script = tmp_path / "script.py"
         script.write_text(text)
-        launcher = Launcher([str(script), *arguments], timeout=timeout)
+        launcher = Launcher([str(script), *arguments], **options)
         outcomes = []
         for number in range(times):
             folder = tmp_path / str(number)
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             plan = Plan(folder=str(folder), keys=KEYS)
             outcomes.append(launcher.run(plan, os.environ, shown=False))
         return outcomes
@@ -91,6 +93,73 @@ def test_timeout_ends_children_too(launch, tmp_path):
     pid = int((tmp_path / "child").read_text())
     time.sleep(0.2)
     assert not is_running(pid)
+
+
+LEAVES = (
+    "import os, time, pathlib\n"
+    "def daemon():\n"
+    "    if os.fork():\n"
+    "        os._exit(0)\n"
+    "    pathlib.Path('child').write_text(str(os.getpid()))\n"
+    "    time.sleep(60)\n"
+    "if os.fork() == 0:\n"
+    "    os.setsid()\n"
+    "    daemon()\n"
+    "os.wait()\n"
+    "while not pathlib.Path('child').exists():\n"
+    "    time.sleep(0.01)\n"
+)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs Linux")
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_is_left_running(launch, tmp_path, ends):
+    """Even a daemon is told and ended; a process of ours is left alone."""
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as ours,
+        adopting_orphans(),
+    ):
+        (outcome,) = launch(LEAVES, ends_left_over=ends)
+        pid = int((tmp_path / "child").read_text())
+        assert len(outcome.left) == ends
+        assert all("script.py" in one for one in outcome.left)
+        assert is_running(pid) != ends
+        assert is_running(ours.pid)
+        ours.communicate(b"\n")
+    if not ends:
+        os.kill(pid, 9)
+
+
+def test_output_is_bounded(launch):
+    """Of what is printed where nobody looks, the end is kept."""
+    (short,) = launch("print('x' * 1000)")
+    assert read(short) == "x" * 1000 + "\n"
+    (long,) = launch("print('x' * 3_000_000)\nprint('end')")
+    text = read(long)
+    assert "bytes before are left out]\n" in text[:60]
+    assert text.endswith("x\nend\n")
+    assert len(text) < 1_000_000
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [("", ""), ("full", "No space left"), ("gone", "it was removed")],
+)
+def test_our_troubles_are_ours(launch, tmp_path, trouble, told):
+    """What could not be recorded is told; the twin has nothing to tell."""
+    folder = tmp_path / "0"
+    folder.mkdir()
+    text = "import uuid\nuuid.uuid4()\nprint('done')\n"
+    if trouble == "full":
+        (folder / "notes.jsonl").symlink_to("/dev/full")
+    if trouble == "gone":
+        text += f"import shutil; shutil.rmtree({str(folder)!r})\n"
+    if not trouble:
+        assert read(*launch(text)) == "done\n"
+        return
+    with pytest.raises(RecordingError, match=f"Received: .*{told}"):
+        launch(text)
 
 
 READS = (

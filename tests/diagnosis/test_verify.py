@@ -164,6 +164,84 @@ def test_trouble(verify, text, told):
     assert told in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+def test_folder_that_goes_away(verify, tmp_path):
+    """Trouble of ours is told as ours, without a frame of ours."""
+    text = (
+        "import pathlib, shutil, tempfile\n"
+        "temporary = pathlib.Path(tempfile.gettempdir())\n"
+        "for one in temporary.glob('keras-repro-*'):\n"
+        "    shutil.rmtree(one)\n"
+    )
+    result = verify(text, code=2, TMPDIR=str(tmp_path))
+    assert "the script itself is not at fault" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_nothing_that_was_watched(verify, tmp_path):
+    """What trains where nobody can look is no plain "reproducible"."""
+    text = (
+        "import subprocess, sys\n"
+        "for _ in range(2):\n"
+        "    subprocess.run([sys.executable, '-I', '-c', '1'], check=True)\n"
+    )
+    result = verify(text, code=2, options=("--json", "verdict.json"))
+    assert result.stdout.startswith("Nothing could be compared: 2 processes")
+    told = " ".join(result.stdout.split())
+    assert "were not watched: what they trained was not compared" in told
+    assert "`python -I -c 1` at script.py:3" in told
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert not verdict["reproducible"]
+    assert verdict["first_mismatch"] is None
+    assert len(verdict["unwatched"]) == 2
+
+
+IN_CHILDREN = """\
+import subprocess, sys, uuid
+
+import numpy as np
+
+def train(task):
+    import keras
+
+    keras.utils.set_random_seed({seed})
+    x = np.full((4, 2), task, "float32")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(x, x[:, :1], epochs=2, verbose=0)
+
+if __name__ == "__main__":
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        list(pool.map(train, range(2)))
+    {after}
+"""
+
+
+@pytest.mark.alike
+@pytest.mark.slow
+@pytest.mark.requires_backend
+def test_trained_in_other_processes(verify, tmp_path):
+    """What workers train is compared, and how much that was is said.
+
+    Beside them is a process that nobody can watch; the twin are workers that
+    seed otherwise in each run.
+    """
+    after = "subprocess.run([sys.executable, '-I', '-c', '1'], check=True)"
+    result = verify(IN_CHILDREN.format(seed=3, after=after), code=2)
+    told = " ".join(result.stdout.split())
+    assert told.startswith("Equal as far as was watched: 2 runs are bitwise")
+    assert "equal in 2 calls and 4 epochs of 2 processes" in told
+    assert "1 process was not watched: what it trained was not" in told
+    text = IN_CHILDREN.format(seed="uuid.uuid4().int % 2**32", after="")
+    result = verify(text, options=("--budget", "0"), code=1)
+    told = " ".join(result.stdout.split())
+    assert "fit at script.py:12, in process " in told
+    assert "entropy at script.py:8 (uuid)" in told
+
+
 @pytest.mark.slow
 def test_script_that_hangs(verify):
     """`--timeout` ends a script that hangs, with what it has started."""

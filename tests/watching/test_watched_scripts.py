@@ -76,6 +76,14 @@ SCRIPTS = {
     "traceback": "def f():\n    raise ValueError('mine')\nf()\n",
     "numpy traceback": "import numpy as np\nnp.random.seed('a')\n",
     "seed traceback": "import random\nrandom.Random([1])\n",
+    "no hook": "import sys\nsys.excepthook = None\nraise ValueError('mine')\n",
+    "hook gone": "import sys\ndel sys.excepthook\nraise ValueError('mine')\n",
+    "broken hook": (
+        "import sys\n"
+        "def show(*_):\n    raise KeyError('hook')\n"
+        "sys.excepthook = show\n"
+        "raise ValueError('mine')\n"
+    ),
     "interrupt": "raise KeyboardInterrupt\n",
     "input": "print(input('> ')); import sys; print(sys.stdin.read())\n",
     "arguments": (
@@ -109,6 +117,28 @@ SCRIPTS = {
         "code = 'import os; print(os.environ.get(\"PYTHONHASHSEED\"))'\n"
         "print(subprocess.run([sys.executable, '-c', code], "
         "capture_output=True, text=True).stdout)\n"
+    ),
+    "environments": (
+        "import os, subprocess, sys\n"
+        "code = 'import os, sys; print(sorted(os.environ.items()), sys.path)'\n"
+        "for command in ([sys.executable, '-c', code], ['env']):\n"
+        "    subprocess.run(command, check=True)\n"
+        "    subprocess.run(command, check=True, env={'PYTHONPATH': 'x'})\n"
+        "os.system('env')\n"
+    ),
+    "sitecustomize": (
+        "import os, pathlib, subprocess, sys\n"
+        "pathlib.Path('own').mkdir(exist_ok=True)\n"
+        "pathlib.Path('own/sitecustomize.py').write_text('print(__file__)')\n"
+        "subprocess.run([sys.executable, '-c', 'import sitecustomize'], "
+        "env={'PYTHONPATH': 'own'})\n"
+    ),
+    "becomes another": (
+        "import os, sys\n"
+        "if os.environ.get('AGAIN') is None:\n"
+        "    os.environ['AGAIN'] = '1'\n"
+        "    os.execv(sys.executable, [sys.executable, *sys.argv])\n"
+        "print(sys.argv[1:], os.environ['AGAIN'])\n"
     ),
     "atexit": (
         "import atexit, random\n"
@@ -151,6 +181,9 @@ CODES = {
     "traceback": 1,
     "numpy traceback": 1,
     "seed traceback": 1,
+    "no hook": 1,
+    "hook gone": 1,
+    "broken hook": 1,
     "interrupt": -2,
 }
 

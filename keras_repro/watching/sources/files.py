@@ -10,8 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from keras_repro.common.whose_code import is_installed
-from keras_repro.watching.observations import LISTING, READ, WRITE, Audit
+from keras_repro.common.whose_code import find_site, is_installed
+from keras_repro.watching.observations import (
+    LISTING,
+    READ,
+    WRITE,
+    Audit,
+    get_process,
+)
+from keras_repro.watching.sources.unseen import EVENTS, describe_event
 from keras_repro.watching.sources.watcher import Watcher
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -29,7 +36,9 @@ _CHANGES = {
     "os.link": ((1, 3),),
     "os.symlink": ((1, 2),),
 }
-_SEEN_EVENTS = frozenset({"open", "sqlite3.connect", *_LISTINGS, *_CHANGES})
+_SEEN_EVENTS = frozenset(
+    {"open", "sqlite3.connect", *_LISTINGS, *_CHANGES, *EVENTS}
+)
 
 
 class FileWatcher:
@@ -49,6 +58,7 @@ class FileWatcher:
     ) -> None:
         self._audit, self._keep = audit, keep
         self._folder = os.path.abspath(folder)  # noqa: PTH100 - as below
+        self._process = get_process()
 
     def start(self) -> None:
         """Begin to watch; there is no way to stop."""
@@ -57,12 +67,27 @@ class FileWatcher:
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
         if event not in _SEEN_EVENTS:
             return
-        # The import of a module opens and lists a lot, and is no reading.
-        caller = sys._getframe(1).f_code.co_filename
-        if not caller.startswith("<frozen importlib"):
-            # An exception from here would be one of what the program does.
-            with suppress(Exception):
+        if event in EVENTS:
+            with suppress(Exception):  # As below.
+                self._note_unseen(event, args)
+            return
+        # An exception from here would be one of what the program does; where
+        # Python itself opens its script, there is no frame.
+        with suppress(Exception):
+            # The import of a module opens and lists a lot, and is no reading.
+            caller = sys._getframe(1).f_code.co_filename
+            if not caller.startswith("<frozen importlib"):
                 self._note_event(event, args)
+
+    def _note_unseen(self, event: str, args: tuple[Any, ...]) -> None:
+        if self._audit.is_muted:
+            return
+        with self._audit.muted():
+            found = describe_event(event, args)
+            site = None if found is None else find_site()
+        # What a library does by itself is not what the program has used.
+        if found is not None and site and not is_installed(site.file):
+            self._audit.note(*found, site=site)
 
     def _note_event(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
@@ -95,7 +120,8 @@ class FileWatcher:
 
     def _note_path(self, kind: str, path: Any) -> None:
         audit = self._audit
-        if path is None or audit.is_muted:
+        # What a child writes, its parent's copies are none of.
+        if path is None or audit.is_muted or get_process() != self._process:
             return
         name = None
         with audit.muted():

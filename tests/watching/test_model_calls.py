@@ -1,0 +1,62 @@
+"""Which calls of a model count as the program's, whoever makes them."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_repro.diagnosis.function_reruns import (
+    START,
+    WHOLE,
+    FunctionLaboratory,
+)
+
+pytestmark = pytest.mark.requires_backend
+
+X = np.linspace(-1, 1, 16).reshape(8, 2).astype("float32")
+
+
+def build():
+    """A compiled model, which Keras' wrappers clone."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def by_wrapper():
+    """Keras' own code fits and predicts, since the program asked it to."""
+    pytest.importorskip("sklearn")
+    net = keras.wrappers.SKLearnRegressor(build(), fit_kwargs={"verbose": 0})
+    net.fit(X, X[:, 0])
+    net.predict(X)
+
+
+def by_hand():
+    """Keras evaluates within `fit`, and a callback of the program predicts."""
+    model = build()
+    ask = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: model.predict(X, verbose=0)
+    )
+    data = (X, X[:, :1])
+    model.fit(*data, validation_data=data, verbose=0, callbacks=[ask])
+
+
+@pytest.mark.parametrize("train", [by_wrapper, by_hand])
+def test_calls_that_count(train, tmp_path):
+    """What Keras does within a call is none of its own; all else is.
+
+    The twins of each other: both are called from inside the package `keras`.
+    """
+    laboratory = FunctionLaboratory(train, tmp_path)
+    laboratory.begin(WHOLE)
+    calls = laboratory.run().process.calls
+    assert [one.method for one in calls] == ["fit", "predict"]
+
+
+def test_first_step_of_a_wrapper(tmp_path):
+    """A diagnosis stops at the first step that a wrapper takes."""
+    laboratory = FunctionLaboratory(by_wrapper, tmp_path)
+    laboratory.begin(START)
+    record = laboratory.run()
+    assert len(record.models) == 1
+    (call,) = record.process.calls
+    assert call.place.startswith(__file__)
