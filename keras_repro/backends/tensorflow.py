@@ -417,6 +417,15 @@ class TensorFlowBackend(Backend):
     def is_initialized(self, variable: Any) -> bool:
         return bool(variable.value.is_initialized())
 
+    def is_replica(self) -> bool:
+        import tensorflow as tf
+
+        distribute = tf.distribute
+        return bool(
+            distribute.has_strategy()
+            and not distribute.in_cross_replica_context()
+        )
+
     def is_tracing(self, values: Any) -> bool:  # noqa: ARG002
         import tensorflow as tf
 
