@@ -136,6 +136,26 @@ class JaxBackend(Backend):
         # A pure step makes no variables: Keras has built all before it.
         return None
 
+    def step_aside(
+        self, model: Any, args: tuple[Any, ...], wait: Callable[[], None]
+    ) -> tuple[Any, ...]:
+        # Keras 3.12 to 3.15 hands the values to each step, and lets callbacks
+        # that ask for the model have them meanwhile. Without these methods
+        # others find a model without values, as in Keras itself.
+        names = _list_jax_state(model)
+        get_state = getattr(model, "_get_jax_state", None)
+        if get_state is None or len(args[0]) != len(names):
+            return super().step_aside(model, args, wait)
+        model._jax_state = dict(zip(names, args[0], strict=True))
+        model._jax_state_synced = False
+        model.jax_state_sync()
+        wait()
+        state = get_state(
+            **dict.fromkeys(names, True), purge_model_variables=True
+        )
+        model._jax_state_synced = False
+        return (state, *args[1:])
+
     def clear_pending(self, model: Any) -> None:
         # Keras 3.12 to 3.15. Left in place after an error, the next read
         # through a callback would write deleted buffers over the variables.

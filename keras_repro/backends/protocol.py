@@ -115,6 +115,29 @@ class Backend:
         """Whether a variable that a trace has made has a value already."""
         return True
 
+    def is_replica(self) -> bool:
+        """Whether this thread computes what another one waits for."""
+        return False
+
+    def step_aside(
+        self,
+        model: Any,  # noqa: ARG002 - JAX keeps the values elsewhere
+        args: tuple[Any, ...],
+        wait: Callable[[], None],
+    ) -> tuple[Any, ...]:
+        """Have others use the values of a model in the middle of a training.
+
+        Args:
+            model: The model.
+            args: What the next step will be called with.
+            wait: Returns when they have used them.
+
+        Returns:
+            What the step is to be called with then.
+        """
+        wait()
+        return args
+
     def is_tracing(self, values: Any) -> bool:  # noqa: ARG002
         """Whether a step that is given these values is being traced."""
         return False

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_repro.arrays.checksums import checksum_array
+from keras_repro.backends import owners
 from keras_repro.backends.active import (
     GENERATORS,
     active_generators,
@@ -136,11 +137,14 @@ def isolate_rng(seed: int | None = None) -> Iterator[None]:
             `None` lets the block go on from where they stand.
 
     Raises:
+        RuntimeError: If a training or another such block runs in another
+            thread, or another task of `asyncio`.
         TypeError: If `seed` is not an integer.
         ValueError: If `seed` is not between 0 and `2**32 - 1`.
 
     Scope:
         The global generators of this process (Keras' own is one per thread).
+        What other threads draw meanwhile they draw from the block's.
         Generator objects that the program keeps, and TensorFlow functions
         that were traced with stateful random ops, keep their own positions.
 
@@ -156,39 +160,47 @@ def isolate_rng(seed: int | None = None) -> Iterator[None]:
     """
     if seed is not None:
         seed = check_seed(seed)
-    outer = capture_rng()
-    if seed is not None and _op_seeds(outer) is not None:
-        rewind_kernels()
-    moved = False
-    try:
-        with keep_rng(seed):
-            before = _op_seeds(capture_rng())
-            try:
-                yield
-            finally:
-                moved = _op_seeds(capture_rng()) != before
-    finally:
-        if moved:
-            # The kernels of the block's ops would go on under its op seeds.
+    with owners.held("isolate_rng()", owners.BLOCK) as owner:
+        if seed is not None and _op_seeds(capture_rng()) is not None:
             rewind_kernels()
+        positions: list[Any] = []
+        owner.ends.callback(_rewind_if_moved, positions)
+        keep(owner, seed)
+        positions.append(_op_seeds(capture_rng()))
+        owner.ends.callback(lambda: positions.append(_op_seeds(capture_rng())))
+        yield
+
+
+def _rewind_if_moved(positions: list[Any]) -> None:
+    """Rewind what a block moved, which goes on under its op seeds."""
+    if positions[:1] != positions[-1:]:
+        rewind_kernels()
 
 
 @contextmanager
 def keep_rng(seed: int | None = None) -> Iterator[None]:
     """`isolate_rng` where no stateful op of TensorFlow runs: much cheaper."""
+    with owners.held("a draw of seeded values", owners.DRAW) as owner:
+        keep(owner, seed)
+        yield
+
+
+def keep(owner: owners.Owner, seed: int | None = None) -> None:
+    """Have all generators put back at an owner's end; seed them till then."""
     outer = capture_rng()
     generator, program_seed = get_global_generator(), get_global_seed()
-    try:
-        if seed is not None:
-            seed_rng(seed)
-            set_global_generator(None)
-            # A model within a layer asks for it, whatever the program set.
-            set_global_seed(seed)
-        yield
-    finally:
+
+    def put_back() -> None:
         set_global_seed(program_seed)
         set_global_generator(generator)
         restore_rng(outer)
+
+    owner.ends.callback(put_back)
+    if seed is not None:
+        seed_rng(seed)
+        set_global_generator(None)
+        # A model within a layer asks for it, whatever the program set.
+        set_global_seed(seed)
 
 
 def seed_everything(seed: int, *, deterministic: bool = True) -> int:
@@ -208,6 +220,7 @@ def seed_everything(seed: int, *, deterministic: bool = True) -> int:
         The seed, so that it can be logged.
 
     Raises:
+        RuntimeError: If a training runs, which would put back what it found.
         TypeError: If `seed` is not an integer, or `deterministic` no bool.
         ValueError: If `seed` is not between 0 and `2**32 - 1`.
 
@@ -224,9 +237,19 @@ def seed_everything(seed: int, *, deterministic: bool = True) -> int:
     """
     seed = check_seed(seed)
     deterministic = check_flag("deterministic", deterministic)
-    keras.utils.set_random_seed(seed)
-    # Keras 3.12 leaves what an earlier seed made, which goes on drawing.
-    set_global_generator(None)
+    running = owners.find_running()
+    if running is not None:
+        msg = (
+            "`seed_everything()` must be called between trainings and "
+            f"evaluations. Received: a call within {running}, which puts the "
+            "generators back when it ends. Call it before, or seed a block "
+            "within by `with isolate_rng(seed):`."
+        )
+        raise RuntimeError(msg)
+    with owners.held("seed_everything()", owners.BLOCK):
+        keras.utils.set_random_seed(seed)
+        # Keras 3.12 leaves what an earlier seed made, which goes on drawing.
+        set_global_generator(None)
     if deterministic:
         late = get_backend().enable_determinism()
         if late is not None:
@@ -311,28 +334,34 @@ class Streams:
         if self._active is not None:
             restore_rng(state)
 
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Swap the training stream in; nested calls stay in it."""
+    def enter(self, owner: owners.Owner) -> None:
+        """Swap the training stream in, until the end of an owner.
+
+        One that begins within another of the same trial stays in its stream.
+        """
         if self._active is not None:
-            yield
             return
         if self._position is self.start and self._needs_rewinding():
             rewind_kernels()
         before = _with_late_backends(self._position, self.seed)
         traced = traced_functions()
-        with self._swapped(before):
-            self._active = before
-            try:
-                yield
-            finally:
-                self._active = None
-                self._position = capture_rng()
-                self._note_stateful(before, self._position, traced)
+        owner.ends.callback(self._free_kernels, before)
+        self._swap(owner, before)
+        self._active = before
+        owner.ends.callback(self._stop, before, traced)
+
+    def _stop(self, before: RngState, traced: frozenset[str]) -> None:
+        """Note where the training stream stands when it is swapped out."""
+        self._active = None
+        self._position = capture_rng()
+        self._note_stateful(before, self._position, traced)
+
+    def _free_kernels(self, before: RngState) -> None:
+        """Leave the program no kernels that a training has moved."""
         program = _op_seeds(capture_rng())
         moved = _op_seeds(before) != _op_seeds(self._position)
         if moved and program is not None and program[0] == self.start_seed:
-            # The program would find its op seeds' kernels used by the trial.
+            # It would find them by its own op seeds.
             rewind_kernels()
 
     def _note_stateful(
@@ -365,19 +394,24 @@ class Streams:
     @contextmanager
     def evaluation(self, kind: str) -> Iterator[None]:
         """Swap in the stream of a kind of evaluation, also inside training."""
-        seed = derive_seed(self.seed, f"evaluation/{kind}")
-        before = self._evaluations.get(kind)
-        before = _with_late_backends(before or start_position(seed), seed)
-        is_first = self._position is self.start and not self._evaluations
-        if is_first and self._active is None and self._needs_rewinding():
-            rewind_kernels()
-        traced = traced_functions()
-        with self._swapped(before):
-            try:
-                yield
-            finally:
-                after = self._evaluations[kind] = capture_rng()
-                self._note_stateful(before, after, traced)
+        with owners.held("an evaluation", owners.DRAW) as owner:
+            seed = derive_seed(self.seed, f"evaluation/{kind}")
+            found = self._evaluations.get(kind) or start_position(seed)
+            before = _with_late_backends(found, seed)
+            is_first = self._position is self.start and not self._evaluations
+            if is_first and self._active is None and self._needs_rewinding():
+                rewind_kernels()
+            traced = traced_functions()
+            self._swap(owner, before)
+            owner.ends.callback(self._stop_evaluation, kind, before, traced)
+            yield
+
+    def _stop_evaluation(
+        self, kind: str, before: RngState, traced: frozenset[str]
+    ) -> None:
+        """Note where the stream of an evaluation stands."""
+        after = self._evaluations[kind] = capture_rng()
+        self._note_stateful(before, after, traced)
 
     @contextmanager
     def tracing(self, kind: str, drew: Callable[[], None]) -> Iterator[None]:
@@ -405,19 +439,13 @@ class Streams:
             if not self._depth_of_traces:
                 restore_rng(self._outside_traces)
 
-    @contextmanager
-    def _swapped(self, state: RngState) -> Iterator[None]:
-        outer = capture_rng()
-        outer_generator = get_global_generator()
-        set_global_generator(self.generator)
+    def _swap(self, owner: owners.Owner, state: RngState) -> None:
+        """Swap a stream in, until the end of an owner."""
+        outer, generator = capture_rng(), get_global_generator()
         _programs.append(dataclasses.replace(outer, keras=None))
-        try:
-            restore_rng(state)
-            yield
-        finally:
-            _programs.pop()
-            set_global_generator(outer_generator)
-            restore_rng(outer)
+        owner.ends.callback(_swap_out, outer, generator)
+        set_global_generator(self.generator)
+        restore_rng(state)
 
 
 # Where the generators of the program stand while streams are swapped in; the
@@ -425,20 +453,28 @@ class Streams:
 _programs: list[RngState | None] = []
 
 
+def _swap_out(outer: RngState, generator: Any) -> None:
+    _programs.pop()
+    set_global_generator(generator)
+    restore_rng(outer)
+
+
 @contextmanager
 def in_the_program() -> Iterator[None]:
     """Draw from the program's generators though a trial's are swapped in."""
-    if not _programs or _programs[0] is None:
-        yield  # There are no others, or they are in place already.
-        return
-    inner, program, _programs[0] = capture_python(), _programs[0], None
-    restore_rng(program)
-    try:
+    with owners.held("a build", owners.DRAW) as owner:
+        if _programs and _programs[0] is not None:
+            inner, program, _programs[0] = capture_python(), _programs[0], None
+            owner.ends.callback(_leave_the_program, inner)
+            restore_rng(program)
+        # Else there are no others, or they are in place already.
         yield
-    finally:
-        # What is built next goes on from here.
-        _programs[0] = capture_python()
-        restore_rng(inner)
+
+
+def _leave_the_program(inner: RngState) -> None:
+    # What is built next goes on from here.
+    _programs[0] = capture_python()
+    restore_rng(inner)
 
 
 def _with_late_backends(state: RngState, seed: int) -> RngState:

@@ -420,6 +420,15 @@ class TensorFlowBackend(Backend):
         value = getattr(variable, "_value", None)
         return value is not None and bool(value.is_initialized())
 
+    def is_replica(self) -> bool:
+        import tensorflow as tf
+
+        distribute = tf.distribute
+        return bool(
+            distribute.has_strategy()
+            and not distribute.in_cross_replica_context()
+        )
+
     def is_tracing(self, values: Any) -> bool:  # noqa: ARG002
         import tensorflow as tf
 

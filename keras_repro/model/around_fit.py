@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_repro.backends import random_streams
+from keras_repro.backends import owners, random_streams
 from keras_repro.backends.active import get_backend
 from keras_repro.backends.data_adapters import (
     are_arrays,
@@ -77,12 +77,12 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
     trial: Trial = model._repro
     callbacks = call.get("callbacks")
     with ExitStack() as stack:
-        stack.enter_context(_kept_apart(trial))
+        owner = stack.enter_context(_kept_apart(model, "fit"))
         _split_validation(call)
         _take_start(model)
         if trial.observer is not None:
             call["callbacks"] = _with_observer(callbacks, trial.observer)
-        stack.enter_context(trial.own_streams.training())
+        trial.own_streams.enter(owner)
         stack.enter_context(_first_step(model))
         _enter_data(model, call, stack)
         _forget_other_batches(model, "train", call)
@@ -203,13 +203,15 @@ def marked(trial: Trial, flag: str) -> Iterator[None]:
 
 
 @contextmanager
-def _kept_apart(trial: Trial) -> Iterator[None]:
+def _kept_apart(model: Any, method: str) -> Iterator[owners.Owner]:
     """Run a training; outside a `trial` block the program feels nothing."""
-    with ExitStack() as stack:
+    trial: Trial = model._repro
+    what = f"{method} of model {model.name!r}"
+    with owners.held(what, owners.TRAINING) as owner:
         if not trial.in_block:
-            stack.enter_context(random_streams.keep_rng())
-        stack.enter_context(marked(trial, "is_running"))
-        yield
+            random_streams.keep(owner)
+        with marked(trial, "is_running"):
+            yield owner
 
 
 def _with_observer(callbacks: Any, observer: Any) -> Any:
@@ -374,10 +376,10 @@ def training_on_batch(model: Any) -> Iterator[None]:
     """Everything around a `train_on_batch`; there is no order to give."""
     trial: Trial = model._repro
     with ExitStack() as stack:
-        stack.enter_context(_kept_apart(trial))
+        owner = stack.enter_context(_kept_apart(model, "train_on_batch"))
         if trial.at_start or trial.state is None:
             _take_start(model)
-        stack.enter_context(trial.own_streams.training())
+        trial.own_streams.enter(owner)
         stack.enter_context(_first_step(model))
         yield
 
@@ -399,6 +401,11 @@ def evaluating(
     step = PREDICT if "predict" in method else TEST
     kind = VALIDATION if kwargs.get("_use_cached_eval_dataset") else step
     with ExitStack() as stack:
+        what = f"{method} of model {model.name!r}"
+        owner = stack.enter_context(owners.held(what, owners.EVALUATION))
+        if owner.is_beside:  # The streams, and the trial, are another's.
+            yield args, kwargs
+            return
         if not trial.is_evaluating:  # A call within a call swaps once.
             if not capture_if_built(model):
                 start_unbuilt(trial)

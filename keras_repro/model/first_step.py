@@ -12,6 +12,7 @@ from keras_repro.backends.keras_internals import (
     is_all_built,
     is_eager,
 )
+from keras_repro.backends.owners import give_way, is_awaited
 from keras_repro.backends.random_streams import (
     RngState,
     capture_rng,
@@ -78,6 +79,8 @@ class StepDoor:
 
     def __call__(self, *args: Any) -> Any:
         """Take the step."""
+        if self._kind == "train" and is_awaited():
+            args = get_backend().step_aside(self._model, args, give_way)
         trial: Trial = self._model._repro
         if self.has_run and trial.has_stepped:
             return self._function(*args)

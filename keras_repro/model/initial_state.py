@@ -29,6 +29,7 @@ from keras_repro.arrays.hdf5 import (
     write_raw,
 )
 from keras_repro.backends.active import get_backend
+from keras_repro.backends.interrupts import undivided
 from keras_repro.backends.keras_internals import (
     flatten_layers,
     optimized_variables,
@@ -297,6 +298,7 @@ class InitialState:
 
     # --- the model may have changed since ----------------------------------
 
+    @undivided
     def follow(self, model: Any) -> None:
         """Take up a new optimizer or new metrics, at their own start.
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import keras
 
+from keras_repro.backends import owners
 from keras_repro.backends.active import get_backend
 from keras_repro.backends.doors import KerasDoors
 from keras_repro.backends.keras_internals import (
@@ -26,7 +27,7 @@ from keras_repro.backends.keras_internals import (
     is_eager,
     unbind,
 )
-from keras_repro.backends.variables import list_metrics, new_variables_noted
+from keras_repro.backends.variables import new_variables_noted
 from keras_repro.common.checks import check_kind, check_path, check_seed
 from keras_repro.common.text import describe
 from keras_repro.model import around_fit, kinds, redraw
@@ -43,22 +44,20 @@ from keras_repro.model.tracked import copy_objects
 from keras_repro.model.transfer import pack
 from keras_repro.model.trial import (
     Trial,
-    adopt,
-    begin_trial,
-    build_optimizer,
+    between_trainings,
+    capture_anew,
     capture_if_built,
     capture_if_made,
     check_vary,
     find_seed,
+    go_to,
+    go_to_start,
     is_built,
     loop_of_block,
-    move_to_seed,
-    note_compile,
     refuse_blind,
     require_built,
     take_up_setup,
     track,
-    warn_of_lost_setup,
     write_state,
 )
 
@@ -320,32 +319,15 @@ class ReproducibleModel(KerasDoors, keras.Model):
                 f"Received: `vary={vary!r}` without one. Pass `seed=` too."
             )
             raise ValueError(msg)
-        if trial.is_running:
-            msg = (
-                "`reset()` must be called between trainings. Received: a call "
-                "while `fit` runs. Stop the training first, for example with "
-                "`model.stop_training = True`."
-            )
-            raise RuntimeError(msg)
-        refuse_blind(self)
-        if not capture_if_built(self):
+        with between_trainings(self, "reset()"):
+            refuse_blind(self)
+            if capture_if_built(self):
+                go_to_start(self, seed, vary)
+                return
             if vary != ALL or trial.has_trained:
                 require_built(self, "reset()")
             if seed is not None:
                 trial.requested_seed = seed
-            return
-        # A step that failed may have left metrics without values.
-        get_backend().clear_pending(self)
-        for metric in list_metrics(self):
-            metric.reset_state()
-        trial.captured.follow(self)
-        note_compile(self)
-        if seed is not None and (seed, vary) != (trial.seed, trial.vary):
-            move_to_seed(self, seed, vary)
-        elif seed is None and not trial.has_trained:
-            warn_of_lost_setup(self)
-        trial.captured.restore(self)
-        begin_trial(trial)
 
     def capture_initial_state(self) -> None:
         """Make what the model holds now its start.
@@ -357,28 +339,9 @@ class ReproducibleModel(KerasDoors, keras.Model):
             RuntimeError: If a `fit` of this model is running.
             ValueError: If the model is not built.
         """
-        trial = self._repro
-        if trial.is_running:
-            msg = (
-                "`capture_initial_state()` must be called between trainings. "
-                "Received: a call while `fit` runs."
-            )
-            raise RuntimeError(msg)
-        require_built(self, "capture_initial_state()")
-        try:
-            capture_if_built(self)
-        except ValueError:
-            if trial.loaded is None:
-                raise
-            trial.loaded = None  # Of a file, which does not fit.
-            capture_if_built(self)
-        build_optimizer(self)
-        state = InitialState.capture(self)
-        for entry in state.entries:
-            entry.source = "given"
-        trial.state = state
-        trial.is_blind = False
-        begin_trial(trial)
+        with between_trainings(self, "capture_initial_state()"):
+            require_built(self, "capture_initial_state()")
+            capture_anew(self)
 
     def save_initial_state(self, path: str | os.PathLike[str]) -> None:
         """Write the initial state to an HDF5 file.
@@ -412,19 +375,10 @@ class ReproducibleModel(KerasDoors, keras.Model):
             Nothing in the file is trusted; see docs/security.md.
         """
         source = check_path("path", path, _PATH_ADVICE)
-        trial = self._repro
-        if trial.is_running:
-            msg = (
-                "`load_initial_state()` must be called between trainings. "
-                "Received: a call while `fit` runs."
-            )
-            raise RuntimeError(msg)
-        require_built(self, "load_initial_state()")
-        capture_if_built(self)
-        adopt(self, *InitialState.read(source, self), str(source))
-        trial.captured.restore(self)
-        trial.has_trained = True
-        begin_trial(trial)
+        with between_trainings(self, "load_initial_state()"):
+            require_built(self, "load_initial_state()")
+            capture_if_built(self)
+            go_to(self, *InitialState.read(source, self), str(source))
 
     @contextmanager
     def trial(
@@ -435,6 +389,12 @@ class ReproducibleModel(KerasDoors, keras.Model):
         Args:
             seed: As for `reset`.
             vary: As for `reset`.
+
+        Raises:
+            RuntimeError: If a training, an `isolate_rng()` or another trial
+                runs in another thread or task.
+            TypeError: As `reset`.
+            ValueError: As `reset`, or if the model is not built.
 
         Example:
             >>> import keras, numpy as np
@@ -448,14 +408,16 @@ class ReproducibleModel(KerasDoors, keras.Model):
             True
         """
         require_built(self, "trial()")
-        self.reset(seed, vary=vary)
-        streams = self._repro.own_streams
-        with streams.training(), loop_of_block(self):
-            self._repro.in_block = True
-            try:
-                yield self
-            finally:
-                self._repro.in_block = False
+        with owners.held(
+            f"trial() of model {self.name!r}", owners.BLOCK
+        ) as owner:
+            self.reset(seed, vary=vary)
+            trial = self._repro
+            trial.own_streams.enter(owner)
+            # All ends in order, also where the blocks themselves do not.
+            owner.ends.enter_context(loop_of_block(self))
+            owner.ends.enter_context(around_fit.marked(trial, "in_block"))
+            yield self
 
     def clone(self) -> Self:
         """A copy with the same values, initial state, seed and streams.
@@ -516,13 +478,8 @@ class ReproducibleModel(KerasDoors, keras.Model):
             >>> round(float(optimizer.learning_rate), 3)
             0.1
         """
-        if self._repro.is_running:
-            msg = (
-                "`track()` must be called between trainings. Received: a call "
-                "while `fit` runs."
-            )
-            raise RuntimeError(msg)
-        track(self, objects)
+        with between_trainings(self, "track()"):
+            track(self, objects)
 
     @as_in_keras
     def fit(self, *args: Any, **kwargs: Any) -> Any:
@@ -725,7 +682,9 @@ def make_reproducible(model: Any, *, seed: int | None = None) -> Any:
         The same object.
 
     Raises:
-        TypeError: If `model` is not a Keras model.
+        TypeError: If `model` is not a Keras model, or `seed` no integer.
+        ValueError: If `seed` is out of range, or if the model is reproducible
+            already, with another seed.
 
     Example:
         >>> import keras
@@ -736,13 +695,22 @@ def make_reproducible(model: Any, *, seed: int | None = None) -> Any:
     """
     advice = "Build one, or load it with `keras.saving.load_model`."
     check_kind("model", model, keras.Model, advice, must="be a Keras model")
+    if seed is not None:
+        seed = check_seed(seed)
     if isinstance(model, ReproducibleModel):
+        if seed is not None and seed != model.seed:
+            msg = (
+                "`seed` must be left out for a model that is reproducible "
+                f"already: its trial has one. Received: `seed={seed}` for "
+                f"{model.name!r}, whose seed is {model.seed}. Call "
+                f"`model.reset(seed={seed})`, which draws what the seed names."
+            )
+            raise ValueError(msg)
         return model
     trial = Trial()
     trial.redraw_when_built = not model.built
     trial.drawer.initializers = None
-    if seed is not None:
-        trial.requested_seed = check_seed(seed)
+    trial.requested_seed = seed
     model.__class__ = _reproducible_class(type(model))
     object.__setattr__(model, "_repro", trial)
     model._note_foreign(model.layers)

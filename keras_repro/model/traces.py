@@ -93,7 +93,7 @@ class Traces:
                 "seed, which takes as long as the first time. Draw with a "
                 "`keras.random.SeedGenerator` to avoid it.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
         self.kinds.clear()
 

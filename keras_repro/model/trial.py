@@ -14,13 +14,14 @@ from typing import Any
 
 import keras
 
-from keras_repro.backends import random_streams
+from keras_repro.backends import owners, random_streams
 from keras_repro.backends.active import get_backend
 from keras_repro.backends.data_adapters import (
     is_pipeline,
     is_stateful,
     iterations_through,
 )
+from keras_repro.backends.interrupts import undivided
 from keras_repro.backends.keras_internals import (
     compiled_flags,
     flatten_layers,
@@ -31,6 +32,7 @@ from keras_repro.backends.variables import (
     count_steps,
     is_handed_over,
     iterate_variables,
+    list_metrics,
     new_optimizers_noted,
     read_variable,
 )
@@ -321,6 +323,95 @@ def check_vary(vary: object) -> str:
     return check_choice("vary", vary, VARY)
 
 
+@contextmanager
+def between_trainings(model: Any, call: str) -> Iterator[None]:
+    """What moves the start of a model, or goes there.
+
+    Raises:
+        RuntimeError: If the model is being trained.
+    """
+    _refuse_while_running(model, call)
+    with owners.held(f"{call} of model {model.name!r}", owners.DRAW):
+        _refuse_while_running(model, call)
+        yield
+
+
+def _refuse_while_running(model: Any, call: str) -> None:
+    if model._repro.is_running:
+        msg = (
+            f"`{call}` must be called between trainings. Received: a call "
+            "while `fit` runs. Stop the training first, for example with "
+            "`model.stop_training = True`."
+        )
+        raise RuntimeError(msg)
+
+
+def go_to_start(model: Any, seed: int | None, vary: str) -> None:
+    """Go to the captured start, or to the one that a seed draws."""
+    trial: Trial = model._repro
+    # A step that failed may have left metrics without values.
+    get_backend().clear_pending(model)
+    for metric in list_metrics(model):
+        metric.reset_state()
+    trial.captured.follow(model)
+    note_compile(model)
+    if seed is None or (seed, vary) == (trial.seed, trial.vary):
+        if seed is None and not trial.has_trained:
+            warn_of_lost_setup(model)
+        _restore(model)
+        return
+    draw = _draw(model, seed)
+    fixed = draw if vary == ALL else _draw(model, FIXED_SEED)
+    _go_to_seed(model, seed, vary, draw, fixed)
+
+
+@undivided
+def _restore(model: Any) -> None:
+    trial: Trial = model._repro
+    trial.captured.restore(model)
+    begin_trial(trial)
+
+
+def capture_anew(model: Any) -> None:
+    """Make what a model holds its start, under every seed."""
+    trial: Trial = model._repro
+    try:
+        capture_if_built(model)
+    except ValueError:
+        if trial.loaded is None:
+            raise
+        trial.loaded = None  # Of a file, which does not fit.
+        capture_if_built(model)
+    build_optimizer(model)
+    state = InitialState.capture(model)
+    for entry in state.entries:
+        entry.source = "given"
+    _begin_at(trial, state)
+
+
+@undivided
+def _begin_at(trial: Trial, state: InitialState) -> None:
+    trial.state = state
+    trial.is_blind = False
+    begin_trial(trial)
+
+
+@undivided
+def go_to(
+    model: Any, read: InitialState, stored: StoredTrial, source: str
+) -> None:
+    """Go to a start that was read.
+
+    Raises:
+        ValueError: As `adopt`.
+    """
+    trial: Trial = model._repro
+    adopt(model, read, stored, source)
+    trial.captured.restore(model)
+    trial.has_trained = True
+    begin_trial(trial)
+
+
 def begin_trial(trial: Trial) -> None:
     """Stand at the start of a trial."""
     trial.at_start = True
@@ -332,12 +423,13 @@ def begin_trial(trial: Trial) -> None:
         trial.own_streams.rewind()
 
 
-def move_to_seed(model: Any, seed: int, vary: str = ALL) -> None:
-    """Make the start that a seed draws the initial state."""
+@undivided
+def _go_to_seed(
+    model: Any, seed: int, vary: str, draw: Draw, fixed: Draw
+) -> None:
+    """Make the start that a seed draws the initial state, and go there."""
     trial: Trial = model._repro
     state = trial.captured
-    draw = _draw(model, seed)
-    fixed = draw if vary == ALL else _draw(model, FIXED_SEED)
     if (trial.seed, trial.vary) == (trial.as_built_seed, ALL):
         trial.as_built = state
     is_as_built = (seed, vary) == (trial.as_built_seed, ALL)
@@ -365,6 +457,8 @@ def move_to_seed(model: Any, seed: int, vary: str = ALL) -> None:
     if trial.starts_apart:
         start = random_streams.start_position(stream_seed)
     trial.own_streams.begin_at(start, stream_seed)
+    trial.captured.restore(model)
+    begin_trial(trial)
 
 
 def _draw(model: Any, seed: int) -> Draw:
@@ -408,7 +502,7 @@ def warn_of_lost_setup(model: Any) -> None:
             "assigned these, call `model.capture_initial_state()` before "
             "`reset()` to keep them.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -524,6 +618,7 @@ def note_compile(model: Any) -> None:
     trial.compile_config = config
 
 
+@undivided  # Keras takes one that is half built for a built one.
 def build_optimizer(model: Any) -> None:
     """Have the slots of the optimizer made, which changes nothing else."""
     optimizer = getattr(model, "optimizer", None)

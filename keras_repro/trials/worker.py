@@ -15,7 +15,7 @@ import keras  # noqa: TID253
 import numpy as np
 
 from keras_repro.arrays.checksums import compute_checksum
-from keras_repro.backends import random_streams
+from keras_repro.backends import owners, random_streams
 from keras_repro.backends.generators import (
     copy_generator_state,
     put_generator_state,
@@ -77,7 +77,15 @@ class TrialRunner:
         self._is_known = self._has_run = False
 
     def run(self, task: TrialTask) -> TrialOutcome:
-        """Run one trial."""
+        """Run one trial.
+
+        Raises:
+            RuntimeError: If a training of another thread is running.
+        """
+        with owners.held(f"a trial of seed {task.seed}", owners.BLOCK):
+            return self._run(task)
+
+    def _run(self, task: TrialTask) -> TrialOutcome:
         worker, scores = name_worker(), {}
         problem = {"status": "", "error": "", "traceback": ""}
         if task.after is not None and not self._has_run:

@@ -1,0 +1,95 @@
+"""SIGINT at random moments: what it leaves is as it was, and can go on."""
+
+import importlib.util
+import json
+import signal
+import time
+
+import keras
+import pytest
+
+from keras_repro.backends import interrupts, owners, random_streams
+from tests.checkout import SCRIPTS
+
+pytestmark = pytest.mark.requires_backend()
+SCRIPT = SCRIPTS / "interrupted.py"
+MANY = 100 if keras.backend.backend() == "jax" else 20
+
+
+@pytest.mark.parametrize(
+    "num_interrupts",
+    [
+        pytest.param(4, marks=pytest.mark.slow),
+        pytest.param(MANY, marks=pytest.mark.gallery),
+    ],
+)
+def test_interrupts_leave_all_in_place(run_python, tmp_path, num_interrupts):
+    """The program's generators, the handler, and what a model trains."""
+    output = run_python(SCRIPT, tmp_path, num_interrupts).stdout
+    found = json.loads(output.splitlines()[-1])
+    assert found["faults"] == []
+    assert max(found["heard"].values()) > 0
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("interrupted", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def interrupt_everywhere(script, every):
+    """Interrupt a block at each place of ours that hears it."""
+
+    def act():
+        script.draw_in_a_block(None, None)
+
+    act()
+    found = []
+    for place in range(0, script.count(act, only_ours=True), every):
+        before = script.read_program()
+        state = random_streams.capture_rng()
+        heard = script.interrupt_at(act, place)
+        found.append((heard, script.read_program() == before))
+        random_streams.restore_rng(state)
+    return found
+
+
+def test_a_block_is_entered_and_left_whole(script):
+    """At whichever place an interrupt comes, it is heard, and nothing moves."""
+    found = interrupt_everywhere(script, every=3)
+    assert len(found) > 20
+    assert set(found) == {(True, True)}
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_the_sections_it_would_not_be(script, monkeypatch):
+    """The twin: Python's own handler raises in the middle of them."""
+    monkeypatch.setattr(owners, "listen", lambda: False)
+    found = interrupt_everywhere(script, every=3)
+    assert (True, False) in found
+    owners._owners.clear()
+
+
+def test_a_handler_of_the_program_stays():
+    """Its own is called at once, and never replaced."""
+    heard = []
+
+    @interrupts.undivided
+    def interrupt():
+        signal.raise_signal(signal.SIGINT)
+        return len(heard)
+
+    def handler(number, frame):
+        heard.append(number)
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        assert interrupt() == 1
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert interrupt() == 1  # In a section it waits.
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(10)
