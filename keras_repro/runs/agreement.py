@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy.typing as npt
+
 from keras_repro.arrays.norms import compare_arrays, is_close
 from keras_repro.runs.mismatch import (
     DIFFERENT,
@@ -18,7 +20,7 @@ from keras_repro.runs.mismatch import (
     pair_places,
 )
 from keras_repro.runs.run import ROLES, Run, RunRecord, find_layer
-from keras_repro.runs.snapshots import find_snapshot, open_snapshot
+from keras_repro.runs.snapshots import Snapshot, find_snapshot, open_snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,7 @@ def measure_exactly(
     """Measure the variables of a mismatch in snapshots.
 
     Raises:
-        ValueError: If a snapshot is damaged.
+        ValueError: If a snapshot is damaged, or of another record.
     """
     one_path, other_path = find_snapshot(*a), find_snapshot(*b)
     if one_path is None or other_path is None:
@@ -121,7 +123,12 @@ def measure_exactly(
     with open_snapshot(one_path) as first, open_snapshot(other_path) as second:
         known = set(first.keys()) & set(second.keys())
         differences = tuple(
-            _measured_difference(one, first, second, tolerance)
+            _measured_difference(
+                one,
+                _read_recorded(one, first, a[1]),
+                _read_recorded(one, second, b[1]),
+                tolerance,
+            )
             if (one.role, one.place) in known
             else one
             for one in mismatch.differences
@@ -133,10 +140,19 @@ def measure_exactly(
     return replace(mismatch, differences=differences, details=details)
 
 
+def _read_recorded(
+    one: VariableDifference, snapshot: Snapshot, record: RunRecord
+) -> npt.NDArray[Any]:
+    known = record.variables.get(one.role, {}).get(one.place)
+    return snapshot.read(one.role, one.place, known)
+
+
 def _measured_difference(
-    one: VariableDifference, first: Any, second: Any, tolerance: Tolerance
+    one: VariableDifference,
+    a: npt.NDArray[Any],
+    b: npt.NDArray[Any],
+    tolerance: Tolerance,
 ) -> VariableDifference:
-    a, b = first.read(one.role, one.place), second.read(one.role, one.place)
     if a.shape != b.shape or a.dtype != b.dtype:
         return one
     within = (

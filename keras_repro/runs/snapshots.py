@@ -208,16 +208,27 @@ class Snapshot:
         """List the role and place of each variable, in order."""
         return list(self._names)
 
-    def read(self, role: str, place: str) -> npt.NDArray[Any]:
+    def read(
+        self, role: str, place: str, checksum: str | None = None
+    ) -> npt.NDArray[Any]:
         """Read one variable, with its values verified.
+
+        Args:
+            role: Its role.
+            place: Its place.
+            checksum: What the record says that its checksum is.
 
         Raises:
             KeyError: If the snapshot does not hold it.
             ValueError: If the values do not have the checksum beside them, or
-                what stands there could not have been written by us.
+                that of the record, or what stands there could not have been
+                written by us.
         """
         name = self._names[role, place]
         with told(self.path, _KIND), naming(name):
+            if checksum not in (None, self._file.text("checksum", name)):
+                msg = f"{place!a} is not of the record, whose checksum differs"
+                raise DamagedError(msg)
             return self._file.array(name)
 
 

@@ -286,6 +286,19 @@ def test_snapshots_measure_exactly(tmp_path):
     assert found.differences[0].exact.largest_ulp == 1
 
 
+def test_a_snapshot_of_another_record_is_refused(tmp_path):
+    """It is whole, and of the run, and holds other values."""
+    other = {**START, BIAS: START[BIAS] + 1}
+    more = {**START, BIAS: START[BIAS] + 2}
+    a = write_snapshots(tmp_path, "a" * 32, [make(0), make(1)], [START, START])
+    b = write_snapshots(tmp_path, "b" * 32, [make(0), make(1)], [other, more])
+    assert compare_runs(a, b).first_mismatch.differences[0].exact is not None
+    first, second = sorted(snapshot_folder(b.path, b.run_id).iterdir())
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(ValueError, match="of the record"):
+        compare_runs(a, b)
+
+
 def test_snapshots_that_are_gone(tmp_path):
     """Where a snapshot has gone, the norms are what is left."""
     a = write_snapshots(tmp_path, "a" * 32, [make(0)], [START])
