@@ -25,7 +25,6 @@ MAX_SEED = 2**32 - 1
 LARGEST_INT = 2**63 - 1  # Of a run's file.
 MOST_TRIALS = 1_000_000
 MOST_WORKERS = 1024  # Processes or threads on one machine.
-FLAG_ADVICE = "Pass True or False."
 _MOST_DIGITS = 19  # Python refuses to read very long numbers.
 
 
@@ -81,8 +80,9 @@ def to_int(value: object) -> int | None:
     with suppress(Exception):  # What its own methods raise.
         # A tensor of truth values says that it is an integer, as a bool does,
         # and one that holds a single integer in a row does.
-        is_truth = "bool" in str(getattr(value, "dtype", type(value)))
-        if not is_truth and not tuple(getattr(value, "shape", ())):
+        is_truth = "bool" in str(getattr(value, "dtype", ""))
+        is_row = bool(tuple(getattr(value, "shape", ())))
+        if not (is_truth or is_row or isinstance(value, bool)):
             return operator.index(value)  # type: ignore[arg-type]
     return None
 
@@ -95,14 +95,15 @@ def check_seed(seed: object) -> int:
 
 def check_every(every: object) -> str | int:
     """How often a run is recorded: each epoch, each batch, or N batches."""
-    if isinstance(every, str) and every in ("epoch", "batch"):
-        return str(every)
+    text = _to_text(every)
+    if text in ("epoch", "batch"):
+        return text
     number = to_int(every)
     must = 'be "epoch", "batch" or a positive number of batches'
     advice = "Leave it out to record each epoch."
     if number is not None and 0 < number <= LARGEST_INT:
         return number
-    is_kind = number is not None or isinstance(every, str)
+    is_kind = number is not None or text is not None
     refuse = wrong_value if is_kind else wrong_type
     raise refuse("every", must, every, advice)
 
@@ -180,7 +181,8 @@ def check_flag(name: str, value: object) -> bool:
     if kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"):
         return bool(value)
     if not isinstance(value, bool):
-        raise wrong_type(name, "be True or False", value, FLAG_ADVICE)
+        must = "be True or False"
+        raise wrong_type(name, must, value, "Pass one of the two.")
     return value
 
 
@@ -188,21 +190,28 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
     """One of a few words."""
     must = f"be one of {', '.join(map(repr, choices))}"
     advice = f"Leave it out for {choices[0]!r}."
-    if not isinstance(value, str):
+    text = _to_text(value)
+    if text is None:
         raise wrong_type(name, must, value, advice)
-    if value not in choices:
+    if text not in choices:
         raise wrong_value(name, must, value, advice)
-    return str.__str__(value)
+    return text
 
 
 def check_name(name: str, value: object, advice: str) -> str:
     """A text that is not empty."""
     must = "be a str that is not empty"
-    if not isinstance(value, str):
+    text = _to_text(value)
+    if text is None:
         raise wrong_type(name, must, value, advice)
-    if not value:
+    if not text:
         raise wrong_value(name, must, value, advice)
-    return str.__str__(value)
+    return text
+
+
+def _to_text(value: object) -> str | None:
+    """What a text holds, also one that is of a class of its own."""
+    return str.__str__(value) if isinstance(value, str) else None
 
 
 # --- files, objects, functions -----------------------------------------------

@@ -1,6 +1,7 @@
 """What a person gives is taken as it is meant, or refused with a reason."""
 
 import sys
+from enum import Enum
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -162,8 +163,14 @@ def test_numbers():
 
 def test_words():
     """One of several, and any that is not empty."""
-    assert check_choice("a", "x", ("x", "y")) == "x"
-    assert check_name("a", "x", "Pass one.") == "x"
+    named = Enum("Named", {"X": "x", "EPOCH": "epoch"}, type=str)
+    for given in ("x", np.str_("x"), named.X):
+        for found in (
+            check_choice("a", given, ("x", "y")),
+            check_name("a", given, "Pass one."),
+        ):
+            assert (found, type(found)) == ("x", str)
+    assert check_every(named.EPOCH) == "epoch"
     for given in ("z", ""):
         with pytest.raises(ValueError, match="one of 'x', 'y'"):
             check_choice("a", given, ("x", "y"))

@@ -14,6 +14,7 @@ from keras_repro.studies.scores import (
     Interval,
     adjust_holm,
     bootstrap_interval,
+    check_resampling,
     compare_paired,
     count_needed_pairs,
     rank_of,
@@ -630,6 +631,15 @@ def test_wrong_types_are_refused(call, args, options, message):
     with pytest.raises(TypeError, match=message) as raised:
         call(*args, **options)
     assert "Received: " in str(raised.value)
+
+
+def test_resamples_are_bounded():
+    """However many are asked for, of however many scores, it ends."""
+    assert check_resampling(0.9, 1_000_000, 0, size=1000) == (0.9, 1_000_000, 0)
+    assert check_resampling(0.9, None, np.int8(3), size=10**7)[1:] == (None, 3)
+    for number, size, most in ((2**32, 5, 1_000_000), (1001, 10**6, 1000)):
+        with pytest.raises(ValueError, match=f"from 1 to {most}.*{number}"):
+            check_resampling(0.9, number, 0, size=size)
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.5, 95, math.nan])
