@@ -10,7 +10,7 @@ from tests import builders
 
 X = np.linspace(0, 1, 40, dtype="float32").reshape(10, 4)
 
-pytestmark = pytest.mark.alike
+pytestmark = [pytest.mark.alike, pytest.mark.requires_backend]
 
 
 def train(model):
