@@ -379,8 +379,20 @@ class LineFile:
         except OSError as error:  # No matter of the program's.
             told = error.errno or told
         if self._trouble is not None:
-            with suppress(OSError):
-                os.pwrite(self._trouble, os.strerror(told).encode(), 0)
+            _tell(self._trouble, told)
+
+
+def tell_trouble(folder: Path, error: OSError) -> None:
+    """Say that something could not be written, in the file for that."""
+    trouble = _open_trouble(folder / _TROUBLE)
+    if trouble is not None:
+        _tell(trouble, error.errno or errno.EIO)
+        os.close(trouble)
+
+
+def _tell(trouble: int, number: int) -> None:
+    with suppress(OSError):
+        os.pwrite(trouble, os.strerror(number).encode(), 0)
 
 
 _TROUBLE, _TROUBLE_SIZE = "trouble", 256

@@ -368,6 +368,7 @@ class WatchSession:
 
     def _go_on_in_child(self) -> None:
         """A forked process writes into a folder of its own, once it must."""
+        from keras_repro.common.files import tell_trouble
         from keras_repro.watching.children import make_folder, report
         from keras_repro.watching.model_calls import CallFile
         from keras_repro.watching.observations import NoteFile
@@ -376,11 +377,15 @@ class WatchSession:
 
         @functools.cache
         def open_folder() -> Path:
-            with audit.muted():
-                folder = make_folder(self._root)
-                report(folder)
-                recorder.write_to(CallFile(folder), folder)
-                audit.write_to(NoteFile(folder))
+            try:
+                with audit.muted():
+                    folder = make_folder(self._root)
+                    recorder.write_to(CallFile(folder), folder)
+                    audit.write_to(NoteFile(folder))
+                    report(folder)
+            except OSError as error:  # No matter of the program's.
+                tell_trouble(self._root, error)
+                return self._root
             return folder
 
         self._trace = None
@@ -403,12 +408,17 @@ class WatchSession:
 
 def begin_child(told: str) -> None:
     """Watch this Python, which a watched script has started."""
+    from keras_repro.common.files import tell_trouble
     from keras_repro.watching import children
     from keras_repro.watching.holds import make_keys
 
     inherited = children.Inherited.read(told)
     root = Path(inherited.plan).parent
-    folder = children.make_folder(root)
+    try:
+        folder = children.make_folder(root)
+    except OSError as error:
+        tell_trouble(root, error)
+        raise
     plan = Plan.read(inherited.plan)
     plan = replace(
         plan,

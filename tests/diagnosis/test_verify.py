@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
+from keras_repro.diagnosis.result import Verdict
 from tests.checkout import ROOT, run_command
 
 COMMAND = (sys.executable, "-m", "keras_repro", "verify")
@@ -162,6 +164,27 @@ def test_trouble(verify, text, told):
     """Each trouble is told in a line, with exit code 2."""
     result = verify(text, code=2, options=("--json", "verdict.json"))
     assert told in result.stderr.splitlines()[-1]
+
+
+def test_what_a_verdict_says():
+    """How much was compared stands beside it; what was not, below."""
+    found = Verdict(
+        reproducible=True, num_calls=3, num_epochs=1, num_processes=2
+    )
+    assert str(found).startswith(
+        "Reproducible: 2 runs are bitwise equal in 3 calls and 1 epoch of 2 "
+    )
+    told = str(replace(found, num_calls=0, num_epochs=0, num_processes=1))
+    assert "equal in the models that are left of 1 process" in told
+    changed = replace(
+        found, reproducible=False, unwatched=("a", "b"), unseen=("c",)
+    )
+    told = " ".join(str(changed).split())
+    assert told.startswith("Equal as far as was watched: 2 runs")
+    assert (
+        "2 processes were not watched: what they trained was not compared. "
+        "Not watched: a b Used, and not seen: c"
+    ) in told
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX")

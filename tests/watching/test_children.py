@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from keras_repro.common.files import TroubleFile
 from keras_repro.watching.children import find_unwatched, list_children
 from keras_repro.watching.holds import Plan, make_keys
 from keras_repro.watching.observations import DRAW, ENTROPY, load_notes
@@ -72,7 +73,7 @@ def watch(tmp_path):
     def watch(text, **plan):
         (tmp_path / "script.py").write_text(text)
         folder = tmp_path / "ours"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         plan = Plan(folder=str(folder), keys=make_keys(), **plan)
         subprocess.run(
             [
@@ -167,6 +168,21 @@ def test_one_that_cannot_load_us_is_told(watch, tmp_path):
         "    env={'PYTHONPATH': os.path.abspath('broken')})\n"
     )
     assert len(find_unwatched(watch(text))) == 1
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_child_that_cannot_write_is_our_trouble(watch, tmp_path, is_whole):
+    """A process below goes on where we cannot record it, and that is told."""
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    if not is_whole:
+        (ours / "children").touch()  # Where there should be a folder.
+    with TroubleFile(ours) as trouble:
+        watch(
+            "import subprocess, sys\n"
+            "subprocess.run([sys.executable, '-c', '1'], check=True)\n"
+        )
+        assert bool(trouble.read()) != is_whole
 
 
 @pytest.mark.parametrize("children", [False, True])

@@ -12,6 +12,8 @@ from keras_repro.watching.observations import (
     CLOCK,
     ENTROPY,
     LISTING,
+    NATIVE,
+    NETWORK,
     READ,
     WRITE,
     load_notes,
@@ -261,6 +263,26 @@ def test_notes_of_a_killed_script(both):
     )
     kinds = {(one.kind, one.site.line) for one in notes}
     assert {(ENTROPY, 2), (CLOCK, 3)} <= kinds
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_what_cannot_be_seen_is_noted(both):
+    """Another machine and compiled code of one's own; not this machine."""
+    _, notes = both(
+        "import ctypes, socket\n"
+        "ctypes.CDLL('libc.so.6')\n"
+        "for host in ('192.0.2.1', '127.0.0.1'):\n"
+        "    # Of a datagram socket: nothing is sent.\n"
+        "    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "    one.connect((host, 9))\n"
+        "    one.close()\n"
+    )
+    seen = {
+        (one.kind, one.name, one.site.line)
+        for one in notes
+        if one.kind in (NATIVE, NETWORK)
+    }
+    assert seen == {(NATIVE, "libc.so.6", 2), (NETWORK, "192.0.2.1", 6)}
 
 
 def test_hash_seed_is_given_and_hidden(both, run_python):
