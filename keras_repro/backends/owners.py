@@ -192,6 +192,8 @@ def held(what: str, kind: str) -> Iterator[Owner]:
     is_ours, owner = listen(), Owner(what, kind)
     try:
         owner.enter()
+        if kind != BLOCK:  # What the program does in one stays.
+            owner.ends.callback(get_backend().keep_mode())
         yield owner
     finally:
         try:
