@@ -74,7 +74,9 @@ class Owner:
         end = time.monotonic() + _PATIENCE
         with _changed:
             while (other := self._find_other()) is not None:
-                if self.kind not in _ALONE and other.has_to_wait_for(self):
+                if _serves_another() or (
+                    self.kind not in _ALONE and self._thread in other._awaited
+                ):
                     self.is_beside = True
                     return
                 first = self._find_first() if self.kind in _ALONE else None
@@ -113,10 +115,6 @@ class Owner:
             or task is self._task
             or task.done()
         )
-
-    def has_to_wait_for(self, other: Owner) -> bool:
-        """Whether another runs in a thread that this cannot end without."""
-        return other._thread in self._awaited or get_backend().is_replica()
 
     def _wait(self, end: float) -> bool:
         """Wait for a change; `False` if there was time enough."""
@@ -194,6 +192,8 @@ def held(what: str, kind: str) -> Iterator[Owner]:
     is_ours, owner = listen(), Owner(what, kind)
     try:
         owner.enter()
+        if kind != BLOCK:  # What the program does in one stays.
+            owner.ends.callback(get_backend().keep_mode())
         yield owner
     finally:
         try:
@@ -212,11 +212,10 @@ def is_awaited() -> bool:
 def give_way() -> None:
     """Let one of another thread run, between two steps of our training."""
     with _changed:
-        top = _owners[-1]
-        if (
-            top.kind != TRAINING
-            or top._thread is not threading.current_thread()
-        ):
+        top = _owners[-1] if _owners else None
+        if top is None or top.kind != TRAINING:
+            return
+        if top._thread is not threading.current_thread():
             return
         top._gives_way = True
         _changed.notify_all()
@@ -234,6 +233,31 @@ def find_running() -> Owner | None:
     around = [one for one in _owners if one._thread is here]
     around = [one for one in around if one.kind != DRAW]
     return around[-1] if around and around[-1].kind != BLOCK else None
+
+
+# Where a thread that reads data, or computes what JAX calls, comes from
+# (Keras 3.12 to 3.15, TensorFlow 2.16 to 2.21, JAX 0.5 to 0.10). Without these
+# names it is taken for one of the program's.
+_SERVING = (
+    "grain.",
+    "jax._src.",
+    "keras.src.trainers.data_adapters.",
+    "tensorflow.python.ops.script_ops",
+    "torch.utils.data.",
+)
+
+
+def _serves_another() -> bool:
+    """Whether this thread does a part of a training that another one runs.
+
+    It draws from the training's streams, and the training waits for it.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(_SERVING):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return get_backend().is_replica()
 
 
 def _current_task() -> Any:

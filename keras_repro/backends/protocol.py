@@ -119,6 +119,13 @@ class Backend:
         """Whether this thread computes what another one waits for."""
         return False
 
+    def keep_mode(self) -> Callable[[], None]:
+        """What puts back how this thread computes now.
+
+        A backend's own context managers can be interrupted half-way.
+        """
+        return lambda: None
+
     def step_aside(
         self,
         model: Any,  # noqa: ARG002 - JAX keeps the values elsewhere

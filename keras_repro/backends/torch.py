@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -102,6 +104,13 @@ class TorchBackend(Backend):
 
         with torch.no_grad():
             variable.value.fill_(value.item())
+
+    def keep_mode(self) -> Callable[[], None]:
+        import torch
+
+        return functools.partial(
+            torch.set_grad_enabled, torch.is_grad_enabled()
+        )
 
     def enable_determinism(self) -> str | None:
         import torch

@@ -403,6 +403,8 @@ def evaluating(
     with ExitStack() as stack:
         what = f"{method} of model {model.name!r}"
         owner = stack.enter_context(owners.held(what, owners.EVALUATION))
+        # On JAX Keras takes the values away from a model that evaluates.
+        stack.enter_context(trial.one_evaluation)
         if owner.is_beside:  # The streams, and the trial, are another's.
             yield args, kwargs
             return

@@ -6,6 +6,7 @@ the class itself stays a list of promises.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -95,6 +96,7 @@ class Trial:
         # Whether the person said that there is nothing to hand over.
         self.has_all = False
         self.is_evaluating = False
+        self.one_evaluation = threading.RLock()
         # Whether the present training has begun its first step.
         self.has_stepped = False
         # The streams begin at a function of the seed alone, since the data

@@ -315,6 +315,41 @@ def test_trials_of_another_thread(expected):
     assert says(asked.result(), "a trial of seed 1 in thread 'Another_0'")
 
 
+class Batches(keras.utils.PyDataset):
+    """Batches of draws, each from a block and a model of its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.teacher = make(9)
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        with kr.isolate_rng(index):
+            x = np.random.default_rng(index).normal(size=(8, 4))
+        return x, self.teacher.predict(x, verbose=0)
+
+
+def test_threads_that_read_the_data():
+    """They are part of the training: neither refused, nor kept waiting."""
+    losses = []
+    for workers in (1, 2):
+        model = make()
+        data = Batches(workers=workers)
+        model.fit(data, epochs=2, shuffle=False, verbose=0)
+        losses.append(model.history.history["loss"])
+    assert np.isfinite(losses).all()
+    assert owners._owners == []
+
+
+def test_a_thread_that_reads_is_known_by_its_frames(monkeypatch):
+    """The twin: one that is not known is refused."""
+    monkeypatch.setattr(owners, "_SERVING", ("nothing.",))
+    with pytest.raises(Exception, match="at a time"):
+        make().fit(Batches(workers=2), verbose=0)
+
+
 def test_a_model_is_made_in_another_thread(expected):
     """To draw a start waits for a step too, and both starts are as alone."""
     model = make()

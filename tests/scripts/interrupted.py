@@ -148,7 +148,7 @@ def is_heard(act):
     """Whether an operation is interrupted, be it when it has ended."""
     try:
         act()
-        time.sleep(0.05)
+        time.sleep(1)  # It may still be on its way.
     except KeyboardInterrupt:
         return True
     return False
