@@ -108,6 +108,8 @@ def find_drawn(folder):
 @pytest.mark.parametrize("way", WAYS)
 def test_python_is_watched(watch, way):
     """However a Python is started, what it draws is noted in its own folder."""
+    if way == "loky":
+        pytest.importorskip("loky")
     folder = watch(TASK + indent(WAYS[way]))
     assert find_unwatched(folder) == []
     assert list_children(folder)
