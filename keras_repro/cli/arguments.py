@@ -13,6 +13,7 @@ from keras_repro.common.checks import (
     MOST_WORKERS,
     NOT_NEGATIVE,
     POSITIVE,
+    SECONDS,
     SHARE,
     Range,
     check_every,
@@ -247,7 +248,7 @@ def _add_verify(commands: Any) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=a_number(POSITIVE),
+        type=a_number(SECONDS),
         metavar="SECONDS",
         help="end a run that takes longer",
     )
@@ -575,7 +576,7 @@ def to_budget(text: str) -> Budget:
     from keras_repro.diagnosis.search import Budget
 
     if text.endswith("s"):
-        return Budget(seconds=a_number(POSITIVE)(text.removesuffix("s")))
+        return Budget(seconds=a_number(SECONDS)(text.removesuffix("s")))
     return Budget(num_runs=an_integer(0)(text))
 
 

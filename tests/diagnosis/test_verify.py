@@ -289,7 +289,7 @@ def test_script_that_hangs(verify):
         (("--budget", "0s"), "seconds above 0"),
         (("--timeout", "-1"), "seconds above 0"),
         (("--seed", "-1"), "integer from 0"),
-        (("--workers", "0"), "integer from 1 on"),
+        (("--workers", "0"), "integer from 1 to 1024"),
         (("--log", "no/such/folder/runs.jsonl"), "Create"),
         (("--json", "no/such/folder/v.json"), "Create 'no/such/folder' first"),
         (("--json", "."), "must name a file. Received: '.', a directory"),
