@@ -31,6 +31,7 @@ HOSTILE = {
     "PYTHONPATH": FOLDER,
     "PYTHONSTARTUP": FOLDER,
     "PYTHONHOME": FOLDER,
+    "KERAS_REPRO_WATCHED": f'{{"plan": "{FOLDER}/plan.json"}}',
     "LD_PRELOAD": f"{FOLDER}/a.so",
     "LD_LIBRARY_PATH": FOLDER,
     "PATH": FOLDER,
