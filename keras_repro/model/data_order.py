@@ -69,7 +69,8 @@ def describe_batches(call: Mapping[str, Any]) -> Any:
     shapes = [
         (tuple(one.shape[1:]), str(getattr(one, "dtype", ""))) for one in leaves
     ]
-    return shapes, size, len(leaves[0]) % size == 0
+    # Ragged tensors and sparse matrices have no length.
+    return shapes, size, leaves[0].shape[0] % size == 0
 
 
 class OrderedPasses:
@@ -217,7 +218,11 @@ class DataOutline:
             **self.arguments,
             "arrays": [
                 {
-                    "shape": [int(size) for size in leaf.shape],
+                    # A ragged axis has no size.
+                    "shape": [
+                        None if size is None else int(size)
+                        for size in leaf.shape
+                    ],
                     "dtype": _name_dtype(leaf),
                 }
                 for leaf in leaves

@@ -565,3 +565,40 @@ def test_data_are_not_kept_alive(models: Any) -> None:
     gc.collect()
     assert known() is None
     assert rows() is None
+
+
+@keras.saving.register_keras_serializable("test_data")
+class ScaleFlat(keras.layers.Layer):
+    """Scales the values of a ragged tensor."""
+
+    def build(self, shape):
+        self.factor = self.add_weight(shape=(), name="factor")
+
+    def call(self, x):
+        return x.with_flat_values(x.flat_values * self.factor)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+@pytest.mark.requires_backend("tensorflow")
+def test_ragged_tensors_are_data(tmp_path):
+    """Rows of different lengths, of which the order is the trial's."""
+    import tensorflow as tf
+
+    x = tf.ragged.constant([[1.0], [2.0, 3.0], [4.0], [0.5, 0.1, 7.0], [6.0]])
+    model = kr.ReproducibleModel([ScaleFlat()], seed=3)
+    model.compile("adam", lambda y, p: tf.reduce_mean(p.flat_values**2))
+    checks = kr.ChecksumCallback(tmp_path / "runs.jsonl")
+
+    def train():
+        return model.fit(
+            *(x, x), epochs=2, batch_size=2, verbose=0, callbacks=[checks]
+        ).history
+
+    first = train()
+    model.reset()
+    assert train() == first
+    assert train() != first
+    data = kr.load_runs(tmp_path / "runs.jsonl")[0].header.data
+    assert data["arrays"][0]["shape"] == [5, None]
