@@ -95,6 +95,18 @@ def test_order_of_the_seeds_changes_nothing(draw: str) -> None:
     assert len({repr(one) for one in a.values()}) == 3
 
 
+@pytest.mark.filterwarnings("ignore:A step of:UserWarning")
+def test_a_start_that_is_loaded_brings_its_seed(tmp_path: Any) -> None:
+    """What was traced under another one is traced anew."""
+    saved, other = make("python"), make("python")
+    saved.reset(seed=1)
+    saved.save_initial_state(tmp_path / "start.h5")
+    other.reset(seed=2)
+    assert fit(other) != (wanted := fit(saved))
+    other.load_initial_state(tmp_path / "start.h5")
+    assert fit(other) == wanted
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("draw", CASES)
 @pytest.mark.filterwarnings("ignore:A step of:UserWarning")
