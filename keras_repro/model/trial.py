@@ -702,10 +702,9 @@ def adopt(
         raise ValueError(msg) from None
     trial.state = read.bind(model, trial.state)
     trial.evaluations.take(generators, evaluations)
-    before = trial.seed_of(RANDOM)
-    name_trial(trial, stored.seed, stored.start, stored.vary)
-    if trial.seed_of(RANDOM) != before:
+    if trial.seed not in (None, stored.seed) or trial.vary != stored.vary:
         trial.traces.drop(model)
+    name_trial(trial, stored.seed, stored.start, stored.vary)
     trial.own_streams.position = stored.position
     trial.own_streams.evaluations = stored.evaluations
     trial.epochs_trained = stored.epochs_trained
