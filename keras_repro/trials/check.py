@@ -18,7 +18,8 @@ from keras_repro.trials.executors import PoolEngine
 
 _MAY_MATTER = 2
 _MOST_DIFFERENCES = 4
-_MOST_ROUNDS = 4
+# How many of each trial are sent at once, as long as they say nothing.
+_ROUNDS = (1, 2, 2)
 
 Pair = tuple[TrialLine, TrialOutcome]
 
@@ -63,32 +64,34 @@ def _repeat(
 ) -> list[Pair]:
     """Repeat trials; again, a few times, what came to the same worker.
 
-    Where a trial runs the executor says: of several workers it may take
-    another one in the next round.
+    Where a trial runs the executor says. It may give one to the worker that it
+    took before; of two at once another worker gets one, if there is one.
     """
     engine.renew()
     first = {one.seed: one for one in chosen}
     again: dict[int, TrialOutcome] = {}
     left = list(first)
-    for _ in range(_MOST_ROUNDS):
+    for copies in _ROUNDS:
         tasks = [
             # Also of one seed alone there is another.
             TrialTask(seed=seed, vary=vary, after=seed ^ 1)
             for seed in left
+            for _ in range(copies)
         ]
         for outcome in engine.run(tasks):
-            again[outcome.seed] = outcome
             if outcome.environment is not None:
                 known[outcome.worker] = outcome.environment
-        pairs = [(first[seed], again[seed]) for seed in sorted(first)]
-        left = [
-            one.seed
-            for one, other in pairs
-            if one.worker == other.worker and _agree(one, other)
-        ]
-        if len({one.worker for pair in pairs for one in pair}) == 1:
-            break
-    return pairs
+            if _says_nothing(first[outcome.seed], again.get(outcome.seed)):
+                again[outcome.seed] = outcome
+        left = [one for one in left if _says_nothing(first[one], again[one])]
+    return [(first[seed], again[seed]) for seed in sorted(first)]
+
+
+def _says_nothing(one: TrialLine, other: TrialOutcome | None) -> bool:
+    """Whether a trial has not been repeated, or where it ran before."""
+    if other is None:
+        return True
+    return one.worker == other.worker and _agree(one, other)
 
 
 def choose_trials(

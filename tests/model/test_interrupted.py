@@ -16,6 +16,14 @@ SCRIPT = SCRIPTS / "interrupted.py"
 MANY = 100 if keras.backend.backend() == "jax" else 20
 
 
+@pytest.fixture(autouse=True)
+def pythons_handler():
+    """As in a terminal; what runs in the background ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     "num_interrupts",
     [

@@ -284,6 +284,8 @@ def main(folder, num_interrupts, seed=0):
 
 
 if __name__ == "__main__":
+    # A program that runs in the background of a shell ignores interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
