@@ -240,6 +240,7 @@ class Drawer:
         self._alone: dict[int, dict[str, str]] = {}
         self._chosen: dict[int, Attempt] = {}
         self._recipe: Recipe | None = None
+        self._found = Draw()  # With the recipe; of another seed it is alike.
         self._is_proven, self._may_be_proven = False, True
 
     def note(self, variable: Any, initializer: Any) -> None:
@@ -252,7 +253,10 @@ class Drawer:
         units = _placed_units(model)
         self._follow(units)
         if self._is_proven and self._recipe is not None:
-            draw = Draw()
+            draw = Draw(
+                initializers=dict(self._found.initializers),
+                quantized=dict(self._found.quantized),
+            )
             draw.values, draw.streams = self._recipe.replay(seed)
         else:
             draw, streams = self._draw_layers(units, seed)
@@ -309,7 +313,7 @@ class Drawer:
     def _prove(self, seed: int, draw: Draw, streams: list[Stream]) -> None:
         """Find a recipe; that of another seed must be the same one."""
         found, before = find_recipe(seed, streams), self._recipe
-        self._recipe = found
+        self._recipe, self._found = found, draw
         if found is None:
             self._may_be_proven = False
         elif before is not None and before.seed != seed:

@@ -511,3 +511,20 @@ def test_what_is_not_proven_is_drawn_in_full(name):
     assert not model._repro.drawer._is_proven
     model.reset(seed=5)
     assert read(model) == read(CASES[name](5))
+
+
+def test_what_is_added_after_seeds_were_drawn():
+    """The layers are known by then, and nothing else is different."""
+
+    def make(seeds):
+        model = kr.ReproducibleModel([keras.Input((4,)), L.Dense(2)], seed=1)
+        for seed in seeds:
+            model.reset(seed=seed)
+        model.extra = model.add_weight((2,), "random_normal")
+        model.reset(seed=5)
+        return model
+
+    early, late = make([]), make([2, 3, 4])
+    assert kr.compute_checksum(early) == kr.compute_checksum(late)
+    late.reset(seed=6)
+    assert kr.compute_checksum(early) != kr.compute_checksum(late)
