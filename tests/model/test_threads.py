@@ -208,20 +208,21 @@ def test_a_training_waits_for_an_evaluation(expected):
         predicted.result(timeout=60)
 
 
+def predict_beside(pool, model):
+    """Have another thread predict; it waits for the training that asks."""
+    future = pool.submit(lambda: model.predict(X, verbose=0).tolist())
+    while not owners._waiting:
+        threading.Event().wait(0.001)
+    return future
+
+
 def test_predictions_of_another_thread_wait_for_a_step(expected):
     """A training lets them in between two steps; both are as alone."""
     model, other = make(), make()
     alone = other.predict(X, verbose=0).tolist()
     other.reset()
     with ThreadPoolExecutor(1) as pool:
-
-        def start():
-            future = pool.submit(lambda: other.predict(X, verbose=0).tolist())
-            while not owners._waiting:
-                threading.Event().wait(0.001)
-            return future
-
-        at = At(start)
+        at = At(lambda: predict_beside(pool, other))
         assert fit(model, at) == expected[0]
         assert at.result.result(timeout=60) == alone
     assert model.predict(X, verbose=0).tolist() == expected[1]
@@ -275,14 +276,7 @@ def test_the_model_that_is_trained_predicts(expected):
     fit(model, inside)
     model.reset()
     with ThreadPoolExecutor(1) as pool:
-
-        def start():
-            future = pool.submit(lambda: model.predict(X, verbose=0).tolist())
-            while not owners._waiting:
-                threading.Event().wait(0.001)
-            return future
-
-        at = At(start)
+        at = At(lambda: predict_beside(pool, model))
         assert fit(model, at) == expected[0]
         assert at.result.result(timeout=60) == inside.result
 
