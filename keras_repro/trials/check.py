@@ -84,6 +84,8 @@ def _repeat(
             if _says_nothing(first[outcome.seed], again.get(outcome.seed)):
                 again[outcome.seed] = outcome
         left = [one for one in left if _says_nothing(first[one], again[one])]
+        if not left:
+            break
     return [(first[seed], again[seed]) for seed in sorted(first)]
 
 

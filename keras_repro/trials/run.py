@@ -165,12 +165,13 @@ def run_trials(
             stack.callback(study.close)
         study.warn()
         engine: Engine = LocalEngine(runner)
-        if executor is not None or num_workers is not None or check:
+        has_workers = executor is not None or num_workers is not None
+        if has_workers or check:
             # Without workers of its own the study is checked in another one.
             pool = make_pool(Study(runner.pack()), executor, num_workers or 1)
             elsewhere = PoolEngine(pool, patience)
             stack.callback(elsewhere.close)
-        if executor is not None or num_workers is not None:
+        if has_workers:
             engine = elsewhere
         bar = TrialBar(len(listed), shown=progress)
         stack.enter_context(bar)
