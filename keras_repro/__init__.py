@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from keras_repro.recording.callback import DriftError as DriftError
     from keras_repro.recording.callback import DriftWarning as DriftWarning
+    from keras_repro.resuming.backup import BackupAndRestore as BackupAndRestore
     from keras_repro.runs.comparison import compare_runs as compare_runs
     from keras_repro.runs.comparison import group_runs as group_runs
     from keras_repro.runs.file import load_run as load_run
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives.
 _HOMES = {
+    "BackupAndRestore": "resuming.backup",
     "ChecksumCallback": "recording.callback",
     "DriftError": "recording.callback",
     "DriftWarning": "recording.callback",
@@ -71,6 +73,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BackupAndRestore",
     "ChecksumCallback",
     "DriftError",
     "DriftWarning",

@@ -14,8 +14,6 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro.backends.data_state import DataState
-from keras_repro.backends.random_streams import capture_python, is_same
 
 
 def train_validation_split(
@@ -193,68 +191,6 @@ def make_adapter(x: Any) -> Any:
     return data_adapters.get_data_adapter(x)
 
 
-def make_read_adapter(
-    x: Any, class_weight: dict[int, float] | None, shuffle: bool
-) -> Any:
-    """Have data that draw, or count, read when they are needed.
-
-    TensorFlow reads a generator and a `PyDataset` ahead, in a thread of its
-    own: how far it came when a training ends, or is recorded, is chance. Data
-    are known to draw by the batches that Keras looks at (Keras 3.12 to 3.15).
-    """
-    from keras.src.trainers.data_adapters import (
-        generator_data_adapter,
-        py_dataset_adapter,
-    )
-
-    class Generator(generator_data_adapter.GeneratorDataAdapter):
-        def __init__(self, data: Any) -> None:
-            before = capture_python()
-            super().__init__(data)
-            self._draws = not is_same(before, capture_python())
-
-        def get_tf_dataset(self) -> Any:
-            dataset = super().get_tf_dataset()
-            return _without_prefetch(dataset) if self._draws else dataset
-
-    class Dataset(py_dataset_adapter.PyDatasetAdapter):
-        def get_tf_dataset(self) -> Any:
-            if self._output_signature is None:
-                before, state = capture_python(), DataState(x)
-                dataset = super().get_tf_dataset()
-                self._draws = (
-                    not is_same(before, capture_python())
-                    or not state.is_same(DataState(x, state))
-                    or _follows_epochs(x)
-                )
-            else:
-                dataset = super().get_tf_dataset()
-            return _without_prefetch(dataset) if self._draws else dataset
-
-    if isinstance(x, types.GeneratorType):
-        return Generator(x)
-    return Dataset(x, class_weight=class_weight, shuffle=shuffle)
-
-
-def _follows_epochs(x: Any) -> bool:
-    """Whether a `PyDataset` does something of its own between epochs."""
-    base = keras.utils.PyDataset
-    return any(
-        getattr(type(x), name) is not getattr(base, name)
-        for name in ("on_epoch_begin", "on_epoch_end")
-    )
-
-
-def _without_prefetch(dataset: Any) -> Any:
-    """The data set within, which TensorFlow shall not read ahead either."""
-    import tensorflow as tf
-
-    options = tf.data.Options()
-    options.experimental_optimization.inject_prefetch = False
-    inner = getattr(dataset, "_input_dataset", dataset)
-    return inner.with_options(options)
-
-
 def make_ordered_adapter(
     x: Any,
     y: Any,
@@ -264,12 +200,23 @@ def make_ordered_adapter(
     steps: int | None,
     class_weight: dict[int, float] | None,
     order: Callable[[int, int], npt.NDArray[np.int64]],
+    left_out: Callable[[], int] | None,
 ) -> Any:
     """Make a data adapter that feeds arrays in an order of our own.
 
     `fit` takes a `DataAdapter` as it is (Keras 3.12 to 3.15). Keras' own
     array adapter does the checking, the weights and the slicing; only the
     permutation is replaced.
+
+    Args:
+        x: Inputs.
+        y: Targets.
+        sample_weight: Weights.
+        batch_size: As `fit` was given it.
+        steps: As `fit` was given it.
+        class_weight: As `fit` was given it.
+        order: Gives the order of the next pass.
+        left_out: Gives how many batches that pass leaves out, if any does.
     """
     from keras.src.trainers.data_adapters import array_data_adapter
 
@@ -286,7 +233,8 @@ def make_ordered_adapter(
 
         def _batches(self, take: Any, inputs: Any) -> Iterator[Any]:
             indices = self._next_order()
-            for start in range(0, self._num_samples, self._batch_size):
+            first = left_out() * self._batch_size if left_out else 0
+            for start in range(first, self._num_samples, self._batch_size):
                 chosen = indices[start : start + self._batch_size]
                 yield keras.tree.map_structure(
                     lambda leaf, chosen=chosen: (
@@ -299,7 +247,7 @@ def make_ordered_adapter(
             return _TorchBatches(self)
 
         def get_tf_dataset(self) -> Any:
-            return _ordered_tf_dataset(self)
+            return _ordered_tf_dataset(self, left_out)
 
     return OrderedArrayAdapter(
         x,
@@ -363,7 +311,9 @@ class _TorchBatches:
         return int(self._adapter.num_batches)
 
 
-def _ordered_tf_dataset(adapter: Any) -> Any:
+def _ordered_tf_dataset(
+    adapter: Any, left_out: Callable[[], int] | None
+) -> Any:
     """The pipeline of Keras' array adapter, with the order of the adapter."""
     import tensorflow as tf
     from keras.src.trainers.data_adapters import array_slicing
@@ -387,7 +337,9 @@ def _ordered_tf_dataset(adapter: Any) -> Any:
         if full < size:
             rest = tf.data.Dataset.from_tensors(indices[full:])
             batches = batches.concatenate(rest)
-        return batches
+        if left_out is None:
+            return batches
+        return batches.skip(tf.numpy_function(left_out, [], tf.int64))
 
     def gather(indices: Any, data: Any) -> Any:
         def take(leaf: Any) -> Any:

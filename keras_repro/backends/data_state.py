@@ -26,6 +26,7 @@ from keras_repro.backends.generators import (
     copy_generator_state,
     put_generator_state,
 )
+from keras_repro.common.plain_values import require_plain
 from keras_repro.common.whose_code import (
     is_own_class,
     is_own_function,
@@ -48,6 +49,8 @@ _MOVED = frozenset(
         "total_batches_seen",
     }
 )
+# Of these, what is made anew for each pass.
+_ITERATORS = frozenset({"_iterator", "index_generator"})
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _CONTAINERS = (list, dict, set, collections.deque)
 # Their objects hold no state of a data set, or hand it out otherwise.
@@ -143,6 +146,38 @@ class DataState:
                 names.append(kept.name)
         return result, sorted(set(names) - _MOVED)
 
+    def moves_to(self, now: DataState) -> list[Any]:
+        """What another state of the same object has otherwise, as plain values.
+
+        Raises:
+            UnknownValueError: If something that is not plain moved.
+        """
+        moves = [
+            [place, kept.name, kept.move_to(now._kept[key])]
+            for place, (key, kept) in enumerate(self._kept.items())
+            if key in now._kept and not kept.is_same(now._kept[key])
+        ]
+        require_plain(moves)
+        return moves
+
+    def moved_to(self, moves: Any) -> DataState:
+        """The state that `moves_to` was given, of the same object anew.
+
+        Raises:
+            ValueError: If the object is another one.
+        """
+        result, listed = copy.copy(self), list(self._kept.items())
+        result._kept = dict(self._kept)
+        for place, name, move in moves:
+            if place >= len(listed) or listed[place][1].name != name:
+                msg = f"the data have no {name!a:.80} there"
+                raise ValueError(msg)
+            key, kept = listed[place]
+            mine = copy.copy(kept)
+            mine.take_move(move)
+            result._kept[key] = mine
+        return result
+
     def _look(self, name: str, value: Any, *, is_own: bool) -> None:
         """Keep one object; note what it holds in turn."""
         state = copy_generator_state(value)
@@ -218,7 +253,15 @@ class _Kept:
 
     def is_same(self, other: _Kept) -> bool:
         """Whether it stood so then."""
-        return _is_equal(self.value, other.value)
+        return is_equal(self.value, other.value)
+
+    def move_to(self, now: _Kept) -> Any:
+        """How it stands in another state, as a plain value."""
+        return now.value
+
+    def take_move(self, move: Any) -> None:
+        """Stand as `move_to` told."""
+        self.value = move
 
 
 class _Generator(_Kept):
@@ -252,7 +295,7 @@ class _Array(_Kept):
     def is_current(self) -> bool:
         """Whether it stands so now."""
         if self._digest is None:
-            return _is_equal(self.owner, self.value)
+            return is_equal(self.owner, self.value)
         return self._digest == _digest(self.owner)
 
 
@@ -273,6 +316,27 @@ class _Items(_Kept):
     def is_same(self, other: _Kept) -> bool:
         return _are_same_items(self.value, other.value)
 
+    def move_to(self, now: _Kept) -> Any:
+        places = self._places()
+        if isinstance(now.value, (dict, set)) or not all(
+            id(item) in places for item in now.value
+        ):
+            return {"items": now.value}
+        return {"order": [places[id(item)] for item in now.value]}
+
+    def take_move(self, move: Any) -> None:
+        if "items" in move:
+            self.value = move["items"]
+        else:
+            items = list(self.value)
+            self.value = type(self.value)(items[at] for at in move["order"])
+
+    def _places(self) -> dict[int, int]:
+        """Where the items stood, which may be objects of any kind."""
+        if isinstance(self.value, (dict, set)):
+            return {}
+        return {id(item): at for at, item in enumerate(self.value)}
+
 
 class _Attributes(_Kept):
     """The attributes of an object: those there are, and what each is."""
@@ -290,6 +354,19 @@ class _Attributes(_Kept):
 
     def is_same(self, other: _Kept) -> bool:
         return not _list_changes(self.value, other.value)
+
+    def move_to(self, now: _Kept) -> Any:
+        changes = _list_changes(self.value, now.value)
+        moved = sorted(set(changes) - _ITERATORS)
+        return {
+            "set": {n: now.value[n] for n in moved if n in now.value},
+            "gone": [n for n in moved if n not in now.value],
+        }
+
+    def take_move(self, move: Any) -> None:
+        self.value = {**self.value, **move["set"]}
+        for name in move["gone"]:
+            self.value.pop(name, None)
 
     def take_up(self, now: _Kept, before: _Kept) -> list[str]:
         """Take up what was set since, and name it."""
@@ -364,7 +441,7 @@ def _is_tensor(value: Any) -> bool:
 def _is_one(a: Any, b: Any) -> bool:
     """Whether two values of an attribute are one object, or plain and equal."""
     return a is b or (
-        type(a) is type(b) and type(a) in _PLAIN and _is_equal(a, b)
+        type(a) is type(b) and type(a) in _PLAIN and is_equal(a, b)
     )
 
 
@@ -378,7 +455,7 @@ def _are_same_items(a: Any, b: Any) -> bool:
     return len(a) == len(b) and all(map(operator.is_, a, b))
 
 
-def _is_equal(a: Any, b: Any) -> bool:
+def is_equal(a: Any, b: Any) -> bool:
     """Whether two values are equal, bit for bit where they are arrays."""
     if _is_tensor(a) and _is_tensor(b):
         torch: Any = sys.modules["torch"]
@@ -390,9 +467,9 @@ def _is_equal(a: Any, b: Any) -> bool:
             return all(map(operator.is_, a.flat, b.flat))
         return bool(np.array_equal(_bits(a), _bits(b)))
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_is_equal(a[k], b[k]) for k in a)
+        return a.keys() == b.keys() and all(is_equal(a[k], b[k]) for k in a)
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
-        return len(a) == len(b) and all(map(_is_equal, a, b))
+        return len(a) == len(b) and all(map(is_equal, a, b))
     return type(a) is type(b) and bool(a == b or (a != a and b != b))
 
 

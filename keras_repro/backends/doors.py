@@ -30,6 +30,9 @@ class KerasDoors:
         """What stands around a build, or a look at the data for one."""
         return nullcontext()
 
+    def at_data(self, iterator: Any) -> None:
+        """What follows when Keras has made the iterator of some data."""
+
     def wants_early_build(self) -> bool:
         """Whether to build before any callback where Keras would not."""
         return False
@@ -51,6 +54,8 @@ class KerasDoors:
     def _symbolic_build(
         self, iterator: Any = None, data_batch: Any = None
     ) -> None:
+        if iterator is not None:
+            self.at_data(iterator)
         if self.is_settled():
             super()._symbolic_build(iterator, data_batch)  # type: ignore[misc]
             return
@@ -64,6 +69,9 @@ class KerasDoors:
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         # TensorFlow's alone; it takes a batch of each training where the model
         # was made under a strategy, and else leaves the building to the trace.
+        iterator = kwargs.get("iterator") or (args or [None])[0]
+        if iterator is not None:
+            self.at_data(iterator)
         strategy = getattr(self, "_distribute_strategy", None)
         if strategy is None and self.is_settled():
             super()._maybe_symbolic_build(*args, **kwargs)  # type: ignore[misc]

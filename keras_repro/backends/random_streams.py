@@ -530,7 +530,7 @@ def draw_default_seed() -> int:
 def rng_to_json(state: RngState) -> dict[str, Any]:
     """A form of the state that JSON can hold."""
     return {
-        "python": state.python,
+        "python": _plain(state.python),
         "numpy": [
             state.numpy[0],
             state.numpy[1].tolist(),

@@ -92,6 +92,26 @@ class AttributeState:
         for kept in self._kept:
             kept.put_back()
 
+    def values(self) -> list[tuple[str, Any]]:
+        """What was found, in order: the name of each, and how it stood."""
+        return [(kept.name, kept.value) for kept in self._kept]
+
+    def with_values(self, values: list[tuple[str, Any]]) -> AttributeState:
+        """The same things as they stood when `values` was called.
+
+        Raises:
+            ValueError: If other things were found then.
+        """
+        if [name for name, _ in values] != [one.name for one in self._kept]:
+            msg = f"{[name for name, _ in values]} were kept"
+            raise ValueError(msg)
+        result = AttributeState([])
+        result._kept = [
+            dataclasses.replace(kept, value=value)
+            for kept, (_, value) in zip(self._kept, values, strict=True)
+        ]
+        return result
+
 
 def _is_alike(now: npt.NDArray[Any], value: npt.NDArray[Any]) -> bool:
     return (now.shape, now.dtype) == (

@@ -85,8 +85,8 @@ def size_of_whole_lines(file: BinaryIO) -> int:
             return size
 
 
-def hold_lock(path: Path) -> Any:
-    """Hold a study for as long as this process wants it alone.
+def hold_lock(path: Path, what: str = "study") -> Any:
+    """Hold a folder of files for as long as this process wants it alone.
 
     Gives a lock that `release()` lets go, as does the end of the process.
 
@@ -104,7 +104,7 @@ def hold_lock(path: Path) -> Any:
     except Timeout as error:
         raise BlockingIOError(
             errno.EAGAIN,
-            "The study must be run by one process at a time. Received: "
+            f"The {what} must be run by one process at a time. Received: "
             f"{quote(path.parent)}, which another one is running. Wait for it, "
             "or end it",
         ) from error
@@ -113,9 +113,9 @@ def hold_lock(path: Path) -> Any:
             raise
         raise OSError(
             error.errno,
-            "A study must lie where files can be locked, so that no two "
+            f"A {what} must lie where files can be locked, so that no two "
             f"processes run it. Received: {quote(path.parent)}, on a file "
             "system that has no locks. Choose a folder on a local disk, and "
-            "copy it when the study is done",
+            f"copy it when the {what} is done",
         ) from error
     return lock

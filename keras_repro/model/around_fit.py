@@ -19,9 +19,9 @@ from keras_repro.backends.data_adapters import (
     make_adapter,
     make_late_adapter,
     make_ordered_adapter,
-    make_read_adapter,
     train_validation_split,
 )
+from keras_repro.backends.data_passes import Passes, make_read_adapter
 from keras_repro.backends.doors import steps_through
 from keras_repro.backends.keras_internals import bind, unbind
 from keras_repro.backends.variables import iterate_variables
@@ -31,6 +31,7 @@ from keras_repro.model.data_positions import (
     TRAINING,
     describe_changes,
     describe_limits,
+    start_of,
 )
 from keras_repro.model.first_step import (
     BuiltError,
@@ -80,6 +81,7 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
         owner = stack.enter_context(_kept_apart(model, "fit"))
         _split_validation(call)
         _take_start(model)
+        stack.enter_context(_kept(model, call))
         if trial.observer is not None:
             call["callbacks"] = _with_observer(callbacks, trial.observer)
         trial.own_streams.enter(owner)
@@ -87,6 +89,8 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
         _enter_data(model, call, stack)
         _forget_other_batches(model, "train", call)
         _order_arrays(model, call)
+        if trial.keeper is not None and trial.keeper.place is not None:
+            call["initial_epoch"] = trial.keeper.place.epoch
         earlier = getattr(model, "history", None)
         try:
             yield
@@ -101,6 +105,31 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
             # The arrays are the caller's; nothing here keeps them alive.
             trial.data, trial.fed = data_order.DataOutline(), None
             trial.validation = None
+
+
+@contextmanager
+def _kept(model: Any, call: dict[str, Any]) -> Iterator[None]:
+    """Let a callback keep the training, if one is there to do it."""
+    trial: Trial = model._repro
+    keepers = [
+        one
+        for one in list_callbacks(call.get("callbacks"))
+        if hasattr(one, "keep_training")
+    ]
+    if not keepers:
+        yield
+        return
+    if len(keepers) > 1:
+        msg = (
+            "A training can be kept by one callback. Received: "
+            f"{len(keepers)} of {type(keepers[0]).__name__}. Leave one."
+        )
+        raise ValueError(msg)
+    try:
+        with keepers[0].keep_training(model, call) as trial.keeper:
+            yield
+    finally:
+        trial.keeper = trial.iterator = trial.passes = None
 
 
 @contextmanager
@@ -228,11 +257,14 @@ def _with_observer(callbacks: Any, observer: Any) -> Any:
     return [*callbacks, observer]
 
 
-def _tell_abort(callbacks: Any, error: BaseException) -> None:
+def list_callbacks(callbacks: Any) -> list[Any]:
+    """The callbacks that `fit` was given, in whatever form."""
     listed = getattr(callbacks, "callbacks", callbacks)
-    if not isinstance(listed, (list, tuple)):
-        listed = [listed]
-    for callback in listed:
+    return [one for one in keras.tree.flatten(listed) if one is not None]
+
+
+def _tell_abort(callbacks: Any, error: BaseException) -> None:
+    for callback in list_callbacks(callbacks):
         tell = getattr(callback, "on_train_abort", None)
         if tell is not None:
             tell(error)
@@ -275,6 +307,8 @@ def _enter_data(model: Any, call: dict[str, Any], stack: ExitStack) -> None:
     trial.data = data_order.outline_data(call)
     trial.fed = None
     trial.data_notes = list(trial.traces.notes)
+    if trial.keeper is not None:
+        trial.data_notes += trial.keeper.notes
     trial.positions.tracked = frozenset(map(id, model.variables))
     _enter(model, call, TRAINING, stack, "data")
     _enter_validation(model, call, stack)
@@ -305,6 +339,10 @@ def _enter(
         trial.data_notes += describe_changes(x, what, changed)
     if is_pipeline(x):
         call["x"] = trial.positions.restart(x, kind, trial.order_seed)
+    elif kind == TRAINING and trial.keeper and data_order.can_begin_in_midst(call):
+        trial.passes = Passes(x, start_of(x))
+        weights, shuffle = _take(call, "class_weight"), call.get("shuffle", True)
+        call["x"] = make_read_adapter(x, weights, shuffle, trial.passes)
     elif get_backend().reads_ahead and data_order.is_read_by_python(call):
         shuffle = kind == TRAINING and call.get("shuffle", True)
         weights = _take(call, "class_weight")
@@ -352,6 +390,9 @@ def _order_arrays(model: Any, call: dict[str, Any]) -> None:
         trial.order_seed, first, call.get("shuffle", True)
     )
     trial.fed = data_order.FedSamples(trial.data.arrays, passes, steps)
+    place = trial.keeper and trial.keeper.place
+    if place:
+        passes.begin_at(place.num_passes, place.in_pass)
     call["x"] = make_ordered_adapter(
         call.get("x"),
         _take(call, "y"),
@@ -360,6 +401,7 @@ def _order_arrays(model: Any, call: dict[str, Any]) -> None:
         steps=steps,
         class_weight=_take(call, "class_weight"),
         order=passes,
+        left_out=passes.left_out if place else None,
     )
 
 

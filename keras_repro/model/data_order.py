@@ -19,6 +19,7 @@ from keras_repro.arrays.checksums import (
 from keras_repro.backends import random_streams
 from keras_repro.backends.data_adapters import (
     are_arrays,
+    is_grain,
     is_tf_dataset,
     is_torch_loader,
 )
@@ -84,6 +85,18 @@ class OrderedPasses:
         self._first = self._next = first_epoch
         self._shuffle = shuffle
         self._given: dict[int, tuple[npt.NDArray[np.int64], int]] = {}
+        self._begins = 0, 0
+        self._to_leave_out = 0
+
+    def begin_at(self, num_passes: int, in_pass: int) -> None:
+        """Begin with a later pass, and so many batches into it."""
+        self._begins = num_passes, in_pass
+        self.begin_again()
+
+    def left_out(self) -> Any:
+        """How many batches the pass whose order was given leaves out."""
+        count, self._to_leave_out = self._to_leave_out, 0
+        return np.int64(count)
 
     def __call__(
         self, num_samples: int, batch_size: int
@@ -98,7 +111,8 @@ class OrderedPasses:
 
     def begin_again(self) -> None:
         """Count anew: what was given so far was only looked at."""
-        self._next = self._first
+        num_passes, self._to_leave_out = self._begins
+        self._next = self._first + num_passes
         self._given.clear()
 
     def _make_order(
@@ -317,6 +331,15 @@ def is_read_by_python(call: dict[str, Any]) -> bool:
         and x.workers <= 1
         and not x.use_multiprocessing
     )
+
+
+def can_begin_in_midst(call: dict[str, Any]) -> bool:
+    """Whether a pass over these data can leave out what was read before."""
+    x = call.get("x")
+    if is_torch_loader(x) or is_grain(x):
+        others = ("y", "sample_weight", "class_weight")
+        return all(call.get(name) is None for name in others)
+    return not isinstance(x, types.GeneratorType) and is_read_by_python(call)
 
 
 def first_rows(arrays: Any, batch_size: int | None) -> Any:

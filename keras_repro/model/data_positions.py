@@ -210,6 +210,33 @@ class DataPositions:
             for state in before:
                 state.restore(self.tracked)
 
+    def write(self, x: Any, kind: str) -> Any:
+        """Where a use of data that Python gives stands, as plain values.
+
+        Raises:
+            UnknownValueError: If something that is not plain moved.
+        """
+        root, use = _find_root(x), self._uses.get(x, _Uses).of_kind.get(kind)
+        if root is None or use is None:
+            return None
+        known = _known.get(x, lambda: _Known(root))
+        position = use.position
+        if known.holder is use:
+            position = DataState(root, known.start)
+        return known.start.moves_to(position)
+
+    def put(self, x: Any, kind: str, written: Any) -> None:
+        """Have a use stand where `write` told.
+
+        Raises:
+            ValueError: If that is none of these data.
+        """
+        root = _find_root(x)
+        if root is not None and written is not None:
+            start = start_of(x)
+            use = _Use(start.moved_to(written))
+            self._uses.get(x, _Uses).of_kind[kind] = use
+
     def _move(self, known: _Known, root: Any, use: _Use) -> None:
         """Have an object stand where a use of it stands."""
         holder = known.holder
@@ -219,6 +246,16 @@ class DataPositions:
             holder.position = DataState(root, known.start)
         use.position.restore(self.tracked)
         known.holder = use
+
+
+def start_of(x: Any) -> DataState:
+    """How data that Python gives stood when they were first seen."""
+    return _known.get(x, lambda: _Known(_find_root(x))).start
+
+
+def moves_by_itself(x: Any) -> bool:
+    """Whether data are a pipeline whose next pass may be another one."""
+    return is_pipeline(x) and not _pipeline(x).is_fixed
 
 
 def _leave(known: _Known, root: Any) -> None:

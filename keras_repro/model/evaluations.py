@@ -58,6 +58,32 @@ class Evaluations:
             for kind, values in states.items()
         }
 
+    def write_all(self, state: InitialState) -> dict[str, list[Any]]:
+        """The positions of all generators, in the order of a state."""
+        keys = [id(generator) for generator, _ in state.generators()]
+        return {
+            kind: [positions.get(key) for key in keys]
+            for kind, positions in self._positions.items()
+        }
+
+    def take_all(
+        self, state: InitialState, written: dict[str, list[Any]]
+    ) -> None:
+        """Stand where `write_all` was called.
+
+        Raises:
+            ValueError: If the state has other generators.
+        """
+        keys = [id(generator) for generator, _ in state.generators()]
+        self._positions = {
+            kind: {
+                key: position
+                for key, position in zip(keys, positions, strict=True)
+                if position is not None
+            }
+            for kind, positions in written.items()
+        }
+
     @contextmanager
     def evaluating(
         self, state: InitialState | None, kind: str

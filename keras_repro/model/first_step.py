@@ -100,13 +100,20 @@ class StepDoor:
         model._repro.traces.look(model, self._kind, known)
         if again is None:  # Traced, and not run: all of it is there now.
             self._take_start()
-            return self._function(*args)
+            return self._function(*self._put_late(args))
         return self._run_and_look(again)
 
     def _take_start(self) -> None:
         capture_if_built(self._model, has_stepped=True)
         if self._kind == "train":
             end_rehearsal(self._model)
+
+    def _put_late(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Put back, of a training gone on with, what was only made now."""
+        keeper = self._model._repro.keeper
+        if self._kind != "train" or keeper is None or not keeper.is_late:
+            return args
+        return get_backend().step_aside(self._model, args, keeper.put_late)
 
     def _run_and_look(self, again: Callable[[], tuple[Any, ...]]) -> Any:
         """Run a step that nobody could trace; once more if it built a part."""

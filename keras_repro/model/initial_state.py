@@ -415,6 +415,32 @@ class InitialState:
         backend.finish_assign(model)
         model.stop_training = False
 
+    # --- beside the variables ------------------------------------------------
+
+    def write_rest(self, model: Any) -> dict[str, Any]:
+        """What a model and what was handed over hold beside variables, now.
+
+        Raises:
+            UnknownValueError: If data that were handed over moved otherwise.
+        """
+        tracked = {id(variable) for variable in self._variables}
+        now = AttributeState(flatten_layers(model), tracked)
+        return {
+            "attributes": now.values(),
+            "objects": self._handed_over.write(),
+        }
+
+    def put_rest(self, model: Any, written: dict[str, Any]) -> None:
+        """Have them hold what `write_rest` told.
+
+        Raises:
+            ValueError: If they held other things then.
+        """
+        tracked = {id(variable) for variable in self._variables}
+        now = AttributeState(flatten_layers(model), tracked)
+        now.with_values(written["attributes"]).restore()
+        self._handed_over.put(written["objects"])
+
     # --- HDF5 ----------------------------------------------------------------
 
     def write(self, path: Path, trial: StoredTrial) -> None:

@@ -513,6 +513,12 @@ class ReproducibleModel(KerasDoors, keras.Model):
         """Build with the program's generators; see `KerasDoors`."""
         return building(self)
 
+    def at_data(self, iterator: Any) -> None:
+        """Let whoever keeps the training stop it between two batches."""
+        trial = self._repro
+        if trial.is_running and not trial.is_evaluating:
+            trial.iterator = iterator
+
     def wants_early_build(self) -> bool:
         """Have callbacks find model and metrics, as on other backends."""
         return bool(self.compiled)

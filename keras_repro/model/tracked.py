@@ -76,6 +76,24 @@ class HandedOver:
             if start is not None:
                 _put(one, start)
 
+    def write(self) -> list[Any]:
+        """How each stands now, as plain values where its state is one."""
+        return [_write(_read(one), start) for one, start in self._starts]
+
+    def put(self, written: list[Any]) -> None:
+        """Have each stand as `write` told.
+
+        Raises:
+            ValueError: If other objects were handed over then.
+        """
+        for (one, start), state in zip(self._starts, written, strict=True):
+            if isinstance(start, AttributeState):
+                _put(one, start.with_values(state))
+            elif isinstance(start, DataState):
+                _put(one, start.moved_to(state))
+            elif start is not None:
+                _put(one, state)
+
 
 def checksum_objects(model: Any) -> Iterator[tuple[str, str]]:
     """The place of each generator and the like, and a checksum of its state.
@@ -148,6 +166,14 @@ def _read(one: Any) -> Any:
         return DataState(one)
     methods = _methods(one)
     return None if methods is None else copy.deepcopy(methods[0]())
+
+
+def _write(state: Any, start: Any) -> Any:
+    if isinstance(state, AttributeState):
+        return state.values()
+    if isinstance(state, DataState):
+        return start.moves_to(state)
+    return state
 
 
 def _put(one: Any, state: Any) -> None:

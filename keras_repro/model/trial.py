@@ -22,6 +22,7 @@ from keras_repro.backends.data_adapters import (
     is_stateful,
     iterations_through,
 )
+from keras_repro.backends.data_passes import Passes
 from keras_repro.backends.interrupts import undivided
 from keras_repro.backends.keras_internals import (
     compiled_flags,
@@ -117,6 +118,13 @@ class Trial:
         self.validation: Any = None
         self.data = data_order.DataOutline()
         self.fed: data_order.FedSamples | None = None
+        # Who keeps the present training, so that it can be gone on with; what
+        # Keras reads it from, and what is known of the passes over that.
+        self.keeper: Any = None
+        self.iterator: Any = None
+        # The backups of a training that was interrupted in this process.
+        self.kept_series: str | None = None
+        self.passes: Passes | None = None
         self.compile_config: Any = None
         self.seed: int | None = None
         self.vary = ALL
@@ -175,8 +183,7 @@ def is_built(model: Any) -> bool:
     """Whether there is a start: a layer that is never called has no part."""
     # A model with a `train_step` of its own may never be called itself.
     return bool(model.built) or (
-        bool(model.variables)
-        and all(layer.built for layer in flatten_layers(model)[1:])
+        bool(model.variables) and is_all_there(model)
     )
 
 
@@ -396,6 +403,21 @@ def _begin_at(trial: Trial, state: InitialState) -> None:
     trial.state = state
     trial.is_blind = False
     begin_trial(trial)
+
+
+def is_all_there(model: Any) -> bool:
+    """Whether nothing of a model is left to be built."""
+    return all(layer.built for layer in flatten_layers(model)[1:])
+
+
+def go_to_unbuilt(model: Any, seed: int) -> None:
+    """Have a model that is not built, or not whole, be built from a seed."""
+    trial: Trial = model._repro
+    trial.requested_seed = seed
+    if trial.state is None:
+        name_trial(trial, seed, random_streams.start_position(seed))
+    else:
+        go_to_start(model, seed, ALL)
 
 
 @undivided
@@ -628,7 +650,7 @@ def build_optimizer(model: Any) -> None:
         optimizer is not None
         and not optimizer.built
         # It can be built once, for all that will be trained.
-        and all(layer.built for layer in flatten_layers(model)[1:])
+        and is_all_there(model)
     ):
         with get_backend().scope(model):
             optimizer.build(model.trainable_variables)
@@ -645,6 +667,25 @@ def start_unbuilt(trial: Trial) -> None:
         name_trial(trial, seed, random_streams.start_position(seed))
 
 
+def describe_start(model: Any) -> StoredTrial:
+    """Where the trial of a model began, whatever runs now."""
+    trial: Trial = model._repro
+    values, start = trial.captured.values_by_id(), trial.own_streams.start
+    return StoredTrial(
+        seed=trial.settled_seed,
+        vary=trial.vary,
+        start=start,
+        position=start,
+        epochs_trained=0,
+        at_start=True,
+        has_trained=False,
+        starts_apart=trial.starts_apart,
+        random=[values[id(one)].tolist() for one in _own_generators(model)],
+        evaluations={},
+        evaluations_random={},
+    )
+
+
 def _own_generators(model: Any) -> list[Any]:
     """The states of the layers' generators, which a file holds."""
     return [
@@ -656,10 +697,15 @@ def _own_generators(model: Any) -> list[Any]:
 
 def write_state(model: Any, path: Path) -> None:
     """Write the initial state, and where the trial stands, to HDF5."""
-    trial: Trial = model._repro
     capture_if_built(model)
+    model._repro.captured.write(path, describe_trial(model))
+
+
+def describe_trial(model: Any) -> StoredTrial:
+    """Where the trial of a model stands."""
+    trial: Trial = model._repro
     streams, generators = trial.own_streams, _own_generators(model)
-    stored = StoredTrial(
+    return StoredTrial(
         seed=trial.settled_seed,
         vary=trial.vary,
         start=streams.start,
@@ -672,7 +718,6 @@ def write_state(model: Any, path: Path) -> None:
         evaluations=streams.evaluations,
         evaluations_random=trial.evaluations.write(generators),
     )
-    trial.captured.write(path, stored)
 
 
 def adopt(

@@ -73,6 +73,15 @@ def make_header(
     )
 
 
+def identify_model(model: Any) -> dict[str, str]:
+    """Checksums of what a model is and how it was compiled, built or not."""
+    config, compiled = _read_configs(model)
+    return {
+        "model": checksum_config([type(model).__name__, config]),
+        "compile": checksum_config(compiled, context=config),
+    }
+
+
 def describe_model(model: Any) -> dict[str, Any]:
     """What a built model is, whatever its seed, as plain values."""
     config, compiled = _read_configs(model)

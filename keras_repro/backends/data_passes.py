@@ -1,0 +1,346 @@
+"""Passes over data whose batches Python gives, begun anew in their midst.
+
+What a pass needs to be gone on with is how the data and the random streams
+stood when it began, and how many batches it gave. What was read before is then
+left out: by its index where reading moves nothing, by an iterator's own state
+where it has one, and else by reading it once more.
+"""
+
+from __future__ import annotations
+
+import collections
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import keras
+
+from keras_repro.backends.data_adapters import is_grain, is_torch_loader
+from keras_repro.backends.data_state import DataState, is_equal
+from keras_repro.backends.random_streams import (
+    RngState,
+    capture_python,
+    is_same,
+    restore_rng,
+    rng_from_json,
+    rng_to_json,
+)
+from keras_repro.common.json import check_fields
+from keras_repro.common.plain_values import UnknownValueError
+
+# Fewer batches do not show whether reading moves something.
+_FEWEST = 3
+_KEPT_STATES = 4
+# Bytes of what moved; data that move more are read once more instead.
+_MOST_MOVED = 1 << 26
+
+
+class ArrivalError(ValueError):
+    """Data do not stand where they stood after so many batches."""
+
+    def __init__(self, root: Any, in_pass: int) -> None:
+        super().__init__(
+            "A training can be gone on with on the data that it was begun "
+            f"with. Received: {type(root).__name__}, which after {in_pass} "
+            "batches does not stand where it stood. Make it as it was, or "
+            "remove the backup."
+        )
+
+
+class Passes:
+    """What a training knows of its passes over one data object.
+
+    Args:
+        root: The data object.
+        start: How it stood when the program made it.
+    """
+
+    def __init__(self, root: Any, start: DataState) -> None:
+        self._root, self._start = root, start
+        self._made: RngState | None = None
+        self._begun: RngState | None = None
+        self._data = self._after_first = self._start
+        # The states of the library's own iterator after so many batches.
+        self._states: collections.deque[tuple[int, Any]]
+        self._states = collections.deque(maxlen=_KEPT_STATES)
+        self._stored: dict[str, Any] | None = None
+        # Whether batches are only counted, and not made.
+        self.is_dry = False
+
+    def write(self, in_pass: int) -> dict[str, Any] | None:
+        """How the present pass is gone on with, as plain values.
+
+        `None` where that cannot be told.
+
+        Args:
+            in_pass: How many batches it has given.
+        """
+        if self._made is None:
+            return None
+        now = DataState(self._root, self._start)
+        begun = self._begun if in_pass else None
+        try:
+            data = self._start.moves_to(self._data if in_pass else now)
+            arrived = self._start.moves_to(now)
+        except UnknownValueError:
+            return None
+        if _count_bytes([data, arrived]) > _MOST_MOVED:
+            return None
+        return {
+            "made": rng_to_json(self._made),
+            "begun": None if begun is None else rng_to_json(begun),
+            "data": data,
+            "arrived": arrived,
+            "reads": in_pass < _FEWEST or not now.is_same(self._after_first),
+            "state": dict(self._states).get(in_pass),
+            "in_pass": in_pass,
+        }
+
+    def begin_at(self, written: Any) -> None:
+        """Have the next pass go on as `write` told.
+
+        Raises:
+            ValueError: If it told no such thing, or of other data.
+        """
+        check_fields(written, dict.fromkeys(_FIELDS, lambda _: True))
+        self._stored = {
+            **written,
+            "made": rng_from_json(written["made"]),
+            "begun": written["begun"] and rng_from_json(written["begun"]),
+            "data": self._start.moved_to(written["data"]),
+        }
+
+    def over(self, make: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        """One pass.
+
+        Args:
+            make: Makes an iterator, as the library does it.
+        """
+        if self._stored is None:
+            self._made = capture_python()
+            return self._go(make())
+        self._made = self._stored["made"]
+        with _streams_at(self._made):
+            return self._go(make())
+
+    def _go(self, source: Iterator[Any]) -> Iterator[Any]:
+        stored, self._stored = self._stored, None
+        self._states.clear()
+        if stored is not None:
+            stored["data"].restore()
+        if stored is None or not stored["in_pass"]:
+            self._begun, given = capture_python(), 0
+            self._data = DataState(self._root, self._start)
+        else:
+            self._begun, given = stored["begun"], stored["in_pass"]
+            self._data = stored["data"]
+            with _streams_at(stored["begun"]):
+                self._skip(source, stored)
+        for batch in source:
+            given += 1
+            if given == 1:
+                self._note_first()
+            if is_grain(self._root):
+                with suppress(Exception):  # This kind has none.
+                    self._states.append((given, source.get_state()))  # type: ignore[attr-defined]
+            yield batch
+
+    def _note_first(self) -> None:
+        self._after_first = DataState(self._root, self._start)
+
+    def _skip(self, source: Any, stored: dict[str, Any]) -> None:
+        """Leave out what was read before.
+
+        Raises:
+            ArrivalError: If the data do not stand where they stood then.
+        """
+        if stored["state"] is not None:
+            source.set_state(stored["state"])
+            self._note_first()
+        else:
+            self.is_dry = not stored["reads"]
+            try:
+                for number in range(stored["in_pass"]):
+                    if self.is_dry and type(source).__name__ == _TORCH:
+                        source._next_index()  # And no samples of them.
+                    elif next(source, source) is source:
+                        raise ArrivalError(self._root, stored["in_pass"])
+                    if not number:
+                        self._note_first()
+            finally:
+                self.is_dry = False
+        now = DataState(self._root, self._start)
+        if not is_equal(self._start.moves_to(now), stored["arrived"]):
+            raise ArrivalError(self._root, stored["in_pass"])
+
+
+# Private in PyTorch 2; without it samples are read.
+_TORCH = "_SingleProcessDataLoaderIter"
+_FIELDS = ("made", "begun", "data", "arrived", "reads", "state", "in_pass")
+
+
+@contextmanager
+def _streams_at(state: RngState) -> Iterator[None]:
+    """Draw in a block from where the streams stood once."""
+    outside = capture_python()
+    restore_rng(state)
+    try:
+        yield
+    finally:
+        restore_rng(outside)
+
+
+def _count_bytes(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(map(_count_bytes, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_count_bytes, value))
+    return int(getattr(value, "nbytes", 8))
+
+
+class _Over:
+    """Goes over something else, pass by pass.
+
+    Args:
+        data: What Keras would go over.
+        passes: Knows where each pass begins.
+    """
+
+    def __init__(self, data: Any, passes: Passes) -> None:
+        self._data, self._passes = data, passes
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._passes.over(lambda: iter(self._data))
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+
+class _Shown:
+    """A `PyDataset` that makes nothing of a batch that is only counted."""
+
+    def __init__(self, data: Any, passes: Passes) -> None:
+        self._data, self._passes = data, passes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+    def __getitem__(self, index: int) -> Any:
+        return _NOTHING if self._passes.is_dry else self._data[index]
+
+
+_NOTHING = object()
+
+
+def make_read_adapter(
+    x: Any,
+    class_weight: dict[int, float] | None,
+    shuffle: bool,
+    passes: Passes | None = None,
+) -> Any:
+    """Have data that draw, or count, read when they are needed.
+
+    TensorFlow reads a generator and a `PyDataset` ahead, in a thread of its
+    own: how far it came when a training ends, or is recorded, is chance. Data
+    are known to draw by the batches that Keras looks at (Keras 3.12 to 3.15).
+
+    Args:
+        x: The data.
+        class_weight: As `fit` was given it.
+        shuffle: As `fit` was given it.
+        passes: Takes note of each pass, if that is wanted.
+    """
+    if is_torch_loader(x) or is_grain(x):
+        return _make_library_adapter(x, passes)
+    from keras.src.trainers.data_adapters import (
+        generator_data_adapter,
+        py_dataset_adapter,
+    )
+
+    class Generator(generator_data_adapter.GeneratorDataAdapter):
+        def __init__(self, data: Any) -> None:
+            before = capture_python()
+            super().__init__(data)
+            self._draws = not is_same(before, capture_python())
+
+        def get_tf_dataset(self) -> Any:
+            dataset = super().get_tf_dataset()
+            return _without_prefetch(dataset) if self._draws else dataset
+
+    class Dataset(py_dataset_adapter.PyDatasetAdapter):
+        def _get_iterator(self) -> Any:
+            if passes is None:
+                return super()._get_iterator()
+            return passes.over(super()._get_iterator)
+
+        def _standardize_batch(self, batch: Any) -> Any:
+            if batch is _NOTHING:
+                return batch
+            return super()._standardize_batch(batch)
+
+        def get_tf_dataset(self) -> Any:
+            if self._output_signature is None:
+                before, state = capture_python(), DataState(x)
+                dataset = super().get_tf_dataset()
+                self._draws = (
+                    not is_same(before, capture_python())
+                    or not state.is_same(DataState(x, state))
+                    or _follows_epochs(x)
+                )
+            else:
+                dataset = super().get_tf_dataset()
+            return _without_prefetch(dataset) if self._draws else dataset
+
+    if isinstance(x, types.GeneratorType):
+        return Generator(x)
+    adapter = Dataset(x, class_weight=class_weight, shuffle=shuffle)
+    if passes is not None:
+        adapter.py_dataset = _Shown(x, passes)
+    return adapter
+
+
+def _make_library_adapter(x: Any, passes: Any) -> Any:
+    """Have a loader of PyTorch, or data of Grain, begin in their midst."""
+    if is_torch_loader(x):
+        from keras.src.trainers.data_adapters import torch_data_loader_adapter
+
+        adapter = torch_data_loader_adapter.TorchDataLoaderAdapter(x)
+        adapter._dataloader = _Over(x, passes)
+        return adapter
+    from keras.src.trainers.data_adapters import grain_dataset_adapter
+
+    class Data(grain_dataset_adapter.GrainDatasetAdapter):
+        def get_numpy_iterator(self) -> Any:
+            return _Over(super().get_numpy_iterator(), passes)
+
+        def get_jax_iterator(self) -> Any:
+            return _Over(super().get_jax_iterator(), passes)
+
+        def get_torch_dataloader(self) -> Any:
+            loader = super().get_torch_dataloader()
+            loader.dataset.iterable = _Over(loader.dataset.iterable, passes)
+            return loader
+
+    return Data(x)
+
+
+def _follows_epochs(x: Any) -> bool:
+    """Whether a `PyDataset` does something of its own between epochs."""
+    base = keras.utils.PyDataset
+    return any(
+        getattr(type(x), name) is not getattr(base, name)
+        for name in ("on_epoch_begin", "on_epoch_end")
+    )
+
+
+def _without_prefetch(dataset: Any) -> Any:
+    """The data set within, which TensorFlow shall not read ahead either."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    inner = getattr(dataset, "_input_dataset", dataset)
+    return inner.with_options(options)
+
+

@@ -1,0 +1,219 @@
+"""How far a training has read its data: counted, waited for, and gone to.
+
+Keras goes over an `EpochIterator`, whose private `_enumerate_iterator` gives
+each step its number and the iterator to take batches from (Keras 3.12 to
+3.15). Without that method no training is stopped between two batches, and
+none goes on from there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from keras_repro.common.generators import is_whole
+from keras_repro.common.json import check_fields
+
+_MOST = 2**53
+
+
+@dataclass(frozen=True)
+class Place:
+    """Between two batches of a training: what comes next.
+
+    Args:
+        epoch: The epoch, counted from 0 as Keras does.
+        batch: The batch of the epoch.
+        num_epochs: How many epochs this training has read.
+        num_passes: How many passes over the data have ended.
+        in_pass: How many batches the present pass has given.
+        num_batches: How many batches a pass has, once that is known.
+    """
+
+    epoch: int
+    batch: int
+    num_epochs: int
+    num_passes: int
+    in_pass: int
+    num_batches: int | None
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch + 1}, batch {self.batch + 1}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """The place that `to_json` wrote.
+
+        Raises:
+            ValueError: If it is none.
+        """
+
+        def is_count(value: object) -> bool:
+            return is_whole(value, 0, _MOST)
+
+        def is_size(value: object) -> bool:
+            return value is None or is_whole(value, 1, _MOST)
+
+        names = ("epoch", "batch", "num_epochs", "num_passes", "in_pass")
+        check_fields(
+            data, {**dict.fromkeys(names, is_count), "num_batches": is_size}
+        )
+        return cls(**data)
+
+
+@dataclass
+class _Pass:
+    """What is known of the present pass over the data."""
+
+    source: Any = None
+    seen: Any = None
+    given: int = 0
+    last: list[Any] = field(default_factory=list)
+
+
+class EndedError(Exception):
+    """Data ended before the place that was to be gone to."""
+
+
+class Reading:
+    """What one `fit` reads, with a say before each batch.
+
+    Args:
+        iterator: Keras' `EpochIterator` of the training.
+        before: Called before each batch is read, with this.
+        first_epoch: The epoch that Keras begins with.
+    """
+
+    def __init__(
+        self,
+        iterator: Any,
+        before: Callable[[Reading], None],
+        first_epoch: int,
+    ) -> None:
+        self._iterator, self._before = iterator, before
+        self._epoch, self._num_epochs = first_epoch - 1, -1
+        self._batch = self._num_passes = 0
+        self._pass = _Pass()
+        self._start: Place | None = None
+        self._goes_through = False
+        self._enumerate = getattr(iterator, "_enumerate_iterator", None)
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether this version of Keras lets us wait between two batches."""
+        return self._enumerate is not None
+
+    @property
+    def place(self) -> Place:
+        """Where the training stands."""
+        size = self._iterator._num_batches
+        return Place(
+            epoch=self._epoch,
+            batch=self._batch,
+            num_epochs=self._num_epochs,
+            num_passes=self._num_passes,
+            in_pass=self._pass.given,
+            num_batches=None if size is None else int(size),
+        )
+
+    @property
+    def knows_its_end(self) -> bool:
+        """Whether it is known that the batch before which we stand exists."""
+        size = self._iterator.steps_per_epoch or self._iterator._num_batches
+        return size is not None
+
+    @property
+    def last_batch(self) -> Any:
+        """The batch that was read last; `None` where nobody can see it."""
+        return self._pass.last[0] if self._pass.last else None
+
+    def begin(self) -> None:
+        """Take part from now on; looks at the data have been before."""
+        self._iterator._enumerate_iterator = self._steps
+
+    def begin_at(self, place: Place, *, goes_through: bool) -> None:
+        """Have the first step be that of a place.
+
+        Args:
+            place: The place.
+            goes_through: Whether all that was read before is read again;
+                else the data themselves begin there.
+        """
+        self._start, self._goes_through = place, goes_through
+        if not goes_through:
+            self._iterator._num_batches = place.num_batches
+
+    def ended(self) -> Reading:
+        """This, standing behind the last epoch."""
+        self._epoch, self._num_epochs = self._epoch + 1, self._num_epochs + 1
+        self._batch = self._pass.given = 0
+        return self
+
+    def _steps(self) -> Iterator[tuple[int, int, Any]]:
+        """What Keras is given in the place of its own steps."""
+        self._epoch, self._num_epochs = self._epoch + 1, self._num_epochs + 1
+        start, self._start = self._start, None
+        if start is not None:
+            self._num_epochs = start.num_epochs
+            if self._goes_through:
+                self._read_epochs(start.num_epochs)
+        for begin, end, source in self._enumerate():
+            seen = self._look_at(source)
+            if start is not None:
+                if begin < start.batch:
+                    if self._goes_through and not self._take(seen, begin, end):
+                        raise EndedError
+                    continue
+                if not self._goes_through:
+                    self._stand_at(start)
+                start = None
+            self._batch = begin
+            self._before(self)
+            yield begin, end, seen
+            self._pass.given += end - begin + 1
+
+    def _stand_at(self, start: Place) -> None:
+        """Count on from a place that the data themselves begin at."""
+        self._num_passes, self._pass.given = start.num_passes, start.in_pass
+        # Keras has counted the steps of this epoch alone.
+        self._iterator._steps_seen += start.in_pass - start.batch
+
+    def _look_at(self, source: Any) -> Any:
+        """Notice a new pass; give what shows which batch was read last."""
+        if source is not self._pass.source:
+            if self._pass.source is not None:
+                self._num_passes += 1
+            self._pass = one = _Pass(source, source)
+            # A compiled step of TensorFlow takes the batches itself.
+            if not type(source).__module__.startswith("tensorflow."):
+                one.seen = _remember(source, one.last)
+        return self._pass.seen
+
+    def _read_epochs(self, count: int) -> None:
+        """Read some epochs as Keras does, and drop what is read."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Said in the first place.
+            for _ in range(count):
+                with self._iterator.catch_stop_iteration():
+                    for begin, end, source in self._enumerate():
+                        if not self._take(self._look_at(source), begin, end):
+                            raise StopIteration
+
+    def _take(self, source: Any, begin: int, end: int) -> bool:
+        """Read the batches of a step; whether there was one."""
+        count = sum(1 for _ in itertools.islice(source, end - begin + 1))
+        self._pass.given += count
+        return count > 0
+
+
+def _remember(source: Any, last: list[Any]) -> Iterator[Any]:
+    for batch in source:
+        last[:] = [batch]
+        yield batch

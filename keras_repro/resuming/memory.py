@@ -1,0 +1,176 @@
+"""What callbacks remember from one batch or epoch to the next."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import types
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_repro.backends.data_state import is_equal
+from keras_repro.backends.variables import handed_over
+from keras_repro.common.plain_values import UnknownValueError, require_plain
+
+# What `fit` gives each callback, and what only shows or writes.
+_GIVEN = frozenset({"_model", "model", "params", "validation_data"})
+_ELSEWHERE = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
+_HARMLESS = (
+    type,
+    types.ModuleType,
+    types.BuiltinFunctionType,
+    logging.Logger,
+    Path,
+    keras.Model,
+    keras.Layer,
+    keras.optimizers.Optimizer,
+)
+
+
+class Memory:
+    """The memory of the callbacks of one `fit`.
+
+    Taken before `on_train_begin`: what has another value later is memory.
+
+    Args:
+        model: The model.
+        callbacks: Those that `fit` was given.
+    """
+
+    def __init__(self, model: Any, callbacks: list[Any]) -> None:
+        known = {id(one) for one in handed_over(model)}
+        self._callbacks = {
+            name: one
+            for name, one in _named(callbacks)
+            if id(one) not in known and not isinstance(one, _ELSEWHERE)
+        }
+        self._before = {
+            name: _copy_plain(vars(one))
+            for name, one in self._callbacks.items()
+        }
+
+    def name_of(self, callback: Any) -> str | None:
+        """How a callback is known."""
+        named = self._callbacks.items()
+        return next((name for name, one in named if one is callback), None)
+
+    def list_unknown(self) -> list[str]:
+        """What of which callback cannot be told, before anything ran."""
+        return [
+            f"{type(one).__name__} ({', '.join(names)})"
+            for name, one in self._callbacks.items()
+            if (names := _list_unknown(one))
+        ]
+
+    def read(self) -> dict[str, Any]:
+        """The memory of each, as plain values."""
+        return {
+            name: _read(one, self._before[name])
+            for name, one in self._callbacks.items()
+        }
+
+    def put(self, memory: dict[str, Any]) -> None:
+        """Give each the memory that `read` told; those that are new have none."""
+        for name, one in self._callbacks.items():
+            if name in memory:
+                _put(one, memory[name])
+
+    def prepare(self, memory: dict[str, Any]) -> None:
+        """Have those that write files go on with them, before they open them."""
+        for name, one in self._callbacks.items():
+            if isinstance(one, keras.callbacks.CSVLogger) and name in memory:
+                one.append = True
+                _cut(Path(one.filename), memory[name]["size"])
+
+
+def _named(callbacks: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Each with its class, and the how-manieth of it it is."""
+    counts: Counter[str] = Counter()
+    for one in callbacks:
+        name = f"{type(one).__module__}.{type(one).__qualname__}"
+        yield f"{name}#{counts[name]}", one
+        counts[name] += 1
+
+
+def _has_state(one: Any) -> bool:
+    return all(
+        callable(getattr(one, name, None))
+        for name in ("get_state", "set_state")
+    )
+
+
+def _is_of_keras(one: Any) -> bool:
+    return type(one).__module__.partition(".")[0] in ("keras", "keras_repro")
+
+
+def _copy_plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Those that are plain, as copies of their own."""
+    result = {}
+    for name, value in values.items():
+        if name not in _GIVEN and _is_plain(value):
+            result[name] = copy.deepcopy(value)
+    return result
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        require_plain(value)
+    except UnknownValueError:
+        return False
+    return True
+
+
+def _list_unknown(one: Any) -> list[str]:
+    """Attributes that may remember what nobody can read."""
+    if _has_state(one):
+        return []
+    if _is_of_keras(one) and not isinstance(one, keras.callbacks.LambdaCallback):
+        return []
+    return sorted(
+        name
+        for name, value in vars(one).items()
+        if name not in _GIVEN and not _is_plain(value) and _may_remember(value)
+    )
+
+
+def _may_remember(value: Any) -> bool:
+    if isinstance(value, types.FunctionType):
+        return bool(value.__closure__)
+    return not isinstance(value, _HARMLESS)
+
+
+def _read(one: Any, before: dict[str, Any]) -> Any:
+    if _has_state(one):
+        state = copy.deepcopy(one.get_state())
+        require_plain(state)
+        return {"state": state}
+    if isinstance(one, keras.callbacks.CSVLogger):
+        one.csv_file.flush()
+        return {"size": Path(one.filename).stat().st_size}
+    now = _copy_plain(vars(one))
+    absent = object()
+    return {
+        "attributes": {
+            name: value
+            for name, value in now.items()
+            if not is_equal(before.get(name, absent), value)
+        }
+    }
+
+
+def _put(one: Any, memory: dict[str, Any]) -> None:
+    if "state" in memory:
+        one.set_state(copy.deepcopy(memory["state"]))
+    for name, value in memory.get("attributes", {}).items():
+        setattr(one, name, copy.deepcopy(value))
+
+
+def _cut(path: Path, size: int) -> None:
+    """Take back the rows of epochs that will be trained once more."""
+    if path.is_file() and path.stat().st_size > size:
+        with path.open("r+b") as file:
+            file.truncate(size)
