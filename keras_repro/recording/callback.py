@@ -6,6 +6,7 @@ import json
 import os
 import time
 import uuid
+import warnings
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -37,9 +38,15 @@ from keras_repro.recording.recorder import (
     Moment,
     Recording,
     RunLog,
+    now,
     warn_user,
 )
-from keras_repro.runs.file import RunWriter, find_first_finished
+from keras_repro.runs.file import (
+    RunWriter,
+    decode_runs,
+    find_first_finished,
+    load_run,
+)
 from keras_repro.runs.mismatch import (
     Mismatch,
     compare_identities,
@@ -55,12 +62,21 @@ from keras_repro.runs.run import (
     Run,
     RunHeader,
     RunRecord,
+    RunResume,
 )
 from keras_repro.runs.snapshots import snapshot_folder
 
 _ON_DRIFT = ("warn", "raise", "stop", "ignore")
 _ON_ERROR = ("warn", "raise")
 _SNAPSHOTS = ("epoch",)
+# What a training that goes on counts on from.
+_COUNTS = (
+    "_epoch",
+    "_num_epochs",
+    "_num_steps",
+    "_last_batch",
+    "_last_recorded",
+)
 # Bytes: so small arrays are read in less time than a thread is worth.
 _SMALL_DATA = 1 << 26
 # How many batches, and how many seconds of them, are recorded together.
@@ -252,12 +268,93 @@ class ChecksumCallback(keras.callbacks.Callback):
             lambda: _checksum_data(outline),
             is_brief=outline.num_bytes <= _SMALL_DATA,
         )
-        self._recording = self._start_recording(model, outline)
+        memory = self._find_memory()
+        self._recording = (
+            self._go_on(model, memory)
+            if memory is not None
+            else self._start_recording(model, outline)
+        )
         self._baseline = _Baseline()
         self._waiting.clear()
         if self._data_checksum.is_done:
             self._settle()
-        self._record(None, None, {})
+        if memory is None:
+            self._record(None, None, {})
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the record of the present training stands.
+
+        Returns:
+            Plain values, from which `set_state` goes on.
+        """
+        self._flush()
+        recording = self._recording
+        return {
+            "run_id": self.run_id,
+            "num_records": 0 if recording is None else recording.num_records,
+            "lines": None if recording is None else recording.write_lines(),
+            "counts": {name: getattr(self, name) for name in _COUNTS},
+            "seen": list(self._seen),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Count on from where `get_state` was called.
+
+        Args:
+            state: What it returned. Which run goes on is decided when the
+                training begins.
+
+        Raises:
+            TypeError: If it is no such thing.
+        """
+        advice = "Pass what `get_state` returned."
+        must = "be what `get_state` returned"
+        check_kind("state", state, Mapping, advice, must=must)
+        for name, value in state["counts"].items():
+            setattr(self, name, value)
+        self._seen = deque(state["seen"], maxlen=self._seen.maxlen)
+
+    def _find_memory(self) -> Mapping[str, Any] | None:
+        """What this remembered of a training that goes on, if one does."""
+        keeper = getattr(self._trial, "keeper", None)
+        memory = None if keeper is None else keeper.memory_of(self)
+        return None if memory is None or memory["run_id"] is None else memory
+
+    def _go_on(self, model: Any, memory: Mapping[str, Any]) -> Recording:
+        """Go on with the record of a training that goes on."""
+        place = self._trial.keeper.place
+        resume = RunResume(
+            run_id=memory["run_id"],
+            resumed=now(),
+            num_records=memory["num_records"],
+            epoch=place.epoch,
+            batch=place.batch,
+        )
+        earlier = self._find_earlier(memory)
+        if earlier is None or len(earlier.records) < resume.num_records:
+            note = f"resumed at {resume.moment}; the record before is gone"
+            self._trial.data_notes.append(note)
+            return self._start_recording(model, self._trial.data)
+        earlier = replace(
+            earlier,
+            records=earlier.records[: resume.num_records],
+            resumed=(*earlier.resumed, resume),
+        )
+        reader = ModelReader(model, often=bool(self._steps))
+        log = RunLog(self.path, self.on_error)
+        return Recording(earlier.header, reader, log, earlier)
+
+    def _find_earlier(self, memory: Mapping[str, Any]) -> Run | None:
+        if memory["lines"] is not None:
+            return decode_runs(memory["lines"])[0]
+        if self.path is None:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of lines that were torn.
+            try:
+                return load_run(self.path, run_id=memory["run_id"])
+            except (OSError, ValueError):  # It has gone since.
+                return None
 
     def on_epoch_begin(
         self, epoch: int, logs: Mapping[str, Any] | None = None

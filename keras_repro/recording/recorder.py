@@ -34,12 +34,14 @@ from keras_repro.environment.capture import count_usable_cores
 from keras_repro.model.data_order import FedSamples
 from keras_repro.model.tracked import checksum_objects
 from keras_repro.runs.file import RunWriter, load_run
+from keras_repro.runs.lines import Entry, encode_entry
 from keras_repro.runs.run import (
     Run,
     RunData,
     RunEnd,
     RunHeader,
     RunRecord,
+    RunResume,
     find_layer,
 )
 from keras_repro.runs.snapshots import snapshot_folder, write_snapshot
@@ -95,18 +97,31 @@ class Recording:
         header: What the run is.
         reader: Reads the model.
         log: Where the run is written.
+        earlier: The run so far, where it goes on; the last place at which it
+            does is not written yet.
     """
 
     def __init__(
-        self, header: RunHeader, reader: ModelReader, log: RunLog
+        self,
+        header: RunHeader,
+        reader: ModelReader,
+        log: RunLog,
+        earlier: Run | None = None,
     ) -> None:
         self.header = header
         self._reader: ModelReader | None = reader
         self._log = log
         self._kept: list[RunRecord] = []
+        self._resumed: tuple[RunResume, ...] = ()
         self._num_records = 0
         self._end: RunEnd | None = None
-        self._log.write(header)
+        if earlier is None:
+            self._log.write(header)
+            return
+        self._num_records = len(earlier.records)
+        self._resumed = earlier.resumed
+        if not self._log.write(earlier.resumed[-1]):
+            self._kept = list(earlier.records)
 
     @property
     def run_id(self) -> str:
@@ -123,7 +138,19 @@ class Recording:
             (*written, *self._kept),
             self._end,
             path=self._log.path,
+            resumed=self._resumed,
         )
+
+    @property
+    def num_records(self) -> int:
+        """How many records it has."""
+        return self._num_records
+
+    def write_lines(self) -> list[str] | None:
+        """The whole run, where no file holds it."""
+        if self._log.path is not None:
+            return None
+        return [encode_entry(one) for one in (self.header, *self._kept)]
 
     def look(
         self,
@@ -257,7 +284,7 @@ class RunLog:
         if path is not None:
             self._attempt(lambda: setattr(self, "_writer", RunWriter(path)))
 
-    def write(self, *entries: RunHeader | RunData | RunRecord | RunEnd) -> bool:
+    def write(self, *entries: Entry) -> bool:
         """Write entries; whether they are in the file."""
         writer = self._writer
         if writer is None:

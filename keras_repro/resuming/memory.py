@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_repro.backends.data_state import is_equal
 from keras_repro.backends.variables import handed_over
@@ -29,6 +30,15 @@ _HARMLESS = (
     keras.Layer,
     keras.optimizers.Optimizer,
 )
+
+
+# What Keras' callbacks compare by; chosen at the end of the first epoch.
+_FUNCTIONS = {
+    "keras.ops.less": keras.ops.less,
+    "keras.ops.greater": keras.ops.greater,
+    "numpy.less": np.less,
+    "numpy.greater": np.greater,
+}
 
 
 class Memory:
@@ -158,7 +168,13 @@ def _read(one: Any, before: dict[str, Any]) -> Any:
             name: value
             for name, value in now.items()
             if not is_equal(before.get(name, absent), value)
-        }
+        },
+        "functions": {
+            name: known
+            for name, value in vars(one).items()
+            for known, function in _FUNCTIONS.items()
+            if value is function
+        },
     }
 
 
@@ -167,6 +183,8 @@ def _put(one: Any, memory: dict[str, Any]) -> None:
         one.set_state(copy.deepcopy(memory["state"]))
     for name, value in memory.get("attributes", {}).items():
         setattr(one, name, copy.deepcopy(value))
+    for name, known in memory.get("functions", {}).items():
+        setattr(one, name, _FUNCTIONS[known])
 
 
 def _cut(path: Path, size: int) -> None:

@@ -49,6 +49,7 @@ from keras_repro.runs.run import (
     RunEnd,
     RunHeader,
     RunRecord,
+    RunResume,
 )
 
 _ADVICE = 'Pass a file name such as "runs.jsonl".'
@@ -328,13 +329,26 @@ class _Builder:
     records: list[RunRecord] = field(default_factory=list)
     data: RunData | None = None
     end: RunEnd | None = None
+    resumed: list[RunResume] = field(default_factory=list)
 
     def build(self, *, torn: bool = False, path: Path | None = None) -> Run:
-        return Run(self.header, tuple(self.records), self.end, torn, path)
+        return Run(
+            self.header,
+            tuple(self.records),
+            self.end,
+            torn and not self.resumed,
+            path,
+            tuple(self.resumed),
+        )
 
-    def add(self, entry: RunData | RunRecord | RunEnd) -> None:
+    def add(self, entry: RunData | RunRecord | RunResume | RunEnd) -> None:
         if isinstance(entry, RunData):
             self._add_data(entry)
+            return
+        if isinstance(entry, RunResume):
+            self.records = self.records[: entry.num_records]
+            self.resumed.append(entry)
+            self.end = None
             return
         if self.end is not None:
             raise LineError(

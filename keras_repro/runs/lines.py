@@ -25,9 +25,10 @@ from keras_repro.runs.run import (
     RunEnd,
     RunHeader,
     RunRecord,
+    RunResume,
 )
 
-Entry = RunHeader | RunData | RunRecord | RunEnd
+Entry = RunHeader | RunData | RunRecord | RunResume | RunEnd
 
 # Read, the newest last; only the last is written.
 FORMATS = ("keras_repro.run/1", FORMAT)
@@ -36,6 +37,7 @@ CLASSES: dict[str, type[Entry]] = {
     "header": RunHeader,
     "data": RunData,
     "record": RunRecord,
+    "resume": RunResume,
     "end": RunEnd,
 }
 _STARTS = tuple(f'{{"type":"{kind}","run_id":"' for kind in CLASSES)

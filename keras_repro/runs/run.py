@@ -166,6 +166,33 @@ class RunRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunResume:
+    """Where a run that was killed went on, in another process or call.
+
+    What was recorded behind that place before counts no more: it was trained,
+    and recorded, once more.
+
+    Args:
+        run_id: The run it belongs to.
+        resumed: Time of it, ISO 8601, UTC.
+        num_records: How many records of before count.
+        epoch: The epoch that it went on in.
+        batch: The batch that it went on with.
+    """
+
+    run_id: RunId
+    resumed: str
+    num_records: Count
+    epoch: Count
+    batch: Count
+
+    @property
+    def moment(self) -> str:
+        """Where it was, in words; counted from 1 as Keras does."""
+        return f"epoch {self.epoch + 1}, batch {self.batch + 1}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunEnd:
     """How a run ended.
 
@@ -197,6 +224,7 @@ class Run:
         end: How it ended, or `None` if it runs still or was killed.
         torn: Whether a half-written line of it was dropped on reading.
         path: The file it was read from, or `None`.
+        resumed: Where it was killed and went on.
     """
 
     header: RunHeader
@@ -204,6 +232,7 @@ class Run:
     end: RunEnd | None = None
     torn: bool = False
     path: Path | None = field(default=None, compare=False)
+    resumed: tuple[RunResume, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -257,6 +286,9 @@ class Run:
     def __str__(self) -> str:
         """One line for a terminal."""
         status = "not ended" if self.end is None else self.end.status
+        if self.resumed:
+            places = ", ".join(one.moment for one in self.resumed)
+            status = f"{status}, resumed at {places}"
         return (
             f"run {self.run_id[:8]}, seed {self.header.seed}, "
             f"{len(self.records)} records, {status}"
