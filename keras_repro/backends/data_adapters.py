@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 
-
 def train_validation_split(
     arrays: tuple[Any, Any, Any], validation_split: float
 ) -> tuple[Any, Any]:

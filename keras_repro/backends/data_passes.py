@@ -342,5 +342,3 @@ def _without_prefetch(dataset: Any) -> Any:
     options.experimental_optimization.inject_prefetch = False
     inner = getattr(dataset, "_input_dataset", dataset)
     return inner.with_options(options)
-
-

@@ -78,8 +78,15 @@ class _Pass:
     last: list[Any] = field(default_factory=list)
 
 
-class EndedError(Exception):
+class EndedError(ValueError):
     """Data ended before the place that was to be gone to."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(
+            "A training can be gone on with on the data that it was begun "
+            f"with. Received: data that end before {place}. Make them as they "
+            "were, or remove the backup."
+        )
 
 
 class Reading:
@@ -103,7 +110,7 @@ class Reading:
         self._pass = _Pass()
         self._start: Place | None = None
         self._goes_through = False
-        self._enumerate = getattr(iterator, "_enumerate_iterator", None)
+        self._enumerate: Any = getattr(iterator, "_enumerate_iterator", None)
 
     @property
     def can_wait(self) -> bool:
@@ -169,7 +176,7 @@ class Reading:
             if start is not None:
                 if begin < start.batch:
                     if self._goes_through and not self._take(seen, begin, end):
-                        raise EndedError
+                        raise EndedError(start)
                     continue
                 if not self._goes_through:
                     self._stand_at(start)

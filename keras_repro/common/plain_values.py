@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import sys
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def decode(data: Any, arrays: Arrays, depth: int = 0) -> Any:
     kind = data.get(_KIND) if isinstance(data, dict) else None
     try:
         if kind == "dict":
-            return {key: value for key, value in map(each, data["items"])}
+            return dict(map(each, data["items"]))
         if kind in _CONTAINERS:
             return _CONTAINERS[kind](each(data["items"]))
         if kind == "bytes":
@@ -121,7 +122,5 @@ def _from_array(kind: str, array: npt.NDArray[Any]) -> Any:
     if kind == "number":
         return array[()]
     if kind == "tensor":
-        import torch
-
-        return torch.from_numpy(array.copy())
+        return import_module("torch").from_numpy(array.copy())
     return array.copy()

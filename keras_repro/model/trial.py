@@ -182,9 +182,7 @@ def require_built(model: Any, what: str) -> None:
 def is_built(model: Any) -> bool:
     """Whether there is a start: a layer that is never called has no part."""
     # A model with a `train_step` of its own may never be called itself.
-    return bool(model.built) or (
-        bool(model.variables) and is_all_there(model)
-    )
+    return bool(model.built) or (bool(model.variables) and is_all_there(model))
 
 
 def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:

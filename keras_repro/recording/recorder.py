@@ -150,7 +150,8 @@ class Recording:
         """The whole run, where no file holds it."""
         if self._log.path is not None:
             return None
-        return [encode_entry(one) for one in (self.header, *self._kept)]
+        entries: list[Entry] = [self.header, *self._kept]
+        return [encode_entry(one) for one in entries]
 
     def look(
         self,

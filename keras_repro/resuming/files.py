@@ -255,7 +255,9 @@ _CHECKS = {
 
 def _read_arrays(file: ArrayFile, listed: list[Any]) -> Iterator[Any]:
     if len(file.names) != len(listed):
-        msg = f"{len(listed)} arrays were written and {len(file.names)} are in it"
+        msg = (
+            f"{len(listed)} arrays were written and {len(file.names)} are in it"
+        )
         raise DamagedError(msg)
     for name, (dtype, shape, checksum) in zip(file.names, listed, strict=True):
         if len(shape) > _MOST_AXES or file.text("checksum", name) != checksum:

@@ -16,6 +16,8 @@ import numpy as np
 from keras_repro.backends.data_state import is_equal
 from keras_repro.backends.variables import handed_over
 from keras_repro.common.plain_values import UnknownValueError, require_plain
+from keras_repro.common.text import join_words
+from keras_repro.recording.recorder import warn_user
 
 # What `fit` gives each callback, and what only shows or writes.
 _GIVEN = frozenset({"_model", "model", "params", "validation_data"})
@@ -68,13 +70,25 @@ class Memory:
         named = self._callbacks.items()
         return next((name for name, one in named if one is callback), None)
 
-    def list_unknown(self) -> list[str]:
-        """What of which callback cannot be told, before anything ran."""
-        return [
+    def describe_unknown(self) -> list[str]:
+        """What of which callback cannot be told; it is warned of, too."""
+        unknown = [
             f"{type(one).__name__} ({', '.join(names)})"
-            for name, one in self._callbacks.items()
+            for one in self._callbacks.values()
             if (names := _list_unknown(one))
         ]
+        if not unknown:
+            return []
+        what = (
+            f"callbacks: what {join_words(unknown)} remembers is not backed "
+            "up; a training that is gone on with begins without it"
+        )
+        advice = (
+            "Give the callback `get_state` and `set_state`, or hand it over "
+            "with `model.track`."
+        )
+        warn_user(UserWarning(f"{what}. {advice}"))
+        return [what]
 
     def read(self) -> dict[str, Any]:
         """The memory of each, as plain values."""
@@ -84,13 +98,13 @@ class Memory:
         }
 
     def put(self, memory: dict[str, Any]) -> None:
-        """Give each the memory that `read` told; those that are new have none."""
+        """Give each the memory that `read` told; new ones have none."""
         for name, one in self._callbacks.items():
             if name in memory:
                 _put(one, memory[name])
 
     def prepare(self, memory: dict[str, Any]) -> None:
-        """Have those that write files go on with them, before they open them."""
+        """Have those that write files go on with them."""
         for name, one in self._callbacks.items():
             if isinstance(one, keras.callbacks.CSVLogger) and name in memory:
                 one.append = True
@@ -138,7 +152,9 @@ def _list_unknown(one: Any) -> list[str]:
     """Attributes that may remember what nobody can read."""
     if _has_state(one):
         return []
-    if _is_of_keras(one) and not isinstance(one, keras.callbacks.LambdaCallback):
+    if _is_of_keras(one) and not isinstance(
+        one, keras.callbacks.LambdaCallback
+    ):
         return []
     return sorted(
         name

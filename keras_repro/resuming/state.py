@@ -128,7 +128,9 @@ class Late:
             ValueError: If something is missing still.
         """
         there = {(p.role, p.place): p for p in iterate_variables(model)}
-        missing = [place for role, place in self._values if (role, place) not in there]
+        missing = [
+            place for role, place in self._values if (role, place) not in there
+        ]
         if missing:
             raise ValueError(_say_other(missing, []))
         get_backend().assign_all(
@@ -146,7 +148,9 @@ def _require_fit(
         one.place
         for key, one in there.items()
         if key in wanted
-        and wanted[key].shape[-len(one.variable.shape) :][: len(one.variable.shape)]
+        and wanted[key].shape[-len(one.variable.shape) :][
+            : len(one.variable.shape)
+        ]
         != tuple(one.variable.shape)
         and len(one.variable.shape)
     ]

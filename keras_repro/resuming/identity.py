@@ -1,0 +1,127 @@
+"""Which training a backup is of, and whether that is the one that begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from keras_repro.arrays.checksums import compute_checksum
+from keras_repro.backends.keras_internals import get_global_seed
+from keras_repro.common.text import join_words, quote
+from keras_repro.model.data_order import DataOutline
+from keras_repro.model.initial_state import InitialState
+from keras_repro.model.trial import Trial
+from keras_repro.recording.header import identify_model
+from keras_repro.recording.recorder import warn_user
+from keras_repro.resuming import files
+
+_WORDS = {
+    "given": "weights that were loaded or assigned",
+    "epochs_trained": "number of epochs trained before",
+    "compile": "configuration of `compile`",
+    "model": "configuration of the model",
+    "data": "content of the data",
+    "kind": "kind of data",
+}
+# What a model that was interrupted in this process has otherwise by now.
+_TRAINED = frozenset({"epochs_trained", "compile", "given"})
+
+
+def describe_training(model: Any, data: DataOutline) -> dict[str, Any]:
+    """What a training is, before anything of it has run, as plain values."""
+    trial: Trial = model._repro
+    return {
+        "seed": trial.seed,
+        "is_seeded": trial.requested_seed is not None
+        or get_global_seed() is not None,
+        "vary": trial.vary,
+        **identify_model(model),
+        "kind": data.kind,
+        "num_samples": data.num_samples,
+        **data.arguments,
+        "data": checksum_data(data),
+        "epochs_trained": trial.epochs_trained,
+        "given": None if trial.state is None else _checksum_given(trial.state),
+    }
+
+
+def checksum_data(data: DataOutline) -> str | None:
+    """Checksum of the arrays that `fit` was given, where they have one."""
+    if data.arrays is None:
+        return None
+    try:
+        return compute_checksum(data.arrays)
+    except (TypeError, ValueError):  # Such as Python objects.
+        return None
+
+
+def _checksum_given(state: InitialState) -> str | None:
+    values = [
+        state.value_of(index)
+        for index, entry in enumerate(state.entries)
+        if entry.source == "given"
+    ]
+    return compute_checksum(values) if values else None
+
+
+def find_backup(
+    root: Path, own: Path, about: dict[str, Any], interrupted: str | None
+) -> tuple[Path, files.Backup] | None:
+    """The newest whole backup of a training, and its folder.
+
+    Args:
+        root: The folder of all backups.
+        own: The folder that the training would have, were it a new one.
+        about: What it is.
+        interrupted: The series of what was interrupted in this process.
+
+    Raises:
+        ValueError: If its own folder holds backups of another training.
+    """
+    for folder in files.list_folders(root):
+        other = files.find_about(folder)
+        differing = (
+            [""] if other is None else _compare(about, other, interrupted)
+        )
+        if not differing:
+            backup = _find_whole(folder)
+            return None if backup is None else (folder, backup)
+        if folder == own:
+            msg = (
+                "A training can be gone on with as it was begun. Received: a "
+                f"backup in {quote(own)} of one with another "
+                f"{join_words(differing)}. Put that back as it was, remove "
+                "the backup to begin anew, or name another `backup_dir`."
+            )
+            raise ValueError(msg)
+    _find_whole(own)
+    return None
+
+
+def _find_whole(folder: Path) -> files.Backup | None:
+    skipped: list[str] = []
+    backup = files.find_whole(folder, skipped)
+    if skipped:
+        warn_user(
+            RuntimeWarning(
+                "Some backups were passed over, and an older one or the "
+                f"beginning is used. {' '.join(skipped)}"
+            )
+        )
+    return backup
+
+
+def _compare(
+    mine: dict[str, Any], other: dict[str, Any], interrupted: str | None
+) -> list[str]:
+    """What differs between two trainings, in words."""
+    names = (set(mine) | set(other)) - {"is_seeded", "series"}
+    if not mine["is_seeded"] and not other.get("is_seeded"):
+        names.discard("seed")  # Drawn anew in each process.
+    if interrupted is not None and interrupted == other.get("series"):
+        names -= _TRAINED
+    return sorted(
+        _WORDS.get(name, name)
+        for name in names
+        if mine.get(name) != other.get(name)
+    )

@@ -1,0 +1,386 @@
+"""Keeps one training: puts back what its backup holds, and writes others."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_repro.backends.random_streams import (
+    RngState,
+    rng_from_json,
+    rng_to_json,
+)
+from keras_repro.backends.reading import Place, Reading
+from keras_repro.backends.tensorflow import (
+    find_stateful_random_ops,
+    traced_functions,
+)
+from keras_repro.common.plain_values import UnknownValueError
+from keras_repro.common.text import join_words, quote
+from keras_repro.model.around_fit import list_callbacks
+from keras_repro.model.data_order import outline_data
+from keras_repro.model.data_positions import moves_by_itself
+from keras_repro.model.initial_state import InitialState
+from keras_repro.model.trial import (
+    Trial,
+    describe_start,
+    go_to,
+    go_to_unbuilt,
+    is_all_there,
+)
+from keras_repro.recording.recorder import Beside, warn_user
+from keras_repro.resuming import files
+from keras_repro.resuming.identity import describe_training, find_backup
+from keras_repro.resuming.memory import Memory
+from keras_repro.resuming.state import (
+    Late,
+    is_last,
+    put_history,
+    put_streams,
+    read_state,
+)
+
+EPOCH = "epoch"
+THE_END = "the end"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """When backups are made, and what becomes of them.
+
+    Args:
+        save_freq: `"epoch"`, a number of batches, or `False`.
+        every_seconds: Seconds after which one is made in any case, or `None`.
+        keep: How many are kept.
+        delete: Whether they go when the training ends by itself.
+    """
+
+    save_freq: str | int | bool
+    every_seconds: float | None
+    keep: int
+    delete: bool
+
+
+class Keeper:
+    """Keeps one training.
+
+    Args:
+        plan: When backups are made.
+        model: The model.
+        call: The arguments of `fit` by name.
+        root: The folder of all backups.
+        own: The folder that this training has if it is a new one.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        model: Any,
+        call: dict[str, Any],
+        root: Path,
+        own: Path,
+    ) -> None:
+        _refuse_data(call)
+        trial: Trial = model._repro
+        self._plan, self._model, self._trial = plan, model, trial
+        self._epochs = call.get("epochs") or 1
+        self._first_epoch = call.get("initial_epoch") or 0
+        self._memory = Memory(model, list_callbacks(call.get("callbacks")))
+        self.notes = self._memory.describe_unknown()
+        self._about = describe_training(model, outline_data(call))
+        self._late = Late()
+        self._reading: Reading | None = None
+        # What is to be put back, and where that was.
+        self._pending: dict[str, Any] | None = None
+        self.place: Place | None = None
+        self.resumed_from: str | None = None
+        # What is written now; what is read and will be, once its batch comes.
+        self._writer: Beside | None = None
+        self._waiting: files.Backup | None = None
+        self._has_failed = self._is_refused = False
+        self._traced: frozenset[str] = frozenset()
+        self._count_anew(self._first_epoch)
+        # Called at the next place between two batches, after a backup.
+        self.ends: Callable[[], None] | None = None
+        found = find_backup(root, own, self._about, trial.kept_series)
+        self._folder = own if found is None else found[0]
+        self._number = files.next_number(self._folder)
+        self._start: str | None = None
+        self._fit_streams: RngState | None = None
+        if found is None:
+            self.series = self._about["series"] = uuid.uuid4().hex
+        else:
+            self.series = found[1].series
+            self._take_up(found[1])
+
+    def _count_anew(self, epoch: int) -> None:
+        self._batches, self._since = 0, time.monotonic()
+        self._last_epoch = epoch
+
+    # --- going on ------------------------------------------------------------
+
+    @property
+    def is_late(self) -> bool:
+        """Whether variables are to be put back that are made by a step."""
+        return bool(self._late)
+
+    def put_late(self) -> None:
+        """Put these back."""
+        self._late.put_rest(self._model)
+        self._require_start()
+
+    def memory_of(self, callback: Any) -> Any:
+        """What a callback with a state of its own remembered, if anything."""
+        if self._pending is None:
+            return None
+        name = self._memory.name_of(callback)
+        memory = self._pending["callbacks"].get(name)
+        return None if memory is None else memory.get("state")
+
+    def _take_up(self, backup: files.Backup) -> None:
+        """Go to the start of the training, and know where it goes on."""
+        trial, state = self._trial, backup.state
+        self._adopt_start()
+        self._start = backup.start
+        self._about = dict(backup.about)
+        trial.epochs_trained = backup.about["epochs_trained"]
+        if not trial.epochs_trained:
+            trial.positions.rewind()
+        self._fit_streams = rng_from_json(state["fit_streams"])
+        trial.own_streams.position = self._fit_streams
+        self._pending = state
+        self.place = Place.from_json(state["place"])
+        self.resumed_from = str(self.place)
+        if state["has_ended"]:
+            self.resumed_from = THE_END
+            if state["stopped"]:
+                end = dataclasses.replace(self.place, epoch=self._epochs)
+                self.place = end
+        self._memory.prepare(state["callbacks"])
+
+    def _adopt_start(self) -> None:
+        """Have the trial begin as that of the backup did."""
+        path, model = self._folder / files.START, self._model
+        trial = self._trial
+        is_whole = trial.state is not None and is_all_there(model)
+        state, stored = InitialState.read(path, model if is_whole else None)
+        wanted = stored.seed, stored.vary, state.checksum
+        if not is_whole:
+            if trial.seed != stored.seed:
+                go_to_unbuilt(model, stored.seed)
+        elif (trial.seed, trial.vary, trial.captured.checksum) != wanted:
+            go_to(model, state, stored, str(path))
+            trial.has_trained = stored.has_trained
+        self._start_checksum = state.checksum
+
+    def _require_start(self) -> None:
+        """Raise where what was built since is not the start of the backup."""
+        if self._trial.captured.checksum != self._start_checksum:
+            msg = (
+                "A training can be gone on with from the start that it had. "
+                "Received: a model whose first step built other weights. Seed "
+                "it as it was, or remove the backup."
+            )
+            raise ValueError(msg)
+
+    def begin(self) -> None:
+        """Take part in the reading from now on; looks have been before.
+
+        Raises:
+            RuntimeError: If Keras reads in a way that nobody can take part in.
+        """
+        trial, pending = self._trial, self._pending
+        epoch = self._first_epoch if self.place is None else self.place.epoch
+        reading = Reading(trial.iterator, self._before, epoch)
+        if not reading.can_wait:
+            msg = (
+                "A training can be backed up where Keras' own `fit` reads the "
+                f"data. Received: {type(self._model).__name__} with Keras "
+                f"{keras.__version__}, which reads otherwise. Leave `fit` as "
+                "it is, and use a version that docs/guarantees.md names."
+            )
+            raise RuntimeError(msg)
+        self._reading, self._traced = reading, traced_functions()
+        if pending is None or self.place is None:
+            self._fit_streams = trial.own_streams.position
+        else:
+            if pending["passes"] is not None and trial.passes is not None:
+                trial.passes.begin_at(pending["passes"])
+            reading.begin_at(self.place, goes_through=pending["goes_through"])
+            # So that no callback sees the model as it began.
+            self._late.put(self._model, pending["variables"])
+        reading.begin()
+
+    def put_pending(self) -> None:
+        """Put everything back where it stood; once, before the first batch."""
+        state, self._pending = self._pending, None
+        if state is None:
+            return
+        self._late.put(self._model, state["variables"])
+        if not self._late:
+            self._require_start()
+        put_streams(self._model, state)
+        self._memory.put(state["callbacks"])
+        put_history(self._model, state)
+
+    def _go_on(self, reading: Reading, pending: dict[str, Any]) -> None:
+        self.put_pending()
+        self._count_anew(reading.place.epoch)
+        if pending["goes_through"] and not is_last(reading, pending["last"]):
+            msg = (
+                "A training can be gone on with on the data that it was begun "
+                "with. Received: data whose last batch before the backup is "
+                "another one. Put them back as they were, or remove the backup."
+            )
+            raise ValueError(msg)
+
+    # --- backing up ----------------------------------------------------------
+
+    def count_batch(self) -> None:
+        """Note that a batch was trained; write what has waited for it."""
+        self._batches += 1
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._write(waiting)
+
+    def _before(self, reading: Reading) -> None:
+        """Between two batches: put back, or back up where it is time."""
+        if self._pending is not None:
+            self._go_on(reading, self._pending)
+        self._waiting = None  # Its batch never came.
+        if self.ends is not None or self._is_time(reading):
+            backup = self._read(reading)
+            if reading.knows_its_end or self.ends is not None:
+                self._write(backup)
+            else:
+                self._waiting = backup
+        if self.ends is not None:
+            self.finish_writing()
+            self.ends()
+
+    def _is_time(self, reading: Reading) -> bool:
+        if self._writer is not None and not self._writer.is_done:
+            return False  # So that one copy is held at most.
+        frequency, seconds = self._plan.save_freq, self._plan.every_seconds
+        if seconds is not None and time.monotonic() - self._since >= seconds:
+            return True
+        if frequency == EPOCH:
+            return reading.place.epoch > self._last_epoch
+        return bool(frequency) and self._batches >= int(frequency)
+
+    def _read(
+        self, reading: Reading, *, has_ended: bool = False
+    ) -> files.Backup | None:
+        """What a backup holds now; `None` where it would not be exact."""
+        if self._is_refused or self._refuse_ops() or self._fit_streams is None:
+            return None
+        try:
+            state = read_state(self._model, reading, self._memory)
+        except UnknownValueError as error:
+            self._refuse(f"something holds {error}, which no file can hold")
+            return None
+        self._count_anew(reading.place.epoch)
+        state |= {
+            "fit_streams": rng_to_json(self._fit_streams),
+            "has_ended": has_ended,
+            "stopped": bool(self._model.stop_training),
+        }
+        self._number += 1
+        return files.Backup(
+            series=self.series,
+            number=self._number - 1,
+            start="",
+            about=self._about,
+            state=state,
+        )
+
+    def _refuse_ops(self) -> bool:
+        names = traced_functions()
+        ops = find_stateful_random_ops(names - self._traced)
+        self._traced = names
+        if ops:
+            listed = join_words(sorted({op.name for op in ops}))
+            self._refuse(
+                f"a step draws by TensorFlow's own {listed}, whose place "
+                "nobody can read. Draw with a `keras.random.SeedGenerator`"
+            )
+        return bool(ops)
+
+    def _refuse(self, why: str) -> None:
+        self._is_refused = True
+        what = f"no backup of this training would be exact: {why}"
+        self._trial.data_notes.append(what)
+        message = f"{what[0].upper()}{what[1:]}. The training goes on without."
+        warn_user(RuntimeWarning(message))
+
+    def _write(self, backup: files.Backup | None) -> None:
+        """Write beside the training, one at a time."""
+        self.finish_writing()
+        if backup is None:
+            return
+        start = None
+        if self._start is None:
+            start = self._trial.captured, describe_start(self._model)
+
+        def write() -> None:
+            if start is not None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                path = self._folder / files.START
+                start[0].write(path, start[1])
+                self._start = files.checksum_file(path)
+            whole = dataclasses.replace(backup, start=self._start or "")
+            files.write_backup(self._folder, whole, self._plan.keep)
+
+        self._writer = Beside(write)
+
+    def finish_writing(self) -> None:
+        """Wait for the writer, and tell once of what failed."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        try:
+            writer.result()
+        except OSError as error:
+            if self._has_failed:
+                return
+            self._has_failed = True
+            warn_user(
+                RuntimeWarning(
+                    "A backup must be written whole. Received: "
+                    f"{quote(self._folder)}, with {type(error).__name__}: "
+                    f"{error.strerror or error}. The training goes on; another "
+                    "is tried when it is time. Free some space."
+                )
+            )
+
+    def end(self) -> None:
+        """The training has ended by itself."""
+        self._trial.kept_series = None
+        if self._plan.delete:
+            files.remove_training(self._folder)
+        elif self._reading is not None and self.resumed_from != THE_END:
+            self._write(self._read(self._reading.ended(), has_ended=True))
+            self.finish_writing()
+
+    def interrupt(self) -> None:
+        """The training has ended otherwise; this process may go on with it."""
+        self._trial.kept_series = self.series
+
+
+def _refuse_data(call: dict[str, Any]) -> None:
+    """Raise where no training with such a validation can be gone on with."""
+    given = call.get("validation_data")
+    parts = given if isinstance(given, tuple) else (given,)
+    if parts and parts[0] is not None and moves_by_itself(parts[0]):
+        msg = (
+            "`validation_data` must not go on from one pass to the next where "
+            "a training is backed up. Received: a tf.data pipeline that draws "
+            "or shuffles. Shuffle the training data alone."
+        )
+        raise ValueError(msg)
