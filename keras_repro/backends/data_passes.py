@@ -9,6 +9,7 @@ where it has one, and else by reading it once more.
 from __future__ import annotations
 
 import collections
+import copy
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,8 +17,10 @@ from typing import Any
 
 import keras
 
+from keras_repro.arrays.checksums import combine_checksums, compute_checksum
 from keras_repro.backends.data_adapters import is_grain, is_torch_loader
 from keras_repro.backends.data_state import DataState, is_equal
+from keras_repro.backends.keras_internals import list_leaves
 from keras_repro.backends.random_streams import (
     RngState,
     capture_python,
@@ -31,7 +34,7 @@ from keras_repro.common.plain_values import UnknownValueError
 
 # Fewer batches do not show whether reading moves something.
 _FEWEST = 3
-_KEPT_STATES = 4
+_KEPT = 4
 # Bytes of what moved; data that move more are read once more instead.
 _MOST_MOVED = 1 << 26
 
@@ -61,9 +64,10 @@ class Passes:
         self._made: RngState | None = None
         self._begun: RngState | None = None
         self._data = self._after_first = self._start
-        # The states of the library's own iterator after so many batches.
-        self._states: collections.deque[tuple[int, Any]]
-        self._states = collections.deque(maxlen=_KEPT_STATES)
+        # The last batches by number, and the states of the library's own
+        # iterator before each.
+        self._last: collections.deque[tuple[int, Any, Any]]
+        self._last = collections.deque(maxlen=_KEPT)
         self._stored: dict[str, Any] | None = None
         # Whether batches are only counted, and not made.
         self.is_dry = False
@@ -80,6 +84,8 @@ class Passes:
             return None
         now = DataState(self._root, self._start)
         begun = self._begun if in_pass else None
+        kept = {number: rest for number, *rest in list(self._last)}
+        batch, state = kept.get(in_pass, (None, None))
         try:
             data = self._start.moves_to(self._data if in_pass else now)
             arrived = self._start.moves_to(now)
@@ -93,7 +99,8 @@ class Passes:
             "data": data,
             "arrived": arrived,
             "reads": in_pass < _FEWEST or not now.is_same(self._after_first),
-            "state": dict(self._states).get(in_pass),
+            "state": state,
+            "last": checksum_batch(batch),
             "in_pass": in_pass,
         }
 
@@ -126,7 +133,7 @@ class Passes:
 
     def _go(self, source: Iterator[Any]) -> Iterator[Any]:
         stored, self._stored = self._stored, None
-        self._states.clear()
+        self._last.clear()
         if stored is not None:
             stored["data"].restore()
         if stored is None or not stored["in_pass"]:
@@ -137,13 +144,16 @@ class Passes:
             self._data = stored["data"]
             with _streams_at(stored["begun"]):
                 self._skip(source, stored)
-        for batch in source:
+        while True:
+            state = _read_state(source)
+            try:
+                batch = next(source)
+            except StopIteration:
+                return
             given += 1
             if given == 1:
                 self._note_first()
-            if is_grain(self._root):
-                with suppress(Exception):  # This kind has none.
-                    self._states.append((given, source.get_state()))  # type: ignore[attr-defined]
+            self._last.append((given, batch, state))
             yield batch
 
     def _note_first(self) -> None:
@@ -155,29 +165,68 @@ class Passes:
         Raises:
             ArrivalError: If the data do not stand where they stood then.
         """
+        num_before = stored["in_pass"] - 1  # Of the last, which is read.
         if stored["state"] is not None:
             source.set_state(stored["state"])
+            num_before = 0
+        self.is_dry = not stored["reads"]
+        try:
+            for number in range(num_before):
+                if self.is_dry and type(source).__name__ == _TORCH:
+                    source._next_index()  # And no samples of them.
+                else:
+                    self._read(source, stored)
+                if not number:
+                    self._note_first()
+        finally:
+            self.is_dry = False
+        before = capture_python()
+        batch = self._read(source, stored)
+        if not num_before:
             self._note_first()
-        else:
-            self.is_dry = not stored["reads"]
-            try:
-                for number in range(stored["in_pass"]):
-                    if self.is_dry and type(source).__name__ == _TORCH:
-                        source._next_index()  # And no samples of them.
-                    elif next(source, source) is source:
-                        raise ArrivalError(self._root, stored["in_pass"])
-                    if not number:
-                        self._note_first()
-            finally:
-                self.is_dry = False
+        draws = not is_same(before, capture_python())
+        known = checksum_batch(batch), stored["last"]
+        if not draws and None not in known and known[0] != known[1]:
+            raise ArrivalError(self._root, stored["in_pass"])
         now = DataState(self._root, self._start)
         if not is_equal(self._start.moves_to(now), stored["arrived"]):
             raise ArrivalError(self._root, stored["in_pass"])
 
+    def _read(self, source: Any, stored: dict[str, Any]) -> Any:
+        batch = next(source, source)
+        if batch is source:
+            raise ArrivalError(self._root, stored["in_pass"])
+        return batch
+
 
 # Private in PyTorch 2; without it samples are read.
 _TORCH = "_SingleProcessDataLoaderIter"
-_FIELDS = ("made", "begun", "data", "arrived", "reads", "state", "in_pass")
+_FIELDS = (
+    *("made", "begun", "data", "arrived"),
+    *("reads", "state", "last", "in_pass"),
+)
+
+
+def checksum_batch(batch: Any) -> str | None:
+    """Checksum of a batch, where it has plain values."""
+    leaves = [] if batch is None else list_leaves(batch)
+    try:
+        parts = [
+            compute_checksum(keras.ops.convert_to_numpy(one)) for one in leaves
+        ]
+    except (TypeError, ValueError):  # Such as sparse or ragged values.
+        return None
+    return combine_checksums(parts) if parts else None
+
+
+def _read_state(source: Any) -> Any:
+    """Where an iterator of Grain stands; `None` of others."""
+    read = getattr(source, "get_state", None)
+    if read is None or not type(source).__module__.startswith("grain."):
+        return None
+    with suppress(Exception):  # This kind of data set has none.
+        return copy.deepcopy(read())
+    return None
 
 
 @contextmanager

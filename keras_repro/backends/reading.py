@@ -137,6 +137,15 @@ class Reading:
         return size is not None
 
     @property
+    def is_beginning(self) -> bool:
+        """Whether threads may be drawing the order of this pass just now.
+
+        Keras' enqueuers (3.12 to 3.15) draw it when the epoch begins.
+        """
+        adapter = self._iterator.data_adapter
+        return not self._batch and bool(getattr(adapter, "enqueuer", None))
+
+    @property
     def last_batch(self) -> Any:
         """The batch that was read last; `None` where nobody can see it."""
         return self._pass.last[0] if self._pass.last else None

@@ -13,7 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro.arrays.checksums import find_replicas, view_variable
+from keras_repro.arrays.checksums import (
+    checksum_array,
+    combine_checksums,
+    find_replicas,
+    view_variable,
+)
 from keras_repro.backends.protocol import LARGE, Backend, is_one_for_all
 from keras_repro.common.generators import is_python_state, is_whole
 
@@ -54,6 +59,23 @@ def is_fixed_pipeline(graph: bytes) -> bool:
         found is None or found.is_stateful
         for found in map(op_def_registry.get, names)
     )
+
+
+def checksum_constants(graph: bytes) -> str:
+    """Checksum of the values that a pipeline holds: data, and names of files.
+
+    Not of single numbers, among which are seeds that TensorFlow drew.
+    """
+    nodes, _ = _list_nodes(graph)
+    tensors = [
+        node.attr["value"].tensor for node in nodes if node.op == "Const"
+    ]
+    parts = [
+        np.frombuffer(one.SerializeToString(deterministic=True), np.uint8)
+        for one in tensors
+        if one.tensor_shape.dim or one.string_val
+    ]
+    return combine_checksums(sorted(map(checksum_array, parts)))
 
 
 def list_python_functions(graph: bytes) -> list[Any]:

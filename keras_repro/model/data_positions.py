@@ -21,6 +21,7 @@ from keras_repro.backends.data_adapters import (
 )
 from keras_repro.backends.data_state import LARGE, DataState
 from keras_repro.backends.tensorflow import (
+    checksum_constants,
     is_fixed_pipeline,
     list_python_functions,
     restart_pipeline,
@@ -256,6 +257,17 @@ def start_of(x: Any) -> DataState:
 def moves_by_itself(x: Any) -> bool:
     """Whether data are a pipeline whose next pass may be another one."""
     return is_pipeline(x) and not _pipeline(x).is_fixed
+
+
+def checksum_pipeline(x: Any) -> str | None:
+    """Checksum of the values that a `tf.data` pipeline holds, if it has any."""
+    if not is_pipeline(x):
+        return None
+    try:
+        return checksum_constants(serialize_pipeline(x))
+    except Exception as error:  # noqa: BLE001 - of many kinds
+        _log.debug("a pipeline has no checksum: %s", error)
+        return None
 
 
 def _leave(known: _Known, root: Any) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from keras_repro.arrays.checksums import compute_checksum
 from keras_repro.backends.keras_internals import get_global_seed
 from keras_repro.common.text import join_words, quote
-from keras_repro.model.data_order import DataOutline
+from keras_repro.model.data_order import DataOutline, outline_data
+from keras_repro.model.data_positions import checksum_pipeline
 from keras_repro.model.initial_state import InitialState
 from keras_repro.model.trial import Trial
 from keras_repro.recording.header import identify_model
@@ -27,8 +28,14 @@ _WORDS = {
 _TRAINED = frozenset({"epochs_trained", "compile", "given"})
 
 
-def describe_training(model: Any, data: DataOutline) -> dict[str, Any]:
-    """What a training is, before anything of it has run, as plain values."""
+def describe_training(model: Any, call: dict[str, Any]) -> dict[str, Any]:
+    """What a training is, before anything of it has run, as plain values.
+
+    Args:
+        model: The model.
+        call: The arguments of `fit` by name.
+    """
+    data = outline_data(call)
     trial: Trial = model._repro
     return {
         "seed": trial.seed,
@@ -39,16 +46,16 @@ def describe_training(model: Any, data: DataOutline) -> dict[str, Any]:
         "kind": data.kind,
         "num_samples": data.num_samples,
         **data.arguments,
-        "data": checksum_data(data),
+        "data": _checksum_data(data, call.get("x")),
         "epochs_trained": trial.epochs_trained,
         "given": None if trial.state is None else _checksum_given(trial.state),
     }
 
 
-def checksum_data(data: DataOutline) -> str | None:
-    """Checksum of the arrays that `fit` was given, where they have one."""
+def _checksum_data(data: DataOutline, x: Any) -> str | None:
+    """Checksum of what `fit` was given, where it has one."""
     if data.arrays is None:
-        return None
+        return checksum_pipeline(x)
     try:
         return compute_checksum(data.arrays)
     except (TypeError, ValueError):  # Such as Python objects.

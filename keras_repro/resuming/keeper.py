@@ -24,7 +24,6 @@ from keras_repro.backends.tensorflow import (
 from keras_repro.common.plain_values import UnknownValueError
 from keras_repro.common.text import join_words, quote
 from keras_repro.model.around_fit import list_callbacks
-from keras_repro.model.data_order import outline_data
 from keras_repro.model.data_positions import moves_by_itself
 from keras_repro.model.initial_state import InitialState
 from keras_repro.model.trial import (
@@ -93,7 +92,7 @@ class Keeper:
         self._first_epoch = call.get("initial_epoch") or 0
         self._memory = Memory(model, list_callbacks(call.get("callbacks")))
         self.notes = self._memory.describe_unknown()
-        self._about = describe_training(model, outline_data(call))
+        self._about = describe_training(model, call)
         self._late = Late()
         self._reading: Reading | None = None
         # What is to be put back, and where that was.
@@ -153,7 +152,6 @@ class Keeper:
         if not trial.epochs_trained:
             trial.positions.rewind()
         self._fit_streams = rng_from_json(state["fit_streams"])
-        trial.own_streams.position = self._fit_streams
         self._pending = state
         self.place = Place.from_json(state["place"])
         self.resumed_from = str(self.place)
@@ -207,9 +205,10 @@ class Keeper:
             )
             raise RuntimeError(msg)
         self._reading, self._traced = reading, traced_functions()
-        if pending is None or self.place is None:
+        if pending is None or self.place is None or self._fit_streams is None:
             self._fit_streams = trial.own_streams.position
         else:
+            trial.own_streams.position = self._fit_streams
             if pending["passes"] is not None and trial.passes is not None:
                 trial.passes.begin_at(pending["passes"])
             reading.begin_at(self.place, goes_through=pending["goes_through"])
@@ -267,6 +266,8 @@ class Keeper:
     def _is_time(self, reading: Reading) -> bool:
         if self._writer is not None and not self._writer.is_done:
             return False  # So that one copy is held at most.
+        if reading.is_beginning:
+            return False
         frequency, seconds = self._plan.save_freq, self._plan.every_seconds
         if seconds is not None and time.monotonic() - self._since >= seconds:
             return True

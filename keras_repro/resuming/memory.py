@@ -175,7 +175,8 @@ def _read(one: Any, before: dict[str, Any]) -> Any:
         require_plain(state)
         return {"state": state}
     if isinstance(one, keras.callbacks.CSVLogger):
-        one.csv_file.flush()
+        if not one.csv_file.closed:
+            one.csv_file.flush()
         return {"size": Path(one.filename).stat().st_size}
     now = _copy_plain(vars(one))
     absent = object()

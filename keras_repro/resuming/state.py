@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_repro.arrays.checksums import combine_checksums, compute_checksum
 from keras_repro.backends.active import get_backend
+from keras_repro.backends.data_passes import checksum_batch
 from keras_repro.backends.random_streams import rng_from_json, rng_to_json
 from keras_repro.backends.reading import Reading
 from keras_repro.backends.variables import VariablePlace, iterate_variables
@@ -40,7 +39,9 @@ def read_state(model: Any, reading: Reading, memory: Memory) -> dict[str, Any]:
         "passes": passes,
         # Read once more from the beginning, where nothing else is exact.
         "goes_through": passes is None and trial.fed is None,
-        "last": None if place.batch == 0 else _checksum_last(reading),
+        "last": None
+        if place.batch == 0
+        else checksum_batch(reading.last_batch),
         "validation": _read_validation(trial),
         "callbacks": memory.read(),
         "history": _read_history(model),
@@ -56,24 +57,9 @@ def _read_variables(model: Any) -> list[Any]:
     ]
 
 
-def _checksum_last(reading: Reading) -> str | None:
-    """Checksum of the batch that was read last, where it can be seen."""
-    if reading.last_batch is None:
-        return None
-    leaves = keras.tree.flatten(reading.last_batch)
-    try:
-        return combine_checksums(
-            compute_checksum(keras.ops.convert_to_numpy(leaf))
-            for leaf in leaves
-            if leaf is not None
-        )
-    except (TypeError, ValueError):  # Of a kind that has no plain values.
-        return None
-
-
 def is_last(reading: Reading, checksum: str | None) -> bool:
     """Whether the batch that was read last is that of a checksum."""
-    found = _checksum_last(reading)
+    found = checksum_batch(reading.last_batch)
     return checksum is None or found is None or found == checksum
 
 

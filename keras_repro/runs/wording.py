@@ -126,6 +126,9 @@ def describe_run(run: Run) -> list[tuple[str, str]]:
     ended = "no end: runs still, or was killed"
     if end is not None:
         ended = end.status + (f" by {end.exception}" if end.exception else "")
+    if run.resumed:
+        places = join_words([one.moment for one in run.resumed])
+        ended = f"{ended}, resumed at {places}"
     moments = f"{count_of(len(run.records), 'moment')}, every {header.every}"
     return [
         ("Name", clean(header.name or "none")),
