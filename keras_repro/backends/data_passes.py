@@ -62,6 +62,8 @@ class Passes:
     def __init__(self, root: Any, start: DataState) -> None:
         self._root, self._start = root, start
         self._made: RngState | None = None
+        # Whether the pass that was made last has given nothing yet.
+        self._is_fresh = False
         self._begun: RngState | None = None
         self._data = self._after_first = self._start
         # The last batches by number, and the states of the library's own
@@ -80,7 +82,9 @@ class Passes:
         Args:
             in_pass: How many batches it has given.
         """
-        if self._made is None:
+        # One that is yet to be made is made by what the streams are then.
+        made = self._made if in_pass or self._is_fresh else None
+        if in_pass and made is None:
             return None
         now = DataState(self._root, self._start)
         begun = self._begun if in_pass else None
@@ -94,7 +98,7 @@ class Passes:
         if _count_bytes([data, arrived]) > _MOST_MOVED:
             return None
         return {
-            "made": rng_to_json(self._made),
+            "made": None if made is None else rng_to_json(made),
             "begun": None if begun is None else rng_to_json(begun),
             "data": data,
             "arrived": arrived,
@@ -113,7 +117,7 @@ class Passes:
         check_fields(written, dict.fromkeys(_FIELDS, lambda _: True))
         self._stored = {
             **written,
-            "made": rng_from_json(written["made"]),
+            "made": written["made"] and rng_from_json(written["made"]),
             "begun": written["begun"] and rng_from_json(written["begun"]),
             "data": self._start.moved_to(written["data"]),
         }
@@ -124,15 +128,19 @@ class Passes:
         Args:
             make: Makes an iterator, as the library does it.
         """
-        if self._stored is None:
-            self._made = capture_python()
+        made = self._stored and self._stored["made"]
+        if self._stored is not None and made is None:
+            # Not even made then: how the data stood is all that it needs.
+            self._stored["data"].restore()
+            self._stored = None
+        self._made, self._is_fresh = made or capture_python(), True
+        if made is None:
             return self._go(make())
-        self._made = self._stored["made"]
-        with _streams_at(self._made):
+        with _streams_at(made):
             return self._go(make())
 
     def _go(self, source: Iterator[Any]) -> Iterator[Any]:
-        stored, self._stored = self._stored, None
+        stored, self._stored, self._is_fresh = self._stored, None, False
         self._last.clear()
         if stored is not None:
             stored["data"].restore()
@@ -266,6 +274,24 @@ class _Over:
         return len(self._data)
 
 
+class _Noted:
+    """Goes over a loader, and sees whether a batch draws once it is made."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self._between: list[RngState] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._data:
+            self._between.append(capture_python())
+            yield batch
+
+    def draws(self) -> bool:
+        """Whether the second batch moved a stream; a single one may have."""
+        first, *rest = self._between
+        return not rest or not is_same(first, rest[0])
+
+
 class _Shown:
     """A `PyDataset` that makes nothing of a batch that is only counted."""
 
@@ -354,8 +380,19 @@ def _make_library_adapter(x: Any, passes: Any) -> Any:
     if is_torch_loader(x):
         from keras.src.trainers.data_adapters import torch_data_loader_adapter
 
-        adapter = torch_data_loader_adapter.TorchDataLoaderAdapter(x)
-        adapter._dataloader = _Over(x, passes)
+        class Loader(torch_data_loader_adapter.TorchDataLoaderAdapter):
+            def get_tf_dataset(self) -> Any:
+                noted = _Noted(x)
+                self._dataloader: Any = noted
+                dataset = super().get_tf_dataset()
+                self._dataloader = over
+                if not noted.draws():
+                    return dataset
+                return _without_prefetch(dataset)
+
+        over = x if passes is None else _Over(x, passes)
+        adapter = Loader(x)
+        adapter._dataloader = over
         return adapter
     from keras.src.trainers.data_adapters import grain_dataset_adapter
 
@@ -389,5 +426,6 @@ def _without_prefetch(dataset: Any) -> Any:
 
     options = tf.data.Options()
     options.experimental_optimization.inject_prefetch = False
-    inner = getattr(dataset, "_input_dataset", dataset)
-    return inner.with_options(options)
+    if type(dataset).__name__ == "_PrefetchDataset":
+        dataset = dataset._input_dataset
+    return dataset.with_options(options)

@@ -252,6 +252,8 @@ def _name_slot(name: str, served: dict[str, str]) -> str | None:
             return f"{kind}.{served[served_one]}"
         served_one, _, more = served_one.rpartition("_")
         kind = f"{more}_{kind}"
+    if _AUTO_NUMBERED.fullmatch(name):
+        return "variable"
     # A number in it may be one that Keras counts per process.
     return None if _HAS_DIGIT.search(name) else name
 

@@ -339,21 +339,17 @@ def _enter(
         trial.data_notes += describe_changes(x, what, changed)
     if is_pipeline(x):
         call["x"] = trial.positions.restart(x, kind, trial.order_seed)
-    elif (
-        kind == TRAINING
-        and trial.keeper
-        and data_order.can_begin_in_midst(call)
+        return
+    shuffle = kind == TRAINING and call.get("shuffle", True)
+    passes = None
+    is_kept = kind == TRAINING and trial.keeper is not None
+    if is_kept and data_order.can_begin_in_midst(call):
+        passes = trial.passes = Passes(x, start_of(x))
+    if passes is not None or (
+        get_backend().reads_ahead and data_order.is_read_by_python(call)
     ):
-        trial.passes = Passes(x, start_of(x))
-        weights, shuffle = (
-            _take(call, "class_weight"),
-            call.get("shuffle", True),
-        )
-        call["x"] = make_read_adapter(x, weights, shuffle, trial.passes)
-    elif get_backend().reads_ahead and data_order.is_read_by_python(call):
-        shuffle = kind == TRAINING and call.get("shuffle", True)
         weights = _take(call, "class_weight")
-        call["x"] = make_read_adapter(x, weights, shuffle)
+        call["x"] = make_read_adapter(x, weights, shuffle, passes)
 
 
 def _enter_validation(

@@ -324,7 +324,7 @@ def is_read_by_python(call: dict[str, Any]) -> bool:
     others = [call.get(name) for name in ("y", "sample_weight")]
     if any(other is not None for other in others):
         return False  # Keras refuses it.
-    if isinstance(x, types.GeneratorType):
+    if isinstance(x, types.GeneratorType) or is_torch_loader(x):
         return call.get("class_weight") is None
     return (
         isinstance(x, keras.utils.PyDataset)
@@ -336,7 +336,7 @@ def is_read_by_python(call: dict[str, Any]) -> bool:
 def can_begin_in_midst(call: dict[str, Any]) -> bool:
     """Whether a pass over these data can leave out what was read before."""
     x = call.get("x")
-    if is_torch_loader(x) or is_grain(x):
+    if is_grain(x):
         others = ("y", "sample_weight", "class_weight")
         return all(call.get(name) is None for name in others)
     return not isinstance(x, types.GeneratorType) and is_read_by_python(call)

@@ -101,6 +101,8 @@ class StepDoor:
         if again is None:  # Traced, and not run: all of it is there now.
             self._take_start()
             return self._function(*self._put_late(args))
+        if self._is_late():
+            return self._run_late(again)
         return self._run_and_look(again)
 
     def _take_start(self) -> None:
@@ -110,10 +112,23 @@ class StepDoor:
 
     def _put_late(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Put back, of a training gone on with, what was only made now."""
-        keeper = self._model._repro.keeper
-        if self._kind != "train" or keeper is None or not keeper.is_late:
+        if not self._is_late():
             return args
-        return get_backend().step_aside(self._model, args, keeper.put_late)
+        put_late = self._model._repro.keeper.put_late
+        return get_backend().step_aside(self._model, args, put_late)
+
+    def _is_late(self) -> bool:
+        keeper = self._model._repro.keeper
+        return self._kind == "train" and keeper is not None and keeper.is_late
+
+    def _run_late(self, again: Callable[[], tuple[Any, ...]]) -> Any:
+        """Run a step that nobody could trace, for what it builds; and anew."""
+        before = _Moment(self._model)
+        self._function(*again())
+        before.put_back()
+        self._take_start()
+        self._model._repro.keeper.put_late()
+        return self._function(*again())
 
     def _run_and_look(self, again: Callable[[], tuple[Any, ...]]) -> Any:
         """Run a step that nobody could trace; once more if it built a part."""
