@@ -128,7 +128,9 @@ class Passes:
         Args:
             make: Makes an iterator, as the library does it.
         """
-        made = self._stored and self._stored["made"]
+        made: RngState | None = None
+        if self._stored is not None:
+            made = self._stored["made"]
         if self._stored is not None and made is None:
             # Not even made then: how the data stood is all that it needs.
             self._stored["data"].restore()
