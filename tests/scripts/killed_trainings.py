@@ -18,6 +18,7 @@ before anything was computed; every eighth is a fresh process all the same.
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -239,11 +240,11 @@ def run(process, is_time):
     return status, num_batches
 
 
-def choose_moment(rng, folder):
+def choose_moment(rng, folder, may_wait):
     """When to kill: some batches on, and then at once or in a write."""
     wanted = rng.randint(1, EPOCHS * BATCHES - 2)
     delay = rng.uniform(0, PAUSE * 3)
-    in_write = rng.random() < 0.4
+    in_write = rng.random() < 0.4 and may_wait
     deadline = None
 
     def is_time(num_batches):
@@ -288,7 +289,7 @@ def try_one(kind, folder, rng, expected, uses_keras):
     num_kills = num_written = 0
     for _ in range(rng.choice((1, 1, 2))):
         process = start(kind, folder, uses_keras=uses_keras)
-        status, _ = run(process, choose_moment(rng, folder))
+        status, _ = run(process, choose_moment(rng, folder, not uses_keras))
         if not os.WIFSIGNALED(status):
             break
         num_kills += 1
@@ -315,18 +316,21 @@ def try_kind(kind, num_kills, seed, uses_keras):
         whole.mkdir()
         run(start(kind, whole), lambda _: False)
         expected = read_outcome(whole)
-        while found["kills"] < num_kills:
-            folder = Path(name) / f"{found['total']}"
+        for number in itertools.count():
+            if found["kills"] >= num_kills:
+                break
             kills, writes, faults = try_one(
-                kind, folder, rng, expected, uses_keras
+                kind, Path(name) / f"{number}", rng, expected, uses_keras
             )
+            if not kills:
+                continue  # It ended before its moment came.
             found["total"] += 1
             found["kills"] += kills
             found["in_a_write"] += writes
             found["equal"] += not faults
             if faults:
                 found["faults"].append(
-                    f"training {found['total'] - 1}: {'; '.join(faults)}"
+                    f"training {number}: {'; '.join(faults)}"
                 )
     print(json.dumps(found))
 
