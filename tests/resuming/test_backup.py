@@ -181,7 +181,9 @@ def test_a_memory_that_nobody_can_read_is_named(tmp_path):
     backup = kr.BackupAndRestore(tmp_path / "backups")
     with pytest.warns(UserWarning, match=r"Forgetful \(seen\)") as told:
         train(make(), callbacks=[Forgetful(), backup, checks])
-    assert sum("Forgetful" in str(one.message) for one in told) == 1, [str(o.message) for o in told]
+    assert sum("Forgetful" in str(one.message) for one in told) == 1, [
+        str(o.message) for o in told
+    ]
     assert "Forgetful" in repr(checks.run.header)
 
 

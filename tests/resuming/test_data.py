@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_repro as kr
 from keras_repro.backends.data_passes import Passes
 from keras_repro.backends.reading import Reading
 from keras_repro.resuming import keeper
@@ -272,6 +273,16 @@ def test_interrupted_again_and_again(tmp_path):
     place, result = go_on(make, train, tmp_path)
     assert place == "epoch 3, batch 1"
     assert result == whole
+
+
+@pytest.mark.parametrize("name", ["arrays", "arrays, some steps", "loader"])
+def test_epochs_are_added(name, tmp_path):
+    """A training that had ended goes on with the pass that comes next."""
+    backup = kr.BackupAndRestore(tmp_path, delete_checkpoint=False)
+    run(make, training_on(name, epochs=2), backup)
+    place, result = go_on(make, training_on(name), tmp_path)
+    assert place == "the end"
+    assert result == run(make, training_on(name))
 
 
 LEFT_OUT = {
