@@ -87,9 +87,9 @@ def find_backup(
     """
     for folder in files.list_folders(root):
         other = files.find_about(folder)
-        differing = (
-            [""] if other is None else _compare(about, other, interrupted)
-        )
+        if other is None:
+            continue  # Killed before its first backup was whole.
+        differing = _compare(about, other, interrupted)
         if not differing:
             backup = _find_whole(folder)
             return None if backup is None else (folder, backup)

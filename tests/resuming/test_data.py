@@ -1,0 +1,306 @@
+"""Whatever a training reads, it goes on with the batch that comes next."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_repro as kr
+from keras_repro.backends.data_passes import Passes
+from keras_repro.backends.reading import Reading
+from keras_repro.resuming import keeper
+from keras_repro.resuming.state import Late
+from tests.builders import make_model
+from tests.resuming.interrupting import differs, go_on, interrupt, run
+
+pytestmark = [
+    pytest.mark.requires_backend,
+    pytest.mark.filterwarnings("ignore:Your input ran out of data"),
+]
+RNG = np.random.default_rng(0)
+NUM_ROWS, SIZE = 18, 4
+NUM_BATCHES = 5  # In each of three epochs; the last one is shorter.
+X = RNG.normal(size=(NUM_ROWS, 3)).astype("float32")
+Y = RNG.integers(0, 2, size=(NUM_ROWS, 1))
+
+
+def make():
+    """A model that draws, and whose optimizer remembers."""
+    return make_model(
+        keras.layers.Dropout(0.4), shape=(3,), seed=2, optimizer="adam"
+    )
+
+
+def batch_at(index, order=slice(None)):
+    """A batch of the rows in an order."""
+    rows = np.arange(NUM_ROWS)[order][index * SIZE : (index + 1) * SIZE]
+    return X[rows], Y[rows]
+
+
+def arrays(**options):
+    """Arrays, and how they are read."""
+    return {"x": X, "y": Y, "batch_size": SIZE, **options}
+
+
+def pandas_frames():
+    pandas = pytest.importorskip("pandas")
+    return {**arrays(), "x": pandas.DataFrame(X), "y": pandas.Series(Y[:, 0])}
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches in order."""
+
+    def __len__(self):
+        return NUM_BATCHES
+
+    def __getitem__(self, index):
+        return batch_at(index)
+
+
+class OwnOrder(Batches):
+    """Batches in an order, and with noise, of a generator of their own."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.rng, self.order = np.random.default_rng(3), np.arange(NUM_ROWS)
+
+    def __getitem__(self, index):
+        x, y = batch_at(index, self.order)
+        return x + self.rng.normal(size=x.shape).astype("float32"), y
+
+    def on_epoch_end(self):
+        self.rng.shuffle(self.order)
+
+
+class Counting(Batches):
+    """Each batch is scaled by how many were read."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_read = 0
+
+    def __getitem__(self, index):
+        self.num_read += 1
+        x, y = batch_at(index)
+        return x * (1 + self.num_read % 7), y
+
+
+class GlobalOrder(Batches):
+    """Draws from NumPy's global generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.order = np.arange(NUM_ROWS)
+
+    def __getitem__(self, index):
+        x, y = batch_at(index, self.order)
+        return x + np.random.normal(size=x.shape).astype("float32"), y
+
+    def on_epoch_end(self):
+        np.random.shuffle(self.order)
+
+
+def endless(draws):
+    """A generator over the rows, in order or not."""
+    while True:
+        order = np.random.permutation(NUM_ROWS) if draws else slice(None)
+        for index in range(NUM_BATCHES):
+            yield batch_at(index, order)
+
+
+def once():
+    """A generator that ends with the training."""
+    for number in range(12):
+        x, y = batch_at(number % 3)
+        yield x * (number + 1), y
+
+
+def steps(data, number=4):
+    """Data without an end."""
+    return {"x": data, "steps_per_epoch": number}
+
+
+def pipeline(change, **options):
+    """A pipeline of the rows."""
+    tf = pytest.importorskip("tensorflow")
+    data = tf.data.Dataset.from_tensor_slices((X, Y))
+    return {"x": change(data, tf), **options}
+
+
+def with_noise(data, tf):
+    """Random ops in a map."""
+    return data.map(lambda x, y: (x + tf.random.uniform((3,)), y)).batch(SIZE)
+
+
+def loader(*, noisy=False, own=False, **options):
+    """A loader of PyTorch."""
+    torch = pytest.importorskip("torch")
+
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return NUM_ROWS
+
+        def __getitem__(self, index):
+            noise = torch.randn(3) if noisy else 0.0
+            return torch.tensor(X[index]) + noise, torch.tensor(Y[index])
+
+    if own:
+        options["generator"] = torch.Generator().manual_seed(4)
+    return {
+        "x": torch.utils.data.DataLoader(
+            Rows(), batch_size=SIZE, shuffle=True, **options
+        )
+    }
+
+
+def rows_of_grain():
+    """Rows in an order of their own, with noise."""
+    grain = pytest.importorskip("grain")
+
+    class Noise(grain.transforms.RandomMap):
+        def random_map(self, element, rng):
+            x, y = element
+            return x + rng.normal(size=3).astype("float32"), y
+
+    source = grain.MapDataset.source(list(zip(X, Y, strict=True)))
+    return source.seed(1).shuffle().random_map(Noise()).batch(SIZE)
+
+
+def loader_of_grain():
+    """A `DataLoader` of Grain."""
+    grain = pytest.importorskip("grain")
+    sampler = grain.samplers.IndexSampler(
+        NUM_ROWS, shuffle=True, seed=3, num_epochs=1
+    )
+    return grain.DataLoader(
+        data_source=list(zip(X, Y, strict=True)),
+        sampler=sampler,
+        operations=[grain.transforms.Batch(SIZE)],
+    )
+
+
+DATA = {
+    "arrays": arrays,
+    "arrays, not shuffled": lambda: arrays(shuffle=False),
+    "arrays, shuffled in batches": lambda: arrays(shuffle="batch"),
+    "arrays, some steps": lambda: arrays(steps_per_epoch=3),
+    "arrays, more steps than a pass": lambda: arrays(steps_per_epoch=7),
+    "validation_data": lambda: arrays(validation_data=(X[:5], Y[:5])),
+    "validation_split": lambda: arrays(validation_split=0.2),
+    "validation_freq": lambda: arrays(
+        validation_data=(X[:5], Y[:5]), validation_freq=2
+    ),
+    "validation by a PyDataset": lambda: arrays(validation_data=OwnOrder()),
+    "class_weight": lambda: arrays(class_weight={0: 1.0, 1: 3.0}),
+    "sample_weight": lambda: arrays(sample_weight=np.arange(NUM_ROWS)),
+    "frames of pandas": pandas_frames,
+    "PyDataset": lambda: {"x": Batches()},
+    "PyDataset, some steps": lambda: steps(Batches(), 3),
+    "PyDataset, class_weight": lambda: {
+        "x": Batches(),
+        "class_weight": {0: 1.0, 1: 3.0},
+    },
+    "PyDataset with an order": lambda: {"x": OwnOrder()},
+    "PyDataset that counts": lambda: {"x": Counting()},
+    "PyDataset that draws": lambda: {"x": GlobalOrder()},
+    "PyDataset with workers": lambda: {"x": Batches(workers=2)},
+    "generator": lambda: steps(endless(draws=False)),
+    "generator that draws": lambda: steps(endless(draws=True)),
+    "generator that ends": lambda: steps(once()),
+    "tf.data": lambda: pipeline(lambda d, _: d.batch(SIZE).prefetch(2)),
+    "tf.data, shuffled": lambda: pipeline(
+        lambda d, _: d.shuffle(NUM_ROWS).batch(SIZE)
+    ),
+    "tf.data, seeded": lambda: pipeline(
+        lambda d, _: d.shuffle(9, seed=3).batch(SIZE)
+    ),
+    "tf.data, noise": lambda: pipeline(with_noise),
+    "tf.data, repeated": lambda: pipeline(
+        lambda d, _: d.shuffle(NUM_ROWS).batch(SIZE).repeat(),
+        steps_per_epoch=4,
+    ),
+    "loader": loader,
+    "loader with a generator": lambda: loader(own=True),
+    "loader with noise": lambda: loader(noisy=True),
+    "loader, some steps": lambda: {**loader(), "steps_per_epoch": 3},
+    "Grain": lambda: {"x": rows_of_grain()},
+    "Grain, repeated": lambda: steps(
+        rows_of_grain().repeat().to_iter_dataset()
+    ),
+    "DataLoader of Grain": lambda: {"x": loader_of_grain()},
+}
+
+
+def training_on(name, epochs=3):
+    """What trains a model on new data."""
+
+    def train(model):
+        call = {"epochs": epochs, "verbose": 0, **DATA[name]()}
+        call.setdefault("shuffle", "batch_size" in call)
+        return model.fit(**call).history
+
+    return train
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("name", DATA)
+def test_goes_on(name, tmp_path):
+    """Interrupted in the middle of an epoch, and all is as it would be."""
+    assert differs(make, training_on(name), tmp_path, 7) == []
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5, 6, 10, 11, 14, 15])
+@pytest.mark.parametrize("save_freq", [1, "epoch"])
+@pytest.mark.sampled(9)
+def test_wherever_it_was_interrupted(number, save_freq, tmp_path):
+    """In any batch, the first and the last of an epoch too."""
+    train = training_on("arrays")
+    options = {"save_freq": save_freq}
+    whole = run(make, train)
+    interrupt(make, train, tmp_path, number, **options)
+    place, result = go_on(make, train, tmp_path, **options)
+    if save_freq == 1 and number > 1:
+        epoch, batch = divmod(number - 1, NUM_BATCHES)
+        assert place == f"epoch {epoch + 1}, batch {batch + 1}"
+    assert result == whole
+
+
+def test_interrupted_again_and_again(tmp_path):
+    """Each goes on from where the last one came to."""
+    train = training_on("PyDataset with an order")
+    whole = run(make, train)
+    for number in (4, 4, 5):
+        interrupt(make, train, tmp_path, number, save_freq=1)
+    place, result = go_on(make, train, tmp_path)
+    assert place == "epoch 3, batch 1"
+    assert result == whole
+
+
+@pytest.mark.parametrize("name", ["arrays", "arrays, some steps", "loader"])
+def test_epochs_are_added(name, tmp_path):
+    """A training that had ended goes on with the pass that comes next."""
+    backup = kr.BackupAndRestore(tmp_path, delete_checkpoint=False)
+    run(make, training_on(name, epochs=2), backup)
+    place, result = go_on(make, training_on(name), tmp_path)
+    assert place == "the end"
+    assert result == run(make, training_on(name))
+
+
+LEFT_OUT = {
+    "the place in the pass": (Passes, "begin_at", lambda *_: None),
+    "the place in the epoch": (Reading, "begin_at", lambda *_, **__: None),
+    "the streams": (keeper, "put_streams", lambda *_: None),
+    "the variables": (Late, "put", lambda *_: None),
+}
+
+
+@pytest.mark.parametrize("left_out", LEFT_OUT)
+def test_without_it_the_training_is_another_one(
+    left_out, tmp_path, monkeypatch
+):
+    """The twin: each ingredient is needed."""
+    train = training_on("PyDataset with an order")
+    whole = run(make, train)
+    interrupt(make, train, tmp_path, 7)
+    monkeypatch.setattr(*LEFT_OUT[left_out])
+    _, result = go_on(make, train, tmp_path)
+    assert result["trained"] != whole["trained"]

@@ -1,0 +1,37 @@
+"""All that `reset()` holds for is gone on with after an interruption."""
+
+import keras
+import pytest
+
+from tests.conformance.cases import CASES
+from tests.resuming.interrupting import differs
+from tests.workloads.models import WORKLOADS
+from tests.workloads.workload import OURS
+
+BACKEND = keras.backend.backend()
+pytestmark = [
+    pytest.mark.requires_backend,
+    pytest.mark.filterwarnings("ignore:.*does not have a `build:UserWarning"),
+]
+
+
+@pytest.mark.sampled(20)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_conformance(case, tmp_path):
+    """What the table of `reset()` holds, trained in two halves."""
+    if BACKEND not in case.backends:
+        pytest.skip(f"not on {BACKEND}")
+    if case.name == "train_on_batch":
+        pytest.skip("it has no `fit`")
+    assert differs(case.make, case.train, tmp_path / "backups") == []
+
+
+@pytest.mark.sampled(20)
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda one: one.name)
+def test_workloads(workload, tmp_path):
+    """Programs as people publish them, trained in two halves."""
+
+    def make():
+        return workload.build(OURS)
+
+    assert differs(make, workload.train, tmp_path / "backups") == []
