@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from keras_repro.model.model import ReproducibleModel as ReproducibleModel
     from keras_repro.model.model import make_reproducible as make_reproducible
+    from keras_repro.model.sample_rng import sample_rng as sample_rng
     from keras_repro.recording.callback import (
         ChecksumCallback as ChecksumCallback,
     )
@@ -68,6 +69,7 @@ _HOMES = {
     "load_trials": "studies.files",
     "make_reproducible": "model.model",
     "run_trials": "trials.run",
+    "sample_rng": "model.sample_rng",
     "seed_everything": "backends.random_streams",
     "unload_ipython_extension": "integrations.notebook",
 }
@@ -95,6 +97,7 @@ __all__ = [
     "load_trials",
     "make_reproducible",
     "run_trials",
+    "sample_rng",
     "seed_everything",
 ]
 

@@ -134,11 +134,15 @@ def test_what_needs_a_model(tmp_path, monkeypatch, no_global_seed):
         "diagnose": lambda: {"train": train},
         "make_reproducible": lambda: {"model": keras.Sequential(make_layers())},
         "run_trials": lambda: {"model": model, "train": train, "seeds": 1},
+        "sample_rng": lambda: {"index": 0, "seed": 1, "epoch": 2},
         "seed_everything": lambda: {"seed": 1},
     }
     theirs = keras.Sequential, keras.callbacks.Callback, KerasDoors, KerasHooks
-    calls = find_calls(find_subjects(needs_keras=True), right, theirs)
-    check(calls, KERAS_CHECKS)
+    subjects = find_subjects(needs_keras=True)
+    own = {"sample_rng": subjects.pop("sample_rng")}
+    check(find_calls(subjects, right, theirs), KERAS_CHECKS)
+    with model.trial(0):  # What gives a seed and an epoch that are left out.
+        check(find_calls(own, right))
 
 
 # --- twins -------------------------------------------------------------------

@@ -183,6 +183,52 @@ _READS = (
 _TOLD = ("num_batches", "batch_size", "has_partial_batch", "partial_batch_size")
 
 
+class _Told:
+    """A data adapter whose passes are told.
+
+    Args:
+        adapter: The adapter.
+        begins: Called before a pass.
+        ends: Called after it.
+    """
+
+    def __init__(
+        self,
+        adapter: Any,
+        begins: Callable[[], None],
+        ends: Callable[[], None],
+    ) -> None:
+        self._adapter, self._begins, self._ends = adapter, begins, ends
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._adapter, name)
+
+    def on_epoch_begin(self) -> None:
+        self._begins()  # Workers read from here on.
+        self._adapter.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        self._adapter.on_epoch_end()
+        self._ends()
+
+
+def tell_passes(
+    iterator: Any, begins: Callable[[], None], ends: Callable[[], None]
+) -> bool:
+    """Have Keras' iterator of a training tell its passes.
+
+    It tells its `data_adapter` (Keras 3.12 to 3.15).
+
+    Returns:
+        Whether it can, and each pass is an epoch.
+    """
+    adapter = getattr(iterator, "data_adapter", None)
+    if not hasattr(adapter, "on_epoch_begin"):
+        return False
+    iterator.data_adapter = _Told(adapter, begins, ends)
+    return getattr(iterator, "steps_per_epoch", 0) is None
+
+
 def make_adapter(x: Any) -> Any:
     """Make the adapter of data that are not shuffled (Keras 3.12 to 3.15)."""
     from keras.src.trainers import data_adapters

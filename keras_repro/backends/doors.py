@@ -6,6 +6,8 @@ happen at each place is said by the class that uses it.
 
 from __future__ import annotations
 
+import itertools
+import queue
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import (
@@ -31,7 +33,7 @@ class KerasDoors:
         return nullcontext()
 
     def at_data(self, iterator: Any) -> None:
-        """What follows when Keras has made the iterator of some data."""
+        """What follows when Keras has looked at the iterator of some data."""
 
     def wants_early_build(self) -> bool:
         """Whether to build before any callback where Keras would not."""
@@ -54,33 +56,35 @@ class KerasDoors:
     def _symbolic_build(
         self, iterator: Any = None, data_batch: Any = None
     ) -> None:
-        if iterator is not None:
-            self.at_data(iterator)
         if self.is_settled():
             super()._symbolic_build(iterator, data_batch)  # type: ignore[misc]
-            return
-        with self.at_build():
-            if data_batch is None:
-                self._build_early(iterator)
-            # What is built by now makes this a look at flags alone.
-            super()._symbolic_build(iterator, data_batch)  # type: ignore[misc]
-        self.after_build()
+        else:
+            with self.at_build():
+                if data_batch is None:
+                    self._build_early(iterator)
+                # What is built by now makes this a look at flags alone.
+                super()._symbolic_build(iterator, data_batch)  # type: ignore[misc]
+                _end_look(iterator)
+            self.after_build()
+        if iterator is not None:
+            self.at_data(iterator)
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         # TensorFlow's alone; it takes a batch of each training where the model
         # was made under a strategy, and else leaves the building to the trace.
         iterator = kwargs.get("iterator") or (args or [None])[0]
-        if iterator is not None:
-            self.at_data(iterator)
         strategy = getattr(self, "_distribute_strategy", None)
         if strategy is None and self.is_settled():
             super()._maybe_symbolic_build(*args, **kwargs)  # type: ignore[misc]
-            return
-        with self.at_build():
-            super()._maybe_symbolic_build(*args, **kwargs)  # type: ignore[misc]
-            if self.wants_early_build():
-                self._build_early(*args, **kwargs)
-        self.after_build()
+        else:
+            with self.at_build():
+                super()._maybe_symbolic_build(*args, **kwargs)  # type: ignore[misc]
+                if self.wants_early_build():
+                    self._build_early(*args, **kwargs)
+                _end_look(iterator)
+            self.after_build()
+        if iterator is not None:
+            self.at_data(iterator)
 
     def _build_early(
         self, iterator: Any = None, data_batch: Any = None
@@ -135,6 +139,23 @@ class KerasDoors:
             if door is not made:
                 setattr(self, name, door)
         return result
+
+
+def _end_look(iterator: Any) -> None:
+    """Have a first epoch begin with the first batch, whoever reads it.
+
+    Keras (3.12 to 3.15) lets the workers of a `PyDataset` read on while it
+    looks at one batch, and feeds what they had read by then: batches but the
+    first, as many as chance will have, and then all of them.
+    """
+    adapter: Any = getattr(iterator, "data_adapter", None)
+    workers = getattr(adapter, "enqueuer", None)
+    if workers is None or not workers.is_running():
+        return
+    workers.stop()
+    workers.ready_queue = queue.Queue()
+    if adapter.num_batches is None:
+        workers.indices = itertools.count()
 
 
 @contextmanager

@@ -56,6 +56,36 @@ def derive_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(digest.digest()[:4], "little")
 
 
+class _Key(np.random.bit_generator.ISeedSequence):
+    """Words for a bit generator, which else draws from the system first."""
+
+    def __init__(self, *words: int) -> None:
+        self.words = words
+
+    def generate_state(
+        self, n_words: int, dtype: npt.DTypeLike = np.uint32
+    ) -> npt.NDArray[Any]:
+        return np.array(self.words[:n_words], dtype)
+
+
+def make_generator(
+    seed: int, purpose: str, epoch: int, index: int = 0
+) -> np.random.Generator:
+    """A counter-based generator, a function of these alone.
+
+    Args:
+        seed: The seed.
+        purpose: What is drawn.
+        epoch: The epoch, below 2**64.
+        index: Which of the epoch's generators, below 2**64; each has 2**192
+            draws before the next one's begin.
+    """
+    key = _Key(derive_seed(seed, purpose), epoch)
+    counter = np.array([0, 0, 0, index], np.uint64)
+    bits = np.random.Philox(key, counter=counter)  # type: ignore[arg-type]
+    return np.random.Generator(bits)
+
+
 def seed_from_program() -> int:
     """A seed that follows from the program's own random state.
 

@@ -19,6 +19,7 @@ from keras_repro.backends.data_adapters import (
     make_adapter,
     make_late_adapter,
     make_ordered_adapter,
+    tell_passes,
     train_validation_split,
 )
 from keras_repro.backends.data_passes import Passes, make_read_adapter
@@ -39,6 +40,7 @@ from keras_repro.model.first_step import (
     end_rehearsal,
 )
 from keras_repro.model.initial_state import InitialState
+from keras_repro.model.sample_rng import Training, Use, in_use
 from keras_repro.model.stored_trial import PREDICT, TEST, VALIDATION
 from keras_repro.model.trial import (
     FIXED_SEED,
@@ -86,6 +88,7 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
             call["callbacks"] = _with_observer(callbacks, trial.observer)
         trial.own_streams.enter(owner)
         stack.enter_context(_first_step(model))
+        stack.enter_context(_samples_in_use(trial, call))
         _enter_data(model, call, stack)
         _forget_other_batches(model, "train", call)
         _order_arrays(model, call)
@@ -105,6 +108,41 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
             # The arrays are the caller's; nothing here keeps them alive.
             trial.data, trial.fed = data_order.DataOutline(), None
             trial.validation = None
+
+
+@contextmanager
+def _samples_in_use(trial: Trial, call: dict[str, Any]) -> Iterator[None]:
+    """Have samples draw by the epoch of a training."""
+    left_out = trial.keeper.num_left_out if trial.keeper else 0
+    use = Training(
+        trial,
+        _first_epoch(trial, call) + left_out,
+        is_code=_is_code(call.get("x")),
+        is_counted=call.get("steps_per_epoch") is None,
+    )
+    trial.samples = use
+    try:
+        with in_use(use):
+            yield
+    finally:
+        trial.samples = None
+
+
+def follow_passes(trial: Trial, iterator: Any) -> None:
+    """Count the epochs that Keras' iterator of a training reads."""
+    use = trial.samples
+    if use is not None:
+        use.is_counted = tell_passes(iterator, use.begin_pass, use.end_pass)
+
+
+def _is_code(x: Any) -> bool:
+    """Whether data are given by code, which may draw."""
+    return is_pipeline(x) or is_read_in_python(x)
+
+
+def _first_epoch(trial: Trial, call: dict[str, Any]) -> int:
+    """The epoch that a `fit` begins with, counted from the trial's start."""
+    return max(trial.epochs_trained, call.get("initial_epoch") or 0)
 
 
 @contextmanager
@@ -387,10 +425,11 @@ def _order_arrays(model: Any, call: dict[str, Any]) -> None:
     trial: Trial = model._repro
     if trial.data.arrays is None or not model.compiled:
         return
-    first = max(trial.epochs_trained, call.get("initial_epoch") or 0)
     steps = call.get("steps_per_epoch")
     passes = data_order.OrderedPasses(
-        trial.order_seed, first, call.get("shuffle", True)
+        trial.order_seed,
+        _first_epoch(trial, call),
+        call.get("shuffle", True),
     )
     trial.fed = data_order.FedSamples(trial.data.arrays, passes, steps)
     place = trial.keeper and trial.keeper.place
@@ -458,7 +497,7 @@ def evaluating(
                 start_unbuilt(trial)
             _forget_other_batches(model, step, call or {})
             trial.positions.tracked = frozenset(map(id, model.variables))
-            stack.enter_context(_drawing(model, kind))
+            stack.enter_context(_drawing(model, kind, call))
             stack.enter_context(
                 steps_through(model, partial(_through_trace, model))
             )
@@ -473,11 +512,27 @@ def evaluating(
 
 
 @contextmanager
-def _drawing(model: Any, kind: str) -> Iterator[None]:
+def _drawing(
+    model: Any, kind: str, call: dict[str, Any] | None = None
+) -> Iterator[None]:
     """Draw from the streams of a kind of evaluation."""
     trial: Trial = model._repro
+    call, x = call or {}, trial.validation
+    is_validation = kind == VALIDATION
+    if not is_validation:
+        x = call.get("x")
+    elif trial.samples is not None:
+        trial.samples.end_pass()  # It may have been left in its midst.
+    use = Use(
+        trial,
+        kind,
+        is_code=_is_code(x),
+        # A validation that has steps goes on in the next epoch.
+        is_counted=not is_validation or call.get("steps") is None,
+    )
     with (
         marked(trial, "is_evaluating"),
+        in_use(use),
         trial.own_streams.evaluation(kind),
         trial.evaluations.evaluating(trial.state, kind),
     ):

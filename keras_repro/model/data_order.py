@@ -16,7 +16,6 @@ from keras_repro.arrays.checksums import (
     combine_checksums,
     view_array,
 )
-from keras_repro.backends import random_streams
 from keras_repro.backends.data_adapters import (
     are_arrays,
     is_grain,
@@ -24,6 +23,9 @@ from keras_repro.backends.data_adapters import (
     is_torch_loader,
 )
 from keras_repro.backends.keras_internals import list_leaves
+from keras_repro.backends.random_streams import make_generator
+
+_ORDER = "order"
 
 
 def epoch_order(
@@ -34,25 +36,18 @@ def epoch_order(
     A counter-based generator keyed by the seed and the epoch: the same on
     every backend, whatever ran before.
     """
-    return _generator(seed, epoch).permutation(num_samples)
+    return make_generator(seed, _ORDER, epoch).permutation(num_samples)
 
 
 def epoch_order_within_batches(
     seed: int, epoch: int, num_samples: int, batch_size: int
 ) -> npt.NDArray[np.int64]:
     """The order for `shuffle="batch"`: shuffled inside each batch alone."""
-    generator = _generator(seed, epoch)
+    generator = make_generator(seed, _ORDER, epoch)
     order = np.arange(num_samples)
     for start in range(0, num_samples, batch_size):
         generator.shuffle(order[start : start + batch_size])
     return order
-
-
-def _generator(seed: int, epoch: int) -> np.random.Generator:
-    key = np.array(
-        [random_streams.derive_seed(seed, "order"), epoch], np.uint64
-    )
-    return np.random.Generator(np.random.Philox(key=key))
 
 
 _USUAL_BATCH = 32  # As Keras has it.

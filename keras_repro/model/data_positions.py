@@ -344,8 +344,8 @@ def _find_limits(x: Any) -> Iterator[str]:
         if isinstance(x, keras.utils.PyDataset) and x.workers > 1:
             yield (
                 "a PyDataset with more than one worker races for random "
-                "numbers drawn in __getitem__. Use workers=1, or draw from a "
-                "generator keyed by the index."
+                "numbers drawn in __getitem__. Use workers=1, or draw from "
+                "keras_repro.sample_rng(index)."
             )
         if is_grain(x) and state.has_generators:
             yield (

@@ -514,9 +514,10 @@ class ReproducibleModel(KerasDoors, keras.Model):
         return building(self)
 
     def at_data(self, iterator: Any) -> None:
-        """Let whoever keeps the training stop it between two batches."""
+        """Count the epochs; let a keeper stop between two batches."""
         trial = self._repro
         if trial.is_running and not trial.is_evaluating:
+            around_fit.follow_passes(trial, iterator)
             trial.iterator = iterator
 
     def wants_early_build(self) -> bool:

@@ -52,6 +52,7 @@ from keras_repro.model.redraw import (
     list_unproven,
     say_undrawn,
 )
+from keras_repro.model.sample_rng import Training, Use, in_use
 from keras_repro.model.stored_trial import (
     ALL,
     INITIAL,
@@ -112,6 +113,8 @@ class Trial:
         self.batches: dict[str, Any] = {}
         self.warned_about_setup = False
         self.epochs_trained = 0
+        # What the present training, if there is one, draws samples by.
+        self.samples: Training | None = None
         self.positions = DataPositions()
         self.data_notes: list[str] = []
         # What the present training validates on, as the caller gave it.
@@ -149,6 +152,13 @@ class Trial:
     def order_seed(self) -> int:
         """What the order of the data is a function of."""
         return self.seed_of(ORDER)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is being read, or that comes next."""
+        if self.samples is not None:
+            return self.samples.epoch
+        return self.epochs_trained
 
     def seed_of(self, part: str) -> int:
         """The seed that a part of the trial follows."""
@@ -571,10 +581,12 @@ def loop_of_block(model: Any) -> Iterator[None]:
     trial: Trial = model._repro
     made: list[Any] = []
     entered: list[Any] = []
+    use = Use(trial, is_code=True)
 
     def through(data: Any) -> Any:
         if trial.is_running or trial.is_evaluating or not is_eager():
             return data
+        use.begin_pass()
         if is_pipeline(data):
             return trial.positions.restart(data, LOOP, trial.order_seed)
         if is_stateful(data) and not any(data is one for one in entered):
@@ -586,6 +598,7 @@ def loop_of_block(model: Any) -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(iterations_through(through))
             stack.enter_context(new_optimizers_noted(made.append))
+            stack.enter_context(in_use(use))
             yield
     finally:
         _look_at_block(model, made_optimizer=bool(made))

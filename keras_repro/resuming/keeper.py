@@ -125,6 +125,13 @@ class Keeper:
     # --- going on ------------------------------------------------------------
 
     @property
+    def num_left_out(self) -> int:
+        """How many epochs a training that goes on does not read again."""
+        if self._pending is None or self._pending["goes_through"]:
+            return 0
+        return self.place.num_epochs if self.place else 0
+
+    @property
     def is_late(self) -> bool:
         """Whether variables are to be put back that are made by a step."""
         return bool(self._late)

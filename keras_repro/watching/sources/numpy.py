@@ -22,13 +22,14 @@ def watch_numpy(watcher: Watcher, numpy: Any) -> None:
     module = numpy.random
     _watch_global_numpy(watcher, module)
     patches, audit = watcher.patches, watcher.audit
+    inner = module.bit_generator
 
     def take(name: str, seed: Any) -> Any:
         if seed is None:
             return watcher.draw_number(name)
         if isinstance(seed, (module.Generator, module.BitGenerator)):
             return seed
-        if isinstance(seed, module.SeedSequence) or audit.is_muted:
+        if isinstance(seed, inner.ISeedSequence) or audit.is_muted:
             return seed
         return audit.note_seed("", name, seed)
 
@@ -39,7 +40,6 @@ def watch_numpy(watcher: Watcher, numpy: Any) -> None:
         return make(take("numpy.random.default_rng", seed))
 
     patches.replace(module, "default_rng", default_rng)
-    inner = module.bit_generator
     for owner, name in (
         *((module, name) for name in _GENERATORS),
         (module, "SeedSequence"),
