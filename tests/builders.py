@@ -5,7 +5,13 @@ Only what makes a model imports Keras, so all else is made without it.
 
 from keras_repro.arrays.checksums import checksum_array
 from keras_repro.runs.file import RunWriter
-from keras_repro.runs.run import Run, RunEnd, RunHeader, RunRecord
+from keras_repro.runs.run import (
+    Run,
+    RunEnd,
+    RunHeader,
+    RunRecord,
+    list_entries,
+)
 from keras_repro.runs.snapshots import write_snapshot
 from keras_repro.studies.results import TrialResults
 
@@ -54,9 +60,8 @@ def make_run(*records, status="finished", path=None, **header):
 def save_run(run, path):
     """Append a run to a file, and return its path."""
     writer = RunWriter(path)
-    for entry in (run.header, *run.records, run.end):
-        if entry is not None:
-            writer.write(entry)
+    for entry in list_entries(run):
+        writer.write(entry)
     return path
 
 

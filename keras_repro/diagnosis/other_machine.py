@@ -40,7 +40,7 @@ from keras_repro.environment.differences import (
 )
 from keras_repro.environment.settable import is_settable
 from keras_repro.runs.file import RunWriter, load_runs
-from keras_repro.runs.run import Run
+from keras_repro.runs.run import Run, list_entries
 from keras_repro.watching.model_calls import FIT, Call
 
 HOLD = "environment"
@@ -179,9 +179,8 @@ def append_runs(path: Path, process: Process) -> None:
     for call in process.calls:
         run = process.runs.get(call.run_id or "")
         if run is not None:
-            end = () if run.end is None else (run.end,)
             with os_errors_told(path, "The runs must be written to a file"):
-                writer.write(run.header, *run.records, *end)
+                writer.write(*list_entries(run))
 
 
 def _environment_of(process: Process) -> Any:

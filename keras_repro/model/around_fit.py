@@ -78,14 +78,15 @@ def rehearse(model: Any, train: Callable[[Any], Any]) -> None:
 def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
     """Everything around a `fit`: start, streams, data order, bookkeeping."""
     trial: Trial = model._repro
-    callbacks = call.get("callbacks")
     with ExitStack() as stack:
         owner = stack.enter_context(_kept_apart(model, "fit"))
         _split_validation(call)
         _take_start(model)
+        if trial.added:
+            call["callbacks"] = add_callbacks(
+                call.get("callbacks"), *trial.added
+            )
         stack.enter_context(_kept(model, call))
-        if trial.observer is not None:
-            call["callbacks"] = _with_observer(callbacks, trial.observer)
         trial.own_streams.enter(owner)
         stack.enter_context(_first_step(model))
         stack.enter_context(_samples_in_use(trial, call))
@@ -281,18 +282,20 @@ def _kept_apart(model: Any, method: str) -> Iterator[owners.Owner]:
             yield owner
 
 
-def _with_observer(callbacks: Any, observer: Any) -> Any:
-    """The callbacks of a `fit`, and one that whoever runs trials adds."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        # The caller's own object, which Keras uses as it is.
-        if not any(one is observer for one in callbacks.callbacks):
-            callbacks.append(observer)
-        return callbacks
-    if callbacks is None:
-        return [observer]
-    if not isinstance(callbacks, (list, tuple)):
-        callbacks = [callbacks]
-    return [*callbacks, observer]
+def add_callbacks(callbacks: Any, *added: Any) -> Any:
+    """The callbacks of a `fit`, and others; the caller's own stay as they are.
+
+    Args:
+        callbacks: Those of the `fit`, in whatever form.
+        *added: The others, which come last.
+    """
+    together = [*list_callbacks(callbacks), *added]
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        return together
+    # Made anew, so that it knows whether batches may overtake a callback.
+    return keras.callbacks.CallbackList(
+        together, model=callbacks.model, **(callbacks.params or {})
+    )
 
 
 def list_callbacks(callbacks: Any) -> list[Any]:

@@ -107,7 +107,8 @@ class Trial:
         self.traces = Traces()
         self.evaluations = Evaluations()
         self.is_rehearsed = False
-        self.observer: Any = None
+        # Callbacks that whoever runs trials adds to each `fit`.
+        self.added: tuple[Any, ...] = ()
         # What kinds of steps ran since the reset, and on which batches first.
         self.fed_kinds: set[str] = set()
         self.batches: dict[str, Any] = {}

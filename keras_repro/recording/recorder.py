@@ -43,6 +43,7 @@ from keras_repro.runs.run import (
     RunRecord,
     RunResume,
     find_layer,
+    list_entries,
 )
 from keras_repro.runs.snapshots import snapshot_folder, write_snapshot
 
@@ -150,8 +151,8 @@ class Recording:
         """The whole run, where no file holds it."""
         if self._log.path is not None:
             return None
-        entries: list[Entry] = [self.header, *self._kept]
-        return [encode_entry(one) for one in entries]
+        run = Run(self.header, tuple(self._kept), resumed=self._resumed)
+        return list(map(encode_entry, list_entries(run)))
 
     def look(
         self,

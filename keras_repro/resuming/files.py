@@ -164,6 +164,13 @@ def remove_training(folder: Path) -> None:
         folder.rmdir()
 
 
+def remove_all(root: Path) -> None:
+    """Remove the backups of all trainings, and what is empty then."""
+    for folder in list_folders(root):
+        remove_training(folder)
+    remove_root(root)
+
+
 def remove_root(root: Path) -> None:
     """Remove the folder of all backups if nothing else is in it."""
     with suppress(OSError):

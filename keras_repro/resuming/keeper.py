@@ -234,6 +234,8 @@ class Keeper:
         put_streams(self._model, state)
         self._memory.put(state["callbacks"])
         put_history(self._model, state)
+        if state["has_ended"]:  # No step of ours will say so.
+            self._trial.has_trained, self._trial.at_start = True, False
 
     def _go_on(self, reading: Reading, pending: dict[str, Any]) -> None:
         self.put_pending()

@@ -7,7 +7,7 @@ Plain immutable values; what is a line of a file is the schema of that line too.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -293,6 +293,21 @@ class Run:
             f"run {self.run_id[:8]}, seed {self.header.seed}, "
             f"{len(self.records)} records, {status}"
         )
+
+
+def list_entries(
+    run: Run,
+) -> Iterator[RunHeader | RunRecord | RunResume | RunEnd]:
+    """What a file of a run holds, in its order, without what counts no more."""
+    yield run.header
+    position = 0
+    for one in run.resumed:
+        yield from run.records[position : one.num_records]
+        yield one
+        position = one.num_records
+    yield from run.records[position:]
+    if run.end is not None:
+        yield run.end
 
 
 def find_layer(place: str) -> str:

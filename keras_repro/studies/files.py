@@ -2,7 +2,8 @@
 
 A folder with `study.json` (what the study is), `trials.jsonl` (a line for each
 trial that finished or failed) and `runs.jsonl` (what they recorded, as any
-run's file). docs/trials.md tells the format.
+run's file). docs/trials.md tells the format. Beside them `backups/` may hold a
+folder for each trial that is under way, which no reader of a study looks at.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ STUDY, TRIALS, RUNS, LOCK = (
     "runs.jsonl",
     "study.lock",
 )
+BACKUPS = "backups"
 _MUST_BE_EQUAL, _MAY_MATTER = 3, 2
 _MUST_BE_WRITTEN = "A study must be written to its folder"
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}

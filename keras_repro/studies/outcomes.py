@@ -27,6 +27,19 @@ def name_worker() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialBackups:
+    """Where the trainings of a trial are backed up, and how often.
+
+    Args:
+        folder: The folder of this trial alone.
+        save_freq: As in `BackupAndRestore`.
+    """
+
+    folder: str
+    save_freq: str | int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialTask:
     """One trial that is to be run.
 
@@ -35,12 +48,14 @@ class TrialTask:
         vary: What the seed moves.
         after: A seed that a worker which has run no trial begins with.
         ticket: Of this very sending, so that its answer is known from others.
+        backups: Of its trainings, if there are to be any.
     """
 
     seed: int
     vary: str
     after: int | None = None
     ticket: int = 0
+    backups: TrialBackups | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

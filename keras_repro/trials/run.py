@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -49,6 +56,7 @@ from keras_repro.studies.outcomes import (
 )
 from keras_repro.studies.results import TrialResults, check_seeds
 from keras_repro.studies.scores import t_interval
+from keras_repro.trials.backups import StudyBackups, check_backup
 from keras_repro.trials.check import check_elsewhere, tell_differences
 from keras_repro.trials.executors import (
     Engine,
@@ -75,6 +83,7 @@ def run_trials(
     executor: Executor | None = None,
     num_workers: int | None = None,
     path: str | os.PathLike[str] | None = None,
+    backup: str | int | None = None,
     progress: bool = True,
     vary: str = "all",
     until: Any = None,
@@ -102,6 +111,9 @@ def run_trials(
             1 to 1,024.
         path: A folder for the study. Each trial is on disk as soon as it has
             finished; called again, the study goes on where it was.
+        backup: How often the trainings within a trial are backed up in
+            `path`: each `"epoch"`, or a number of batches. A trial that was
+            killed then goes on from its last backup, to the same bits.
         progress: Whether to show a bar with the mean and its interval so far,
             where standard error is a terminal or a notebook.
         vary: What the seeds move: `"all"`, or `"initial"` weights, `"order"`
@@ -119,8 +131,9 @@ def run_trials(
     Raises:
         TypeError: If an argument, or what `train` returns, is of the wrong
             type.
-        ValueError: If an argument has a wrong value, or if `path` holds
-            another study.
+        ValueError: If an argument has a wrong value, if `path` holds another
+            study, or if `backup` comes without `path` or with an executor
+            whose workers may be on other machines.
         RuntimeError: If `train` raised under every seed, if the workers
             cannot run the trials, or if the executor loses one, refuses it or
             gives another answer. What has finished is then kept in `path`.
@@ -154,6 +167,7 @@ def run_trials(
         executor, num_workers, until, check, patience
     )
     folder_path = None if path is None else check_path("path", path, _FOLDER)
+    backup = check_backup(backup, folder_path, executor)
     progress = check_flag("progress", progress)
     vary = check_vary(vary)
     runner = TrialRunner(model, train)
@@ -161,7 +175,7 @@ def run_trials(
     with ExitStack() as stack:
         stack.enter_context(_kept_start(runner))
         if folder_path is not None:
-            study.open(folder_path, lambda: _identify(runner, vary))
+            study.open(folder_path, lambda: _identify(runner, vary), backup)
             stack.callback(study.close)
         study.warn()
         engine: Engine = LocalEngine(runner)
@@ -190,6 +204,7 @@ class _Study:
         self._outcomes: dict[int, TrialLine] = {}
         self._environments: dict[str, Mapping[str, Any]] = {}
         self._folder: StudyFolder | None = None
+        self._backups: StudyBackups | None = None
         # What the study was when it was taken up, and what tells that anew.
         self._begun: tuple[StudyIdentity, Callable[[], StudyIdentity]] | None
         self._begun = None
@@ -199,7 +214,12 @@ class _Study:
         self._num_done = 0
         self._stops_at: int | None = None
 
-    def open(self, path: Path, identify: Callable[[], StudyIdentity]) -> None:
+    def open(
+        self,
+        path: Path,
+        identify: Callable[[], StudyIdentity],
+        backup: str | int | None,
+    ) -> None:
         """Take up a study on disk, or begin one."""
         identity = identify()
         self._begun = identity, identify
@@ -209,6 +229,8 @@ class _Study:
         for seed, outcome in content.outcomes.items():
             if seed in wanted and not outcome.status:
                 self._outcomes[seed] = outcome
+        self._backups = StudyBackups(path, backup)
+        self._remove_backups(self._outcomes)
         self._notes += content.notes
         self._num_told = len(self._notes)
         for text in self._folder.warnings:
@@ -230,7 +252,15 @@ class _Study:
         left = [seed for seed in self._seeds if seed not in self._outcomes]
         if left and self._stops_at is None:
             self._check_writable(left[0])
-        tasks = [TrialTask(seed=seed, vary=vary) for seed in left]
+        backups = self._backups
+        tasks = [
+            TrialTask(
+                seed=seed,
+                vary=vary,
+                backups=None if backups is None else backups.plan(seed),
+            )
+            for seed in left
+        ]
         # Closed, it withdraws what has not begun.
         with closing(engine.run(tasks)) as outcomes:
             while self._stops_at is None:
@@ -260,8 +290,16 @@ class _Study:
             self._folder.keep(kept, outcome.lines)
             self._find_written(self._folder)
         self._outcomes[outcome.seed] = kept
+        if not outcome.status:
+            self._remove_backups({outcome.seed})
         if outcome.environment is not None:
             self._add_environment(outcome.worker, outcome.environment)
+
+    def _remove_backups(self, seeds: Container[int]) -> None:
+        """Those of trials that are kept; one that raised may go on."""
+        folder, backups = self._folder, self._backups
+        if backups is not None and folder is not None and folder.is_writable:
+            backups.remove(seeds)
 
     def _find_written(self, folder: StudyFolder) -> None:
         """After the first trial: what it left changed is no input of it."""

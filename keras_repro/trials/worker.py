@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras  # noqa: TID253
@@ -32,8 +33,9 @@ from keras_repro.model.trial import (
     require_drawable,
 )
 from keras_repro.recording.callback import ChecksumCallback
+from keras_repro.resuming.several import SeveralBackups
 from keras_repro.runs.lines import encode_entry
-from keras_repro.runs.run import Run, RunHeader
+from keras_repro.runs.run import Run, RunHeader, list_entries
 from keras_repro.studies.outcomes import (
     MISUSE,
     RAISED,
@@ -92,7 +94,8 @@ class TrialRunner:
             # What a first training leaves behind is then of another seed.
             with suppress(Exception):
                 self.rewind_generators()
-                self._train(replace(task, seed=task.after), _TrialRecorder())
+                other = replace(task, seed=task.after, backups=None)
+                self._train(other, _TrialRecorder())
         self._has_run = True
         recorder = _TrialRecorder()
         started = time.perf_counter()
@@ -129,11 +132,11 @@ class TrialRunner:
             around_fit.marked(model._repro, "has_all"),
             model.trial(seed=task.seed, vary=task.vary),
         ):
-            model._repro.observer = recorder
+            model._repro.added = (recorder, *_make_backups(task))
             try:
                 value = self.train(model)
             finally:
-                model._repro.observer = None
+                model._repro.added = ()
         return read_scores(value)
 
     def rewind_generators(self) -> None:
@@ -166,6 +169,14 @@ class TrialRunner:
                 "inside `train`, or pass a function that builds the model."
             )
             raise PicklingError(msg) from error
+
+
+def _make_backups(task: TrialTask) -> list[Any]:
+    """What backs the trainings of a trial up, if that was asked for."""
+    wanted = task.backups
+    if wanted is None:
+        return []
+    return [SeveralBackups(Path(wanted.folder), wanted.save_freq)]
 
 
 def read_scores(value: Any) -> dict[str, float]:
@@ -244,9 +255,7 @@ class _TrialRecorder(ChecksumCallback):
         return None
 
     def _keep(self, run: Run) -> None:
-        end = () if run.end is None else (run.end,)
-        entries = (run.header, *run.records, *end)
-        self.lines.extend(map(encode_entry, entries))
+        self.lines.extend(map(encode_entry, list_entries(run)))
         self.run_ids.append(run.run_id)
 
 

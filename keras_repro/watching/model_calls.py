@@ -555,19 +555,20 @@ class Recorder:
         kwargs: dict[str, Any],
     ) -> Any:
         from keras_repro.backends.keras_internals import bind, unbind
+        from keras_repro.model.around_fit import add_callbacks, list_callbacks
 
         call = bind("fit", args, kwargs)
         # A forked child has the hook too, and is not the script's process.
         if call is None or get_process() != self._process:
             return original(model, *args, **kwargs)
-        given = _list_callbacks(call.get("callbacks"))
+        given = list_callbacks(call.get("callbacks"))
         if any(_writes_to(one, self.options.log) for one in given):
             return original(model, *args, **kwargs)
         callback = self._make_callback()
         if not hasattr(model, "_repro"):
             # A `ReproducibleModel` knows its data, and has ordered them.
             callback.note_data(call)
-        call["callbacks"] = _add_callback(call.get("callbacks"), callback)
+        call["callbacks"] = add_callbacks(call.get("callbacks"), callback)
         args, kwargs = unbind("fit", call, len(args))
         try:
             return original(model, *args, **kwargs)
@@ -593,27 +594,6 @@ class Recorder:
             snapshots=self.options.snapshots,
             on_error="warn",
         )
-
-
-def _list_callbacks(callbacks: Any) -> list[Any]:
-    import keras
-
-    if callbacks is None:
-        return []
-    return list(keras.tree.flatten(getattr(callbacks, "callbacks", callbacks)))
-
-
-def _add_callback(callbacks: Any, callback: Any) -> Any:
-    """A new list with ours at its end; the script's own stays as it is."""
-    import keras
-
-    together = [*_list_callbacks(callbacks), callback]
-    if not isinstance(callbacks, keras.callbacks.CallbackList):
-        return together
-    # Made anew, so that it knows whether batches may overtake a callback.
-    return keras.callbacks.CallbackList(
-        together, model=callbacks.model, **(callbacks.params or {})
-    )
 
 
 def _writes_to(callback: Any, log: str) -> bool:
