@@ -34,7 +34,7 @@ class Kill(keras.callbacks.Callback):
 history = model.fit(
     x, x[:, :1], epochs=4, callbacks=[backup, Kill()], verbose=0
 )
-print("began at", backup.resumed_from or "the beginning")
+print("went on at", backup.resumed_from)
 print("losses", *(f"{loss:.6f}" for loss in history.history["loss"]))
 print("ended as", kr.compute_checksum(model))
 """
@@ -62,9 +62,8 @@ def main():
         whole = train(folder, 0)
     with tempfile.TemporaryDirectory() as folder:
         lives = [train(folder, batches) for batches in (33, 29, 0)]
-    print("undisturbed:", *whole[1:], sep="\n  ")
-    print("killed after 33 batches, and again after 29 more:")
-    print("", *lives[-1], sep="\n  "[1:])
+    print("undisturbed", *whole[1:], sep="\n  ")
+    print("killed after 33 batches, and after 29 more", *lives[-1], sep="\n  ")
     same = whole[1:] == lives[-1][1:]
     print("bitwise equal" if same else "DIFFERENT")
 

@@ -163,6 +163,19 @@ def test_notebook_cells_hold_in_any_order(run_python):
     assert losses["A"][0] != losses["B"][0]
 
 
+@pytest.mark.slow
+@pytest.mark.requires_backend
+def test_a_preempted_training_ends_as_if_it_were_not(run_python):
+    """The example kills itself twice, and says what the README shows."""
+    output = run_python(ROOT / "examples" / "preempted.py").stdout
+    lines = output.splitlines()
+    assert lines[-1] == "bitwise equal"
+    assert lines[1:3] == lines[5:7]
+    assert lines[4].startswith("  went on at epoch ")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert lines[3] in readme
+
+
 @pytest.mark.requires_backend
 def test_the_readme_shows_what_happens(run_python, tmp_path):
     """Its example runs: two equal checksums, and a drift that says why."""
