@@ -100,12 +100,14 @@ def list_folders(root: Path) -> list[Path]:
     return []
 
 
-def find_whole(folder: Path, skipped: list[str]) -> Backup | None:
+def find_whole(folder: Path, skipped: list[str], epochs: int) -> Backup | None:
     """The newest backup that is whole, and whose start is there.
 
     Args:
         folder: Of one training.
         skipped: Takes what is wrong with each that is passed over.
+        epochs: How many are wanted. What had ended before them goes on from
+            the one before: none was about to begin an epoch.
     """
     for path in list_backups(folder):
         try:
@@ -114,8 +116,14 @@ def find_whole(folder: Path, skipped: list[str]) -> Backup | None:
         except (ValueError, OSError) as error:
             skipped.append(str(error))
         else:
-            return backup
+            if not _ended_before(backup.state, epochs):
+                return backup
     return None
+
+
+def _ended_before(state: dict[str, Any], epochs: int) -> bool:
+    has_ended = state["has_ended"] and not state["stopped"]
+    return bool(has_ended and state["place"]["epoch"] < epochs)
 
 
 def find_about(folder: Path) -> dict[str, Any] | None:

@@ -72,7 +72,11 @@ def _checksum_given(state: InitialState) -> str | None:
 
 
 def find_backup(
-    root: Path, own: Path, about: dict[str, Any], interrupted: str | None
+    root: Path,
+    own: Path,
+    about: dict[str, Any],
+    interrupted: str | None,
+    epochs: int,
 ) -> tuple[Path, files.Backup] | None:
     """The newest whole backup of a training, and its folder.
 
@@ -81,6 +85,7 @@ def find_backup(
         own: The folder that the training would have, were it a new one.
         about: What it is.
         interrupted: The series of what was interrupted in this process.
+        epochs: How many epochs it is to have.
 
     Raises:
         ValueError: If its own folder holds backups of another training.
@@ -91,7 +96,7 @@ def find_backup(
             continue  # Killed before its first backup was whole.
         differing = _compare(about, other, interrupted)
         if not differing:
-            backup = _find_whole(folder)
+            backup = _find_whole(folder, epochs)
             return None if backup is None else (folder, backup)
         if folder == own:
             msg = (
@@ -101,13 +106,13 @@ def find_backup(
                 "the backup to begin anew, or name another `backup_dir`."
             )
             raise ValueError(msg)
-    _find_whole(own)
+    _find_whole(own, epochs)
     return None
 
 
-def _find_whole(folder: Path) -> files.Backup | None:
+def _find_whole(folder: Path, epochs: int) -> files.Backup | None:
     skipped: list[str] = []
-    backup = files.find_whole(folder, skipped)
+    backup = files.find_whole(folder, skipped, epochs)
     if skipped:
         warn_user(
             RuntimeWarning(

@@ -107,7 +107,9 @@ class Keeper:
         self._count_anew(self._first_epoch)
         # Called at the next place between two batches, after a backup.
         self.ends: Callable[[], None] | None = None
-        found = find_backup(root, own, self._about, trial.kept_series)
+        found = find_backup(
+            root, own, self._about, trial.kept_series, self._epochs
+        )
         self._folder = own if found is None else found[0]
         self._number = files.next_number(self._folder)
         self._start: str | None = None
