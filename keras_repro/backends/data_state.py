@@ -51,6 +51,8 @@ _MOVED = frozenset(
 )
 # Of these, what is made anew for each pass.
 _ITERATORS = frozenset({"_iterator", "index_generator"})
+# A generator that Grain (0.2) seeds anew for each element.
+_SEEDED_EACH_TIME = frozenset({"_generator_cache"})
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _CONTAINERS = (list, dict, set, collections.deque)
 # Their objects hold no state of a data set, or hand it out otherwise.
@@ -85,9 +87,11 @@ class DataState:
         del self._like, self._seen, self._todo
 
     @property
-    def has_generators(self) -> bool:
-        """Whether it draws from generators of its own."""
-        return any(isinstance(one, _Generator) for one in self._kept.values())
+    def generators(self) -> list[str]:
+        """The names of generators of its own."""
+        kept = self._kept.values()
+        names = {one.name for one in kept if isinstance(one, _Generator)}
+        return sorted(names - _SEEDED_EACH_TIME)
 
     def restore(self, but: frozenset[int] = frozenset()) -> None:
         """Put everything that was found back in place.

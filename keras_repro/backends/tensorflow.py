@@ -131,7 +131,7 @@ def restart_pipeline(dataset: Any, graph: bytes, seed: int) -> Any:
             node.input[position] = _add_generator(parsed, node)
     for function in parsed.library.function:
         for number, node in enumerate(function.node_def):
-            if node.op in _STATEFUL_RANDOM_OPS and not (
+            if node.op in STATEFUL_RANDOM_OPS and not (
                 node.attr["seed"].i or node.attr["seed2"].i
             ):
                 node.attr["seed"].i = seed + number + 1
@@ -225,7 +225,7 @@ def rewind_kernels() -> None:
     TensorFlowGenerator._context().clear_kernel_cache()
 
 
-_STATEFUL_RANDOM_OPS = frozenset(
+STATEFUL_RANDOM_OPS = frozenset(
     {
         "Multinomial",
         "ParameterizedTruncatedNormal",
@@ -277,7 +277,7 @@ def find_stateful_random_ops(names: frozenset[str]) -> set[StatefulOp]:
             continue
         seen.add((name, is_xla))
         for node in definition.node_def:
-            if node.op in _STATEFUL_RANDOM_OPS:
+            if node.op in STATEFUL_RANDOM_OPS:
                 found.add(StatefulOp(node.op, name, is_xla))
             for value in node.attr.values():
                 called = [value.func, *value.list.func]

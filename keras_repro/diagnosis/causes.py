@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keras_repro.watching.traps import (
+    COPIED_DRAWS,
     LOADED_RATE,
     NAN_FEATURES,
+    SAME_EPOCHS,
     SAME_ORDER,
     SEED_IGNORED,
     SHARED_START,
@@ -43,7 +45,7 @@ _ADVICE = {
     HASH_ORDER: "Sort before the order matters: `sorted(...)`; or start Python "
     "with PYTHONHASHSEED=0 in its environment.",
     PARALLEL_LOADING: "Load with one worker, or let what a worker draws follow "
-    "from the index alone: `np.random.default_rng([seed, index])`.",
+    "from the sample: `keras_repro.sample_rng(index, seed=seed, epoch=epoch)`.",
     NONDETERMINISTIC_OP: "Turn deterministic kernels on: "
     "`keras_repro.seed_everything(42, deterministic=True)`.",
     THREAD_COUNT: "Fix the number of threads: sums are added in another order "
@@ -59,6 +61,9 @@ _ADVICE = {
     SAME_ORDER: "Every epoch is fed alike, so early stopping and schedules "
     "behave as they never would otherwise: use "
     "`keras_repro.ReproducibleModel`, which shuffles by seed and epoch.",
+    SAME_EPOCHS: "Let each epoch differ, as it says there.",
+    COPIED_DRAWS: "Let what a worker draws follow from the sample: "
+    "`keras_repro.sample_rng(index, seed=seed, epoch=epoch)`.",
     VALIDATION_STEERS: "Keep evaluation apart: `keras_repro.ReproducibleModel` "
     "draws for it from a stream of its own.",
     SHARED_START: "Give each layer an initializer of its own, or a seed of its "

@@ -30,6 +30,7 @@ from keras_repro.common.text import describe
 from keras_repro.model import data_order
 from keras_repro.model.data_positions import (
     TRAINING,
+    describe_alike,
     describe_changes,
     describe_limits,
     start_of,
@@ -375,6 +376,7 @@ def _enter(
     x = call.get("x")
     if what is not None:
         trial.data_notes += describe_limits(x, what)
+        trial.data_notes += describe_alike(call, what)
     changed = stack.enter_context(trial.positions.entered(x, kind))
     if what is not None:
         trial.data_notes += describe_changes(x, what, changed)

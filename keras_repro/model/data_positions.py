@@ -20,6 +20,12 @@ from keras_repro.backends.data_adapters import (
     is_tf_dataset,
 )
 from keras_repro.backends.data_state import LARGE, DataState
+from keras_repro.backends.data_traps import (
+    find_alike_in_grain,
+    find_alike_in_pipeline,
+    find_copies,
+    has_epochs,
+)
 from keras_repro.backends.tensorflow import (
     checksum_constants,
     is_fixed_pipeline,
@@ -80,6 +86,8 @@ class _Pipeline:
         self.graph = b""
         self.functions: tuple[Any, ...] = ()
         self.is_fixed = False
+        # What each pass over it gives like the one before.
+        self.alike: tuple[str, ...] = ()
         try:
             graph = serialize_pipeline(dataset)
         except Exception as error:  # noqa: BLE001 - of many kinds
@@ -89,6 +97,7 @@ class _Pipeline:
         if not self.is_fixed:
             self.graph = graph
             self.functions = tuple(list_python_functions(graph))
+            self.alike = tuple(find_alike_in_pipeline(graph, is_seeded=True))
 
 
 class _Known:
@@ -325,6 +334,20 @@ def describe_limits(x: Any, what: str) -> list[str]:
     return [f"{what}: {limit}" for limit in _find_limits(x)]
 
 
+def describe_alike(call: dict[str, Any], what: str) -> list[str]:
+    """What all epochs of a training are given alike, though it is random.
+
+    Args:
+        call: The arguments of `fit` by name.
+        what: What the data were given as.
+    """
+    x = call.get("x")
+    if not has_epochs(call):
+        return []
+    found = _pipeline(x).alike if is_pipeline(x) else find_alike_in_grain(x)
+    return [f"{what}: {one}" for one in found]
+
+
 def _find_limits(x: Any) -> Iterator[str]:
     name = type(x).__name__
     if isinstance(x, types.GeneratorType):
@@ -341,13 +364,18 @@ def _find_limits(x: Any) -> Iterator[str]:
             )
     elif is_stateful(x):
         state = _known.get(x, lambda: _Known(x)).start
-        if isinstance(x, keras.utils.PyDataset) and x.workers > 1:
+        yield from find_copies(x)
+        if (
+            isinstance(x, keras.utils.PyDataset)
+            and x.workers > 1
+            and not x.use_multiprocessing
+        ):
             yield (
                 "a PyDataset with more than one worker races for random "
                 "numbers drawn in __getitem__. Use workers=1, or draw from "
                 "keras_repro.sample_rng(index)."
             )
-        if is_grain(x) and state.has_generators:
+        if is_grain(x) and state.generators:
             yield (
                 "Grain reads in several threads, which race for generators of "
                 "your own. Draw in a random_map, to which Grain gives one."

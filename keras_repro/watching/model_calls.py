@@ -254,6 +254,7 @@ class CallRecorder:
         with self._audit.muted():
             inputs = asked.args[0] if asked.args else asked.kwargs.get("x")
             traps = [_make_trap(NAN_FEATURES, t) for t in _find_nan(inputs)]
+            traps += _find_in_data(asked)
         error = None
         try:
             return asked.run()
@@ -348,6 +349,16 @@ def _find_nan(inputs: Any) -> list[str]:
 
     with suppress(Exception):  # Whatever a program gives to `fit`.
         return list(find_nan_features(inputs))
+    return []
+
+
+def _find_in_data(asked: Asked) -> list[dict[str, str]]:
+    from keras_repro.backends.keras_internals import bind
+    from keras_repro.watching.traps import find_in_data
+
+    with suppress(Exception):  # Whatever a program gives to `fit`.
+        call = bind("fit", asked.args, asked.kwargs) or {}
+        return [_make_trap(*one) for one in find_in_data(asked.model, call)]
     return []
 
 

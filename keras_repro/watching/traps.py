@@ -59,6 +59,29 @@ def _find_nan_columns(leaf: Any) -> npt.NDArray[np.intp] | None:
     return suspected[missing]
 
 
+def find_in_data(model: Any, call: Mapping[str, Any]) -> Iterator[Any]:
+    """What of a `fit`'s data epochs, or workers, are given alike.
+
+    Args:
+        model: The model.
+        call: The arguments of `fit` by name.
+
+    Yields:
+        The kind of trap, and what it is.
+    """
+    from keras_repro.backends.data_traps import (
+        find_alike,
+        find_copies,
+        has_epochs,
+    )
+
+    x = call.get("x")
+    yield from ((COPIED_DRAWS, text) for text in find_copies(x))
+    if has_epochs(call):
+        found = find_alike(x, is_seeded=hasattr(model, "_repro"))
+        yield from ((SAME_EPOCHS, text) for text in found)
+
+
 def read_rate(model: Any) -> float | None:
     """The learning rate as it is now; `None` without an optimizer.
 
@@ -79,7 +102,9 @@ SHARED_START = "shared_start"
 SEED_IGNORED = "seed_ignored"
 LOADED_RATE = "loaded_rate"
 NAN_FEATURES = "nan_features"
+SAME_EPOCHS = "same_epochs"
+COPIED_DRAWS = "copied_draws"
 TRAPS = (
     *(SAME_ORDER, VALIDATION_STEERS, SHARED_START, SEED_IGNORED),
-    *(LOADED_RATE, NAN_FEATURES),
+    *(LOADED_RATE, NAN_FEATURES, SAME_EPOCHS, COPIED_DRAWS),
 )

@@ -1,5 +1,8 @@
 """Which calls of a model count as the program's, whoever makes them."""
 
+import tempfile
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from keras_repro.diagnosis.function_reruns import (
     WHOLE,
     FunctionLaboratory,
 )
+from keras_repro.watching.traps import SAME_EPOCHS
 
 pytestmark = pytest.mark.requires_backend
 
@@ -50,6 +54,47 @@ def test_calls_that_count(train, tmp_path):
     laboratory.begin(WHOLE)
     calls = laboratory.run().process.calls
     assert [one.method for one in calls] == ["fit", "predict"]
+
+
+def find_traps(tmp_path, data, epochs):
+    """What is told of a training on some data."""
+
+    def train():
+        build().fit(data, epochs=epochs, shuffle=False, verbose=0)
+
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    laboratory = FunctionLaboratory(train, folder)
+    laboratory.begin(WHOLE)
+    (call,) = laboratory.run().process.calls
+    return [one["kind"] for one in call.traps]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out:UserWarning")
+def test_epochs_that_are_alike(tmp_path):
+    """Told where there are several, of data that draw or shuffle."""
+    grain = pytest.importorskip("grain")
+    pairs = list(zip(X, X[:, :1], strict=True))
+    data = grain.MapDataset.source(pairs).seed(1)
+    shuffled = data.shuffle().batch(4)
+    assert find_traps(tmp_path, shuffled, 2) == [SAME_EPOCHS]
+    assert find_traps(tmp_path, shuffled, 1) == []
+    assert find_traps(tmp_path, data.batch(4), 2) == []
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out:UserWarning")
+def test_pipelines_that_are_alike(tmp_path):
+    """By what they are made of, and by whether a plain model gives a seed."""
+    tf = pytest.importorskip("tensorflow")
+
+    def noisy(x, seed):
+        return x + tf.random.normal(tf.shape(x), seed=seed), x[:1]
+
+    rows = tf.data.Dataset.from_tensor_slices(X)
+    for seed, kinds in ((None, []), (3, [SAME_EPOCHS])):
+        data = rows.map(lambda x, seed=seed: noisy(x, seed)).batch(4)
+        assert find_traps(tmp_path, data, 2) == kinds
+    cached = rows.shuffle(8).map(lambda x: (x, x[:1])).batch(4).cache()
+    assert find_traps(tmp_path, cached, 2) == [SAME_EPOCHS]
 
 
 def test_first_step_of_a_wrapper(tmp_path):

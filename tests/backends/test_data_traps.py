@@ -1,0 +1,236 @@
+"""What epochs and workers are given alike, told where it is so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import keras_repro as kr
+from keras_repro.backends.data_adapters import is_tf_dataset
+from keras_repro.backends.data_traps import find_copies
+from tests.builders import make_model
+
+pytestmark = [
+    pytest.mark.requires_backend(),
+    pytest.mark.alike,
+    pytest.mark.filterwarnings("ignore:.*shuffle=True.*:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Your input ran out:UserWarning"),
+]
+
+
+def rows() -> Any:
+    """A pipeline of numbers."""
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.range(24)
+
+
+def noisy(x: Any) -> Any:
+    """Draw by an op of TensorFlow."""
+    import tensorflow as tf
+
+    return tf.cast(x, "float32") + tf.random.uniform(())
+
+
+def numbers() -> Any:
+    """A data set of Grain."""
+    grain = pytest.importorskip("grain")
+    return grain.MapDataset.range(24).seed(3)
+
+
+def jitter(x: Any, rng: Any) -> Any:
+    """Draw as Grain has it."""
+    return x + rng.random()
+
+
+def loader(*operations: Any, shuffle: bool = False) -> Any:
+    """A loader of Grain."""
+    grain = pytest.importorskip("grain")
+    sampler = grain.samplers.IndexSampler(
+        24, shuffle=shuffle, seed=0, num_epochs=1
+    )
+    return grain.DataLoader(
+        data_source=range(24),
+        sampler=sampler,
+        operations=operations,
+        read_options=grain.ReadOptions(num_threads=0),
+    )
+
+
+def jitters() -> Any:
+    """A transform of Grain."""
+    grain = pytest.importorskip("grain")
+
+    class Jitter(grain.transforms.RandomMap):
+        def random_map(self, element: Any, rng: Any) -> Any:
+            return jitter(element, rng)
+
+    return Jitter()
+
+
+ALIKE = {
+    "shuffled once": (
+        lambda: rows().shuffle(24, reshuffle_each_iteration=False).batch(8),
+        "shuffles once",
+    ),
+    "cached order": (lambda: rows().shuffle(24).batch(8).cache(), "once"),
+    "cached draws": (lambda: rows().map(noisy).cache(), "caches"),
+    "seeded op": (lambda: rows().map(noisy).batch(8), "begins anew"),
+    "Grain's order": (lambda: numbers().shuffle(), "shuffles by"),
+    "Grain's draws": (lambda: numbers().random_map(jitter), "draws by"),
+    "Grain in threads": (
+        lambda: numbers().shuffle().random_map(jitter).to_iter_dataset(),
+        "shuffles and draws by",
+    ),
+    "Grain's iterator": (
+        lambda: numbers().to_iter_dataset().random_map(jitter),
+        "draws by",
+    ),
+    "Grain's loader": (lambda: loader(jitters(), shuffle=True), "and draws by"),
+}
+OTHERS = {
+    "reshuffled": lambda: rows().shuffle(24).batch(8),
+    "reshuffled after all": lambda: (
+        rows().shuffle(24, reshuffle_each_iteration=False).shuffle(24)
+    ),
+    "a cache before": lambda: rows().cache().shuffle(24),
+    "a cache that is not read to its end": lambda: (
+        rows().shuffle(24).cache().take(5)
+    ),
+}
+FIXED = {
+    "in order": rows,
+    "Grain in order": numbers,
+    "Grain's loader in order": loader,
+}
+
+
+def read(x: Any) -> list[Any]:
+    """One pass."""
+    items = x.as_numpy_iterator() if is_tf_dataset(x) else x
+    return [np.asarray(one).tolist() for one in items]
+
+
+def find_notes(x: Any, **options: Any) -> list[str]:
+    """What the record of a training says."""
+    model = make_model(shape=(1,), seed=1)
+    trained: dict[str, Any] = {"epochs": 2, "verbose": 0, **options}
+
+    class Enough(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_begin(self, logs: Any = None) -> None:
+            found[:] = model._repro.data_notes
+            raise KeyboardInterrupt
+
+    found: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, callbacks=[Enough()], **trained)
+    return found
+
+
+def pairs(x: Any) -> Any:
+    """Data that a model can be trained on."""
+    if is_tf_dataset(x):
+        import tensorflow as tf
+
+        return x.map(
+            lambda one: 2 * (tf.reshape(tf.cast(one, "float32"), (-1, 1)),)
+        )
+    return x.map(lambda one: 2 * (np.reshape(one, (-1, 1)),))
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+def test_what_is_alike(kind: str) -> None:
+    """It is so, in two passes of a trial; it is told; for one epoch it is not.
+
+    Loaders are looked at alone, since Keras would read them.
+    """
+    make, word = ALIKE[kind]
+    model, x = make_model(shape=(1,), seed=1), make()
+    with model.trial():
+        assert read(x) == read(x)
+    if "loader" in kind:
+        from keras_repro.backends.data_traps import find_alike_in_grain
+
+        (note,) = find_alike_in_grain(x)
+    else:
+        (note,) = find_notes(pairs(x))
+        assert note.startswith("data: ")
+        assert find_notes(pairs(make()), epochs=1) == []
+    assert word in note
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_is_not_alike(kind: str) -> None:
+    """The twin: passes that differ, of which nothing is said."""
+    x = OTHERS[kind]()
+    with make_model(shape=(1,), seed=1).trial():
+        assert read(x) != read(x)
+    assert find_notes(pairs(x)) == []
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_what_is_not_random(kind: str) -> None:
+    """What nobody shuffles may be alike."""
+    x = FIXED[kind]()
+    assert read(x) == read(x)
+    if "loader" not in kind:
+        assert find_notes(pairs(x)) == []
+
+
+# --- workers -----------------------------------------------------------------
+
+
+class Source:
+    """What workers draw from."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(1)
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rng.integers(1 << 30), np.random.randint(1 << 30)
+
+
+@pytest.mark.requires_backend("torch")
+def test_copies_in_workers() -> None:
+    """Two workers of PyTorch draw alike from what the data set holds."""
+    from torch.utils.data import DataLoader
+
+    data = DataLoader(Source(), 1, num_workers=2)
+    first, second, _, _ = [[int(one) for one in batch] for batch in data]
+    assert first[0] == second[0]
+    assert first[1] != second[1]  # PyTorch seeds it for each worker.
+    (note,) = find_copies(data)
+    assert "copy of rng" in note
+    assert list(find_copies(DataLoader(Source(), 1))) == []
+    seeds = DataLoader(Source(), 1, num_workers=2, worker_init_fn=print)
+    assert list(find_copies(seeds)) == []
+    assert list(find_copies(DataLoader(range(4), 1, num_workers=2))) == []
+
+
+class Workers(keras.utils.PyDataset):  # type: ignore[misc]
+    """Draws from NumPy's global generator."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Any:
+        return np.full((1, 1), np.random.random()), np.zeros((1, 1))
+
+
+def test_copies_of_a_pydataset() -> None:
+    """Processes are told as such, and threads as before."""
+    (note,) = find_copies(Workers(workers=2, use_multiprocessing=True))
+    assert "NumPy's global generator, and" in note
+    assert list(find_copies(Workers(workers=2))) == []
+    assert list(find_copies(Workers(use_multiprocessing=True))) == []
+
+
+def test_sample_rng_is_what_differs() -> None:
+    """What the notes advise gives each epoch draws of its own."""
+    one, two = (kr.sample_rng(3, seed=1, epoch=e).random() for e in (0, 1))
+    assert one != two
