@@ -217,6 +217,20 @@ def _add_run(commands: Any) -> None:
         help="also keep the weights of each epoch, beside the file",
     )
     parser.add_argument(
+        "--backup",
+        type=to_place,
+        metavar="DIR",
+        help="back each fit up in this folder; the same command, started "
+        "again after the script was killed, goes on there",
+    )
+    parser.add_argument(
+        "--save-freq",
+        type=to_save_freq,
+        metavar="WHEN",
+        help="with --backup: back up at each `epoch`, or each N batches "
+        "(default: epoch)",
+    )
+    parser.add_argument(
         "--quiet", action="store_true", help="leave out the line at the end"
     )
     _add_json(parser, "make the line at the end a JSON object")
@@ -588,6 +602,14 @@ def to_every(text: str) -> str | int:
     except ValueError:
         must = "be `epoch`, `batch` or a positive number of batches"
         raise _refuse(must, text) from None
+
+
+def to_save_freq(text: str) -> str | int:
+    """`epoch` or a number of batches."""
+    number = read_whole(text)
+    if text != "epoch" and (number is None or number < 1):
+        raise _refuse("be `epoch` or a positive number of batches", text)
+    return text if number is None else number
 
 
 def to_name(text: str) -> str:

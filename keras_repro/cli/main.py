@@ -125,6 +125,7 @@ def _run(options: Namespace) -> int:
     target, module = _find_target(options)
     log = Path(options.log).absolute()
     RunWriter(log)  # Says now if nothing can be recorded there.
+    backup = _find_backup(options)
     environment = _make_environment(options)
     backend = find_backend(environment)
     environment.update(switches_for(options.seed, backend, environment))
@@ -139,6 +140,8 @@ def _run(options: Namespace) -> int:
         module=module,
         quiet=options.quiet,
         json=options.json,
+        backup=backup,
+        save_freq=options.save_freq or "epoch",
     )
     starter = str(Path(__file__).parents[1] / "__main__.py")
     command = [sys.executable, starter, wanted.to_text(), *target]
@@ -285,6 +288,22 @@ _COMMANDS = {
 
 def _to_path(text: str | None) -> Path | None:
     return None if text is None else Path(text).absolute()
+
+
+def _find_backup(options: Namespace) -> str | None:
+    """The folder of the backups, made; says now if none can be written."""
+    if options.backup is None:
+        if options.save_freq is not None:
+            raise MisuseError(
+                "`--save-freq` must come with `--backup DIR`. Received: "
+                f"`--save-freq {options.save_freq}` alone. Name a folder for "
+                "the backups."
+            )
+        return None
+    path = Path(options.backup).absolute()
+    path.mkdir(parents=True, exist_ok=True)
+    check_writable(path / "a backup")
+    return str(path)
 
 
 def _find_target(options: Namespace) -> tuple[list[str], bool]:

@@ -104,6 +104,14 @@ record each `keras.Model.fit` in a file.
 Options of ours come before the script; all that follows it is the script's
 own. Nothing is written to standard output. One line on standard error says at
 the end how many runs were recorded.
+
+With --backup, a script that was killed is started again by the same command:
+it runs from its first line, each fit that had ended gives its results at once,
+and the one that was killed goes on from its last backup, to the same bits. For
+this the models of the script are made reproducible at their first fit, as by
+`make_reproducible`: the order of arrays and the random draws are then others
+than without --backup. When the script has ended without an error, its backups
+are removed.
 """
 RUN_EXAMPLES = """\
 exit codes:
@@ -115,6 +123,7 @@ examples:
   keras-repro run --seed 7 --log runs.jsonl train.py
   keras-repro run --backend jax --every batch train.py
   keras-repro run -m package.train --epochs 5
+  keras-repro run --backup backups train.py
 """
 
 

@@ -217,6 +217,8 @@ class Keeper:
         if pending is None or self.place is None or self._fit_streams is None:
             self._fit_streams = trial.own_streams.position
         else:
+            if trial.state is not None and is_all_there(self._model):
+                self._adopt_start()  # Of a model that was not built before.
             trial.own_streams.position = self._fit_streams
             if pending["passes"] is not None and trial.passes is not None:
                 trial.passes.begin_at(pending["passes"])

@@ -29,16 +29,33 @@ class SeveralBackups(BackupAndRestore):
         # Absolute, since the program may change its directory.
         self._folder = folder.absolute()
         self._number = 0
+        self._is_busy = False
 
     @contextmanager
     def keep_training(
         self, model: Any, call: dict[str, Any]
     ) -> Iterator[Keeper]:
         """What a `ReproducibleModel` calls around a `fit`."""
+        if self._is_busy:
+            msg = (
+                "A training that is backed up must not train another model "
+                "within it, which would not be gone on with. Received: a `fit` "
+                f"of {model.name!r}, called by a callback of another `fit`. "
+                "Train one after the other, or without backups."
+            )
+            raise ValueError(msg)
         self.backup_dir = self._folder / f"{self._number:06d}"
         self._number += 1
-        with super().keep_training(model, call) as keeper:
-            yield keeper
+        self._is_busy = True
+        try:
+            with super().keep_training(model, call) as keeper:
+                yield keeper
+        finally:
+            self._is_busy = False
+
+    def remove(self) -> None:
+        """Remove them all: the program has come to its end."""
+        remove_several(self._folder)
 
 
 def remove_several(folder: Path) -> None:

@@ -9,8 +9,14 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import (
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -470,6 +476,8 @@ class Options:
         module: Whether the script is named as a module, as `python -m` does.
         quiet: Whether to say nothing at the end.
         json: Whether to say it as a JSON object.
+        backup: The folder to back trainings up in, an absolute path too.
+        save_freq: As in `BackupAndRestore`.
     """
 
     seed: int
@@ -481,6 +489,8 @@ class Options:
     module: bool = False
     quiet: bool = False
     json: bool = False
+    backup: str | None = None
+    save_freq: str | int = "epoch"
 
     def to_text(self) -> str:
         """One line, to hand over to another interpreter."""
@@ -489,6 +499,9 @@ class Options:
 
 class Recorder:
     """Gives each `fit` of this process a `ChecksumCallback`.
+
+    Where trainings are backed up, it gives it what does that too. A plain model
+    is made reproducible for it, at its first `fit`.
 
     Args:
         options: What to record, and where.
@@ -499,7 +512,10 @@ class Recorder:
         self.run_ids: list[str] = []
         self._numbers = itertools.count(1)
         self._process = get_process()
-        self._model_class: Any = None
+        self._wrapped: list[tuple[Any, Any]] = []
+        self._backups: Any = None
+        # Models that we have made reproducible.
+        self._made: weakref.WeakSet[Any] = weakref.WeakSet()
         self._local = threading.local()
 
     def write_to(self, log: str) -> None:
@@ -519,26 +535,43 @@ class Recorder:
 
     def wrap(self, model_class: Any) -> None:
         """Have every `fit` of a class, and of those below it, recorded."""
+        self._wrap(model_class, self._fit)
+        if self.options.backup is not None:
+            self._begin_backups(Path(self.options.backup))
+
+    def _wrap(self, model_class: Any, call: Callable[..., Any]) -> None:
         original = model_class.fit
 
         @functools.wraps(original)
         def fit(model: Any, *args: Any, **kwargs: Any) -> Any:
-            return self._fit(original, model, args, kwargs)
+            return call(original, model, args, kwargs)
 
-        self._model_class = model_class
-        # It is inherited there, so that deleting ours puts it back.
-        self._own = vars(model_class).get("fit")
+        # It may be inherited there, so that deleting ours puts it back.
+        self._wrapped.append((model_class, vars(model_class).get("fit")))
         model_class.fit = fit
+
+    def _begin_backups(self, folder: Path) -> None:
+        from keras_repro.model.model import ReproducibleModel
+        from keras_repro.resuming.several import SeveralBackups
+
+        self._backups = SeveralBackups(folder, self.options.save_freq)
+        # The backups must be there before a model of ours prepares its `fit`.
+        self._wrap(ReproducibleModel, self._fit_reproducible)
 
     def unwrap(self) -> None:
         """Put `fit` back."""
-        if self._model_class is None:
-            return
-        if self._own is None:
-            del self._model_class.fit
-        else:
-            self._model_class.fit = self._own
-        self._model_class = None
+        while self._wrapped:
+            model_class, own = self._wrapped.pop()
+            if own is None:
+                del model_class.fit
+            else:
+                model_class.fit = own
+
+    def remove_backups(self) -> None:
+        """Of a script that has come to its end, in its own process."""
+        backups = self._backups  # None where Keras was never loaded.
+        if backups is not None and get_process() == self._process:
+            backups.remove()
 
     def report(self) -> None:
         """Say on stderr how many runs were recorded, and where."""
@@ -573,23 +606,80 @@ class Recorder:
         if call is None or get_process() != self._process:
             return original(model, *args, **kwargs)
         given = list_callbacks(call.get("callbacks"))
-        if any(_writes_to(one, self.options.log) for one in given):
+        added = self._list_backups(given)
+        callback = None
+        if not any(_writes_to(one, self.options.log) for one in given):
+            callback = self._make_callback()
+            if not hasattr(model, "_repro"):
+                # A `ReproducibleModel` knows its data, and has ordered them.
+                callback.note_data(call)
+            added = [callback, *added]
+        if not added:
             return original(model, *args, **kwargs)
-        callback = self._make_callback()
-        if not hasattr(model, "_repro"):
-            # A `ReproducibleModel` knows its data, and has ordered them.
-            callback.note_data(call)
-        call["callbacks"] = add_callbacks(call.get("callbacks"), callback)
-        args, kwargs = unbind("fit", call, len(args))
+        call["callbacks"] = add_callbacks(call.get("callbacks"), *added)
+        with self._noted(callback), self._prepared(model, call):
+            args, kwargs = unbind("fit", call, len(args))
+            return original(model, *args, **kwargs)
+
+    @contextmanager
+    def _noted(self, callback: Any) -> Iterator[None]:
+        """Know the run that a callback of ours records."""
         try:
-            return original(model, *args, **kwargs)
+            yield
         except BaseException as error:
-            callback.on_train_abort(error)
+            if callback is not None:
+                callback.on_train_abort(error)
             raise
         finally:
-            if callback.run_id is not None:
-                self.run_ids.append(callback.run_id)
-            self.last_run_id = callback.run_id
+            if callback is not None:
+                if callback.run_id is not None:
+                    self.run_ids.append(callback.run_id)
+                self.last_run_id = callback.run_id
+
+    def _fit_reproducible(
+        self,
+        original: Callable[..., Any],
+        model: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """What `ReproducibleModel.fit` does while trainings are backed up."""
+        from keras_repro.model.model import ReproducibleModel
+
+        if model in self._made:  # Prepared below a `fit` of the script's own.
+            above: Any = super(ReproducibleModel, model)
+            return above.fit(*args, **kwargs)
+        return self._fit(original, model, args, kwargs)
+
+    def _list_backups(self, given: list[Any]) -> list[Any]:
+        """What backs a training up, unless the script does that itself."""
+        import keras
+
+        if self._backups is None:
+            return []
+        if any(hasattr(one, "keep_training") for one in given):
+            return []
+        if any(isinstance(o, keras.callbacks.BackupAndRestore) for o in given):
+            msg = (
+                "`--backup` must be alone in backing a training up. Received: "
+                "a `keras.callbacks.BackupAndRestore` in the script. Leave "
+                "that callback or `--backup` out."
+            )
+            raise ValueError(msg)
+        return [self._backups]
+
+    def _prepared(
+        self, model: Any, call: dict[str, Any]
+    ) -> AbstractContextManager[None]:
+        """What is around the `fit` of a model that was no reproducible one."""
+        from keras_repro.model.around_fit import training
+        from keras_repro.model.model import make_reproducible
+
+        if self._backups is None or not getattr(model, "compiled", False):
+            return nullcontext()
+        if not hasattr(model, "_repro"):
+            self._made.add(make_reproducible(model))
+        return training(model, call) if model in self._made else nullcontext()
 
     def _make_callback(self) -> Any:
         from keras_repro.recording.callback import ChecksumCallback

@@ -52,7 +52,10 @@ def main(argv: Sequence[str]) -> None:
         atexit.register(session.end)
         sys.modules["__main__"] = module
         exec(code, vars(module))
-    except SystemExit:
+        session.note_success()
+    except SystemExit as ended:
+        if not ended.code:
+            session.note_success()
         raise
     except BaseException:
         _hide_our_frames()
@@ -219,6 +222,9 @@ class Session(Protocol):
     def note_script(self, path: str) -> None:
         """Be told which file is the script."""
 
+    def note_success(self) -> None:
+        """Be told that the script has come to its end without an error."""
+
     def end(self) -> None:
         """After the script and all its `atexit` handlers."""
 
@@ -243,6 +249,7 @@ class RunSession:
         self.module = options.module
         self._seed = options.seed
         self._recorder = Recorder(options)
+        self._has_succeeded = False
         self._hook = ImportHook(
             seed_actions(self._seed) | {"keras": self._on_keras}
         )
@@ -255,10 +262,16 @@ class RunSession:
     def note_script(self, path: str) -> None:
         """Nothing depends on it."""
 
+    def note_success(self) -> None:
+        """Nothing is to be gone on with, after the script's own handlers."""
+        self._has_succeeded = True
+
     def end(self) -> None:
         """Put everything back, and say what was recorded."""
         self._hook.remove()
         self._recorder.unwrap()
+        if self._has_succeeded:
+            self._recorder.remove_backups()
         self._recorder.report()
 
     def _on_keras(self, keras: Any) -> None:
@@ -358,6 +371,9 @@ class WatchSession:
 
             self._trace = Trace(self._plan.folder)
             self._trace.start()
+
+    def note_success(self) -> None:
+        """Nothing depends on it."""
 
     def note_folder(self, folder: str) -> None:
         """What lies in a folder is the person's code."""
