@@ -31,6 +31,7 @@ from keras_repro.model import data_order
 from keras_repro.model.data_positions import (
     TRAINING,
     describe_alike,
+    describe_chance,
     describe_changes,
     describe_limits,
     start_of,
@@ -377,6 +378,9 @@ def _enter(
     if what is not None:
         trial.data_notes += describe_limits(x, what)
         trial.data_notes += describe_alike(call, what)
+        trial.data_notes += describe_chance(
+            x, call.get("steps_per_epoch"), what
+        )
     changed = stack.enter_context(trial.positions.entered(x, kind))
     if what is not None:
         trial.data_notes += describe_changes(x, what, changed)
@@ -406,6 +410,9 @@ def _enter_validation(
     if x is None or any(part is not None for part in parts[1:]):
         return  # Arrays, or what Keras refuses.
     trial.data_notes += describe_limits(x, "validation_data")
+    trial.data_notes += describe_chance(
+        x, call.get("validation_steps"), "validation_data"
+    )
     trial.validation = x
     changed = stack.enter_context(trial.positions.held(x, VALIDATION))
     trial.data_notes += describe_changes(x, "validation_data", changed)

@@ -334,6 +334,31 @@ def describe_limits(x: Any, what: str) -> list[str]:
     return [f"{what}: {limit}" for limit in _find_limits(x)]
 
 
+def describe_chance(x: Any, steps: int | None, what: str) -> list[str]:
+    """Whether chance decides which batches workers feed.
+
+    They begin anew with each epoch, behind what they had read ahead by the
+    end of the last one (Keras 3.12 to 3.15).
+
+    Args:
+        x: The data.
+        steps: How many batches an epoch has, if that was said.
+        what: What the data were given as.
+    """
+    if (
+        not isinstance(x, keras.utils.PyDataset)
+        or x.workers < (1 if x.use_multiprocessing else 2)
+        or not steps
+        or steps >= (x.num_batches or 0)
+    ):
+        return []
+    return [
+        f"{what}: {type(x).__name__} has more batches than an epoch has steps, "
+        "and workers begin it anew with each epoch, behind as many batches as "
+        "they happened to have read. Leave the steps out, or use workers=1."
+    ]
+
+
 def describe_alike(call: dict[str, Any], what: str) -> list[str]:
     """What all epochs of a training are given alike, though it is random.
 

@@ -541,6 +541,26 @@ def test_what_is_not_rewound_is_named(models: Any, word: str, use: str) -> None:
     assert word in note
 
 
+def test_workers_that_begin_anew(models: Any) -> None:
+    """Told where steps leave batches out, which two workers had read."""
+
+    class Many(Global):
+        def __len__(self) -> int:
+            return 9
+
+    def find_notes(workers: int, steps: int) -> list[str]:
+        model, x, y = models((4,)), Many(), Many()
+        x.workers = y.workers = workers
+        options = {"steps_per_epoch": steps, "validation_steps": steps}
+        model.reset()
+        model.fit(x, validation_data=y, verbose=0, **options)
+        notes = model._repro.data_notes
+        return [one.partition(":")[0] for one in notes if "has more" in one]
+
+    assert find_notes(2, 4) == ["data", "validation_data"]
+    assert find_notes(2, 9) == find_notes(1, 4) == []
+
+
 def test_nothing_is_named_without_cause(models: Any) -> None:
     """Data that are rewound leave no note."""
     model, data = models((4,)), Remembering()
