@@ -128,6 +128,7 @@ def test_what_needs_a_model(tmp_path, monkeypatch, no_global_seed):
         "ReproducibleModel.save_initial_state": lambda: {"path": "new.h5"},
         "ReproducibleModel.load_initial_state": lambda: {"path": "start.h5"},
         "ReproducibleModel.track": lambda: {"*": [keras.optimizers.SGD()]},
+        "BackupAndRestore": lambda: {"backup_dir": "backups"},
         "ChecksumCallback.note_data": lambda: {"call": {"x": None}},
         "ChecksumCallback.on_train_abort": lambda: {"exception": OSError()},
         "assert_reproducible": lambda: {"train": train},

@@ -155,7 +155,7 @@ def _kept(model: Any, call: dict[str, Any]) -> Iterator[None]:
     keepers = [
         one
         for one in list_callbacks(call.get("callbacks"))
-        if hasattr(one, "keep_training")
+        if hasattr(one, "_keep_training")
     ]
     if not keepers:
         yield
@@ -167,7 +167,7 @@ def _kept(model: Any, call: dict[str, Any]) -> Iterator[None]:
         )
         raise ValueError(msg)
     try:
-        with keepers[0].keep_training(model, call) as trial.keeper:
+        with keepers[0]._keep_training(model, call) as trial.keeper:
             yield
     finally:
         trial.keeper = trial.iterator = trial.passes = None

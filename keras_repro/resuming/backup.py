@@ -144,7 +144,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         super().set_model(model)
 
     @contextmanager
-    def keep_training(
+    def _keep_training(
         self, model: Any, call: dict[str, Any]
     ) -> Iterator[Keeper]:
         """What a `ReproducibleModel` calls around a `fit`.

@@ -32,7 +32,7 @@ class SeveralBackups(BackupAndRestore):
         self._is_busy = False
 
     @contextmanager
-    def keep_training(
+    def _keep_training(
         self, model: Any, call: dict[str, Any]
     ) -> Iterator[Keeper]:
         """What a `ReproducibleModel` calls around a `fit`."""
@@ -48,7 +48,7 @@ class SeveralBackups(BackupAndRestore):
         self._number += 1
         self._is_busy = True
         try:
-            with super().keep_training(model, call) as keeper:
+            with super()._keep_training(model, call) as keeper:
                 yield keeper
         finally:
             self._is_busy = False

@@ -657,7 +657,7 @@ class Recorder:
 
         if self._backups is None:
             return []
-        if any(hasattr(one, "keep_training") for one in given):
+        if any(hasattr(one, "_keep_training") for one in given):
             return []
         if any(isinstance(o, keras.callbacks.BackupAndRestore) for o in given):
             msg = (
