@@ -130,6 +130,9 @@ def test_what_needs_a_model(tmp_path, monkeypatch, no_global_seed):
         "ReproducibleModel.track": lambda: {"*": [keras.optimizers.SGD()]},
         "BackupAndRestore": lambda: {"backup_dir": "backups"},
         "ChecksumCallback.note_data": lambda: {"call": {"x": None}},
+        "ChecksumCallback.set_state": lambda: {
+            "state": kr.ChecksumCallback().get_state()
+        },
         "ChecksumCallback.on_train_abort": lambda: {"exception": OSError()},
         "assert_reproducible": lambda: {"train": train},
         "diagnose": lambda: {"train": train},

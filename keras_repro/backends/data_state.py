@@ -288,6 +288,9 @@ class _Array(_Kept):
         super().__init__(name, owner, value)
         self._digest = _digest(value)
 
+    def take_move(self, move: Any) -> None:
+        self.value, self._digest = move, _digest(move)
+
     def put_back(self) -> None:
         if self.is_current():
             return

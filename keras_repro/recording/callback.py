@@ -25,6 +25,7 @@ from keras_repro.common.checks import (
     check_kind,
     check_name,
     check_path,
+    wrong_value,
 )
 from keras_repro.common.json import make_visible
 from keras_repro.common.text import describe, quote
@@ -305,14 +306,20 @@ class ChecksumCallback(keras.callbacks.Callback):
                 training begins.
 
         Raises:
-            TypeError: If it is no such thing.
+            TypeError: If it is no mapping.
+            ValueError: If it is one of something else.
         """
         advice = "Pass what `get_state` returned."
         must = "be what `get_state` returned"
         check_kind("state", state, Mapping, advice, must=must)
-        for name, value in state["counts"].items():
+        counts, seen = state.get("counts"), state.get("seen")
+        if not isinstance(counts, Mapping) or not isinstance(seen, list):
+            raise wrong_value("state", must, state, advice)
+        if set(counts) != set(_COUNTS):
+            raise wrong_value("state", must, state, advice)
+        for name, value in counts.items():
             setattr(self, name, value)
-        self._seen = deque(state["seen"], maxlen=self._seen.maxlen)
+        self._seen = deque(seen, maxlen=self._seen.maxlen)
 
     def _find_memory(self) -> Mapping[str, Any] | None:
         """What this remembered of a training that goes on, if one does."""

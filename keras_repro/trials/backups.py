@@ -40,7 +40,7 @@ def check_backup(
     if path is None:
         msg = (
             "`backup` must have a `path`, in which the backups lie. Received: "
-            f"backup={backup!r} with path=None. Pass the name of a folder, "
+            f"backup={describe(backup)} with path=None. Pass the name of a folder, "
             'such as "study".'
         )
         raise ValueError(msg)
