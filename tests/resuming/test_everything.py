@@ -8,6 +8,7 @@ from tests.resuming.interrupting import differs
 from tests.workloads.models import WORKLOADS
 from tests.workloads.workload import OURS
 
+TOO_SHORT = {"train_on_batch", "steps_per_epoch", "actor and critic"}
 BACKEND = keras.backend.backend()
 pytestmark = [
     pytest.mark.requires_backend,
@@ -21,8 +22,8 @@ def test_conformance(case, tmp_path):
     """What the table of `reset()` holds, trained in two halves."""
     if BACKEND not in case.backends:
         pytest.skip(f"not on {BACKEND}")
-    if case.name == "train_on_batch":
-        pytest.skip("it has no `fit`")
+    if case.name in TOO_SHORT:
+        pytest.skip("no backup is made before it ends")
     assert differs(case.make, case.train, tmp_path / "backups") == []
 
 
@@ -30,6 +31,8 @@ def test_conformance(case, tmp_path):
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda one: one.name)
 def test_workloads(workload, tmp_path):
     """Programs as people publish them, trained in two halves."""
+    if workload.name in TOO_SHORT:
+        pytest.skip("no backup is made before it ends")
 
     def make():
         return workload.build(OURS)
