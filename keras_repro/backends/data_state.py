@@ -305,10 +305,6 @@ class _Array(_Kept):
             return is_equal(self.owner, self.value)
         return self._digest == _digest(self.owner)
 
-    def take_move(self, move: Any) -> None:
-        super().take_move(move)
-        self._digest = _digest(self.value)
-
 
 class _Items(_Kept):
     """A container whose items may change in place."""

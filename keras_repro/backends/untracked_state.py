@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,7 @@ class _Kept:
     name: str
     value: Any
     is_generator: bool
+    place: int = 0
 
     def put_back(self) -> None:
         if self.is_generator:
@@ -67,9 +69,13 @@ class AttributeState:
         all_values: bool = False,
     ) -> None:
         self._kept: list[_Kept] = []
+        self._owners = owners
         seen = set(tracked)
-        for owner in owners:
-            self._kept.extend(_scan(owner, seen, all_values=all_values))
+        for place, owner in enumerate(owners):
+            self._kept.extend(
+                dataclasses.replace(kept, place=place)
+                for kept in _scan(owner, seen, all_values=all_values)
+            )
 
     def generators(self) -> Iterator[tuple[Any, tuple[str, Any]]]:
         """The generators that were found, each with its state."""
@@ -92,25 +98,40 @@ class AttributeState:
         for kept in self._kept:
             kept.put_back()
 
-    def values(self) -> list[tuple[str, Any]]:
-        """What was found, in order: the name of each, and how it stood."""
-        return [(kept.name, kept.value) for kept in self._kept]
+    def values(self) -> dict[str, Any]:
+        """How everything stood, by its place among the objects and its name."""
+        return {key: kept.value for key, kept in self._named()}
 
-    def with_values(self, values: list[tuple[str, Any]]) -> AttributeState:
+    def with_values(self, values: dict[str, Any]) -> AttributeState:
         """The same things as they stood when `values` was called.
 
+        What has come since stays as it is; what is not there yet comes.
+
         Raises:
-            ValueError: If other things were found then.
+            ValueError: If a generator is not there.
         """
-        if [name for name, _ in values] != [one.name for one in self._kept]:
-            msg = f"{[name for name, _ in values]} were kept"
-            raise ValueError(msg)
+        now = dict(self._named())
         result = AttributeState([])
-        result._kept = [
-            dataclasses.replace(kept, value=value)
-            for kept, (_, value) in zip(self._kept, values, strict=True)
-        ]
+        for key, value in values.items():
+            kept = now.get(key)
+            if kept is None:
+                place, _, name = key.partition(".")
+                if isinstance(value, tuple):
+                    msg = f"the generator {name!a:.80} is not there"
+                    raise ValueError(msg)
+                owner = self._owners[int(place)]
+                kept = _Kept(owner, name, value, is_generator=False)
+            result._kept.append(dataclasses.replace(kept, value=value))
         return result
+
+    def _named(self) -> Iterator[tuple[str, _Kept]]:
+        counts: Counter[str] = Counter()
+        for kept in self._kept:
+            key = f"{kept.place}.{kept.name}"
+            counts[key] += 1
+            # Several generators may lie in one container.
+            number = counts[key] if kept.is_generator else 0
+            yield f"{key}#{number}" if number else key, kept
 
 
 def _is_alike(now: npt.NDArray[Any], value: npt.NDArray[Any]) -> bool:

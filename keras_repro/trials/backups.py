@@ -40,8 +40,8 @@ def check_backup(
     if path is None:
         msg = (
             "`backup` must have a `path`, in which the backups lie. Received: "
-            f"backup={describe(backup)} with path=None. Pass the name of a folder, "
-            'such as "study".'
+            f"backup={describe(backup)} with path=None. Pass the name of a "
+            'folder, such as "study".'
         )
         raise ValueError(msg)
     if executor is not None and not _is_here(executor):
