@@ -166,6 +166,10 @@ class Reading:
         if not goes_through:
             self._iterator._num_batches = place.num_batches
 
+    def read_through(self, num_epochs: int) -> None:
+        """Have the data stand where a training that has ended left them."""
+        self._read_epochs(num_epochs)
+
     def ended(self) -> Reading:
         """This, standing behind the last epoch."""
         self._epoch, self._num_epochs = self._epoch + 1, self._num_epochs + 1

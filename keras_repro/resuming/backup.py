@@ -237,7 +237,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         """Put back what a training that had ended left, if that is all."""
         del logs
         if self._keeper is not None:
-            self._keeper.put_pending()
+            self._keeper.put_end()
 
 
 def _check_save_freq(save_freq: object) -> Any:

@@ -220,12 +220,23 @@ class Keeper:
             if trial.state is not None and is_all_there(self._model):
                 self._adopt_start()  # Of a model that was not built before.
             trial.own_streams.position = self._fit_streams
-            if pending["passes"] is not None and trial.passes is not None:
-                trial.passes.begin_at(pending["passes"])
+            is_over = self.place.epoch >= self._epochs  # All is read again.
+            passes = None if is_over else pending["passes"]
+            if passes is not None and trial.passes is not None:
+                trial.passes.begin_at(passes)
             reading.begin_at(self.place, goes_through=pending["goes_through"])
             # So that no callback sees the model as it began.
             self._late.put(self._model, pending["variables"])
         reading.begin()
+
+    def put_end(self) -> None:
+        """Put back what a training left that had ended, its data too."""
+        pending, reading = self._pending, self._reading
+        if pending is None:
+            return
+        if reading is not None and self._trial.fed is None:
+            reading.read_through(pending["place"]["num_epochs"])
+        self.put_pending()
 
     def put_pending(self) -> None:
         """Put everything back where it stood; once, before the first batch."""
