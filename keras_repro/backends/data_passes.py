@@ -25,6 +25,7 @@ from keras_repro.backends.random_streams import (
     RngState,
     capture_python,
     is_same,
+    kept_python,
     restore_rng,
     rng_from_json,
     rng_to_json,
@@ -242,12 +243,9 @@ def _read_state(source: Any) -> Any:
 @contextmanager
 def _streams_at(state: RngState) -> Iterator[None]:
     """Draw in a block from where the streams stood once."""
-    outside = capture_python()
-    restore_rng(state)
-    try:
+    with kept_python():
+        restore_rng(state)
         yield
-    finally:
-        restore_rng(outside)
 
 
 def _count_bytes(value: Any) -> int:

@@ -146,6 +146,16 @@ def restore_rng(state: RngState) -> None:
             source.restore(state.backends[source.name])
 
 
+@contextmanager
+def kept_python() -> Iterator[None]:
+    """Draw in a block from where the streams stand, and leave them there."""
+    outside = capture_python()
+    try:
+        yield
+    finally:
+        restore_rng(outside)
+
+
 def seed_rng(seed: int) -> None:
     """Seed Python, NumPy and the loaded backends, and nothing else."""
     random.seed(seed)

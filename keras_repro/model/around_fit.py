@@ -422,14 +422,22 @@ def _enter_validation(
         )
     elif is_read_in_python(x):
         call["validation_data"] = make_late_adapter(
-            partial(_make_adapter, x), partial(_validating, model)
+            partial(_make_adapter, x, trial), partial(_validating, model)
         )
 
 
-def _make_adapter(x: Any) -> Any:
-    if get_backend().reads_ahead and data_order.is_read_by_python({"x": x}):
-        return make_read_adapter(x, None, shuffle=False)
-    return make_adapter(x)
+def _make_adapter(x: Any, trial: Trial) -> Any:
+    """The adapter of validation data, made when they are first read."""
+    if not get_backend().reads_ahead:
+        return make_adapter(x)
+    is_read_here = data_order.is_read_by_python({"x": x})
+    make = partial(make_read_adapter, x, None, shuffle=False)
+    adapter = make() if is_read_here else make_adapter(x)
+    if trial.keeper is not None and trial.keeper.has_validated:
+        # Looked at before the training was killed, and moved on by it then.
+        with trial.positions.kept(is_look=True), random_streams.kept_python():
+            adapter.get_tf_dataset()
+    return adapter
 
 
 def _order_arrays(model: Any, call: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import types
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +23,11 @@ from keras_repro.backends.tensorflow import (
     traced_functions,
 )
 from keras_repro.common.plain_values import UnknownValueError
-from keras_repro.common.text import join_words, quote
+from keras_repro.common.text import describe, join_words, quote
 from keras_repro.model.around_fit import list_callbacks
 from keras_repro.model.data_positions import moves_by_itself
 from keras_repro.model.initial_state import InitialState
+from keras_repro.model.stored_trial import VALIDATION
 from keras_repro.model.trial import (
     Trial,
     describe_start,
@@ -99,6 +101,8 @@ class Keeper:
         self._pending: dict[str, Any] | None = None
         self.place: Place | None = None
         self.resumed_from: str | None = None
+        # Whether validation data were read before.
+        self.has_validated = False
         # What is written now; what is read and will be, once its batch comes.
         self._writer: Beside | None = None
         self._waiting: files.Backup | None = None
@@ -162,6 +166,7 @@ class Keeper:
             trial.positions.rewind()
         self._fit_streams = rng_from_json(state["fit_streams"])
         self._pending = state
+        self.has_validated = VALIDATION in state["evaluations"]
         self.place = Place.from_json(state["place"])
         self.resumed_from = str(self.place)
         if state["has_ended"]:
@@ -402,10 +407,12 @@ def _refuse_data(call: dict[str, Any]) -> None:
     """Raise where no training with such a validation can be gone on with."""
     given = call.get("validation_data")
     parts = given if isinstance(given, tuple) else (given,)
-    if parts and parts[0] is not None and moves_by_itself(parts[0]):
+    x = parts[0] if parts else None
+    if isinstance(x, types.GeneratorType) or moves_by_itself(x):
         msg = (
             "`validation_data` must not go on from one pass to the next where "
-            "a training is backed up. Received: a tf.data pipeline that draws "
-            "or shuffles. Shuffle the training data alone."
+            f"a training is backed up. Received: {describe(x)}, which draws, "
+            "shuffles or is consumed. Pass arrays, a PyDataset, or a pipeline "
+            "that does not shuffle."
         )
         raise ValueError(msg)
