@@ -94,8 +94,15 @@ class Late:
         Raises:
             ValueError: If the model has variables that were not kept.
         """
+        places = iterate_variables(model)
+        if _are_alike(places, values):
+            # Names may be ones that Keras counts in each process.
+            values = [
+                [one.role, one.place, value]
+                for one, (*_, value) in zip(places, values, strict=True)
+            ]
         wanted = {(role, place): value for role, place, value in values}
-        there = {(p.role, p.place): p for p in iterate_variables(model)}
+        there = {(one.role, one.place): one for one in places}
         _require_fit(there, wanted)
         get_backend().assign_all(
             [
@@ -133,15 +140,25 @@ def _require_fit(
     reshaped = [
         one.place
         for key, one in there.items()
-        if key in wanted
-        and wanted[key].shape[-len(one.variable.shape) :][
-            : len(one.variable.shape)
-        ]
-        != tuple(one.variable.shape)
-        and len(one.variable.shape)
+        if key in wanted and not _has_shape(one.variable, wanted[key])
     ]
     if extra or reshaped:
         raise ValueError(_say_other([], [*extra, *reshaped]))
+
+
+def _are_alike(places: list[VariablePlace], values: list[Any]) -> bool:
+    return len(places) == len(values) and all(
+        one.role == role and _has_shape(one.variable, value)
+        for one, (role, _, value) in zip(places, values, strict=True)
+    )
+
+
+def _has_shape(variable: Any, value: Any) -> bool:
+    """Whether a value is one of a variable, or of its replicas in a row."""
+    shape = tuple(variable.shape)
+    return value.shape in (shape, (*value.shape[:1], *shape)) and (
+        value.dtype.name == str(variable.dtype)
+    )
 
 
 def _say_other(missing: list[str], extra: list[str]) -> str:

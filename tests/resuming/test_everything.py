@@ -13,6 +13,7 @@ BACKEND = keras.backend.backend()
 pytestmark = [
     pytest.mark.requires_backend,
     pytest.mark.filterwarnings("ignore:.*does not have a `build:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Explicitly requested dtype:UserWarning"),
 ]
 
 
