@@ -90,7 +90,7 @@ def find_backup(
     Raises:
         ValueError: If its own folder holds backups of another training.
     """
-    for folder in files.list_folders(root):
+    for folder in (own, *_list_others(root, own, about)):
         other = files.find_about(folder)
         if other is None:
             continue  # Killed before its first backup was whole.
@@ -108,6 +108,17 @@ def find_backup(
             raise ValueError(msg)
     _find_whole(own, epochs)
     return None
+
+
+def _list_others(root: Path, own: Path, about: dict[str, Any]) -> list[Path]:
+    """Later folders, of which one may be that of an equal training.
+
+    Where the data have no checksum, an equal description may be one of other
+    data, such as another fold.
+    """
+    if about["data"] is None:
+        return []
+    return [one for one in files.list_folders(root) if one.name > own.name]
 
 
 def _find_whole(folder: Path, epochs: int) -> files.Backup | None:
