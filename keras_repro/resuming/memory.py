@@ -14,7 +14,8 @@ import keras
 import numpy as np
 
 from keras_repro.backends.data_state import is_equal
-from keras_repro.backends.variables import handed_over
+from keras_repro.backends.keras_internals import flatten_layers
+from keras_repro.backends.variables import find_optimizers, handed_over
 from keras_repro.common.plain_values import UnknownValueError, require_plain
 from keras_repro.common.text import join_words
 from keras_repro.recording.recorder import warn_user
@@ -28,9 +29,6 @@ _HARMLESS = (
     types.BuiltinFunctionType,
     logging.Logger,
     Path,
-    keras.Model,
-    keras.Layer,
-    keras.optimizers.Optimizer,
 )
 
 
@@ -55,6 +53,9 @@ class Memory:
 
     def __init__(self, model: Any, callbacks: list[Any]) -> None:
         known = {id(one) for one in handed_over(model)}
+        parts = [*flatten_layers(model), *find_optimizers(model).values()]
+        # Of the model itself, which others put back.
+        self._own = known | {id(one) for one in parts}
         self._callbacks = {
             name: one
             for name, one in _named(callbacks)
@@ -75,7 +76,7 @@ class Memory:
         unknown = [
             f"{type(one).__name__} ({', '.join(names)})"
             for one in self._callbacks.values()
-            if (names := _list_unknown(one))
+            if (names := _list_unknown(one, self._own))
         ]
         if not unknown:
             return []
@@ -148,7 +149,7 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def _list_unknown(one: Any) -> list[str]:
+def _list_unknown(one: Any, own: set[int]) -> list[str]:
     """Attributes that may remember what nobody can read."""
     if _has_state(one):
         return []
@@ -159,7 +160,10 @@ def _list_unknown(one: Any) -> list[str]:
     return sorted(
         name
         for name, value in vars(one).items()
-        if name not in _GIVEN and not _is_plain(value) and _may_remember(value)
+        if name not in _GIVEN
+        and id(value) not in own
+        and not _is_plain(value)
+        and _may_remember(value)
     )
 
 
