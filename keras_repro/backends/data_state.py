@@ -26,6 +26,7 @@ from keras_repro.backends.generators import (
     copy_generator_state,
     put_generator_state,
 )
+from keras_repro.common.generators import require_generator_state
 from keras_repro.common.plain_values import require_plain
 from keras_repro.common.whose_code import (
     is_own_class,
@@ -272,6 +273,10 @@ class _Generator(_Kept):
     """A generator of random numbers."""
 
     kind = "generator"
+
+    def take_move(self, move: Any) -> None:
+        require_generator_state(*move)
+        self.value = move
 
     def put_back(self) -> None:
         put_generator_state(self.owner, self.value)

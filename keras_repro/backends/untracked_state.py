@@ -21,6 +21,7 @@ from keras_repro.backends.generators import (
     copy_generator_state,
     put_generator_state,
 )
+from keras_repro.common.generators import require_generator_state
 
 _MAX_ITEMS = 1000
 _COUNTERS = (bool, int, float, str, type(None))
@@ -108,7 +109,7 @@ class AttributeState:
         What has come since stays as it is; what is not there yet comes.
 
         Raises:
-            ValueError: If a generator is not there.
+            ValueError: If a generator is not there, or cannot stand there.
         """
         now = dict(self._named())
         result = AttributeState([])
@@ -121,6 +122,8 @@ class AttributeState:
                     raise ValueError(msg)
                 owner = self._owners[int(place)]
                 kept = _Kept(owner, name, value, is_generator=False)
+            if kept.is_generator:
+                require_generator_state(*value)
             result._kept.append(dataclasses.replace(kept, value=value))
         return result
 

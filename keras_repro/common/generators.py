@@ -74,6 +74,46 @@ def is_numpy_state(state: object) -> bool:
     )
 
 
+def require_generator_state(kind: object, state: Any) -> None:
+    """Raise where a generator of a kind could not stand, or read elsewhere.
+
+    NumPy takes some places behind its own words. PyTorch and Keras check what
+    they are given.
+
+    Raises:
+        ValueError: If it could not.
+    """
+    try:
+        is_right = _CHECKS[kind](state)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        is_right = False
+    if not is_right:
+        msg = f"a generator of {kind!a:.80} cannot stand at {state!a:.80}"
+        raise ValueError(msg)
+
+
+def _is_bits_state(state: Any) -> bool:
+    """Whether it is a state of one of NumPy's bit generators."""
+    inner = state["state"]
+    if state["bit_generator"] == "MT19937":
+        return is_twister(inner["key"].tolist(), inner["pos"])
+    if state["bit_generator"] == "Philox":
+        return is_whole(state["buffer_pos"], 0, len(state["buffer"]))
+    return True  # It is numbers alone.
+
+
+_CHECKS: dict[Any, Any] = {
+    "python": lambda one: is_python_state([one[0], list(one[1]), one[2]]),
+    "numpy": _is_bits_state,
+    "numpy_bits": _is_bits_state,
+    "numpy_legacy": lambda one: is_numpy_state(
+        [one[0], one[1].tolist(), *one[2:]]
+    ),
+    "torch": lambda one: hasattr(one, "shape"),
+    "keras": lambda one: hasattr(one, "shape"),
+}
+
+
 def name_generator(value: object) -> str | None:
     """What kind of generator an object is; `None` if it is none.
 

@@ -17,6 +17,7 @@ from keras_repro.backends.generators import (
     start_variable,
 )
 from keras_repro.backends.variables import read_variable
+from keras_repro.common.generators import require_generator_state
 from keras_repro.model.initial_state import VARIABLE, InitialState
 from keras_repro.model.stored_trial import States
 
@@ -72,9 +73,14 @@ class Evaluations:
         """Stand where `write_all` was called.
 
         Raises:
-            ValueError: If the state has other generators.
+            ValueError: If the state has other generators, or one of them
+                cannot stand there.
         """
         keys = [id(generator) for generator, _ in state.generators()]
+        for positions in written.values():
+            for kind, value in filter(None, positions):
+                if kind != VARIABLE:
+                    require_generator_state(kind, value)
         self._positions = {
             kind: {
                 key: position

@@ -30,6 +30,7 @@ from keras_repro.backends.variables import (
     set_handed_over,
 )
 from keras_repro.common.checks import wrong_type
+from keras_repro.common.generators import require_generator_state
 
 _METHODS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
 _MUST = (
@@ -92,6 +93,8 @@ class HandedOver:
             elif isinstance(start, DataState):
                 _put(one, start.moved_to(state))
             elif start is not None:
+                if copy_generator_state(one) is not None:
+                    require_generator_state(*state)
                 _put(one, state)
 
 
