@@ -258,8 +258,6 @@ class Keeper:
             self._trial.has_trained, self._trial.at_start = True, False
 
     def _go_on(self, reading: Reading, pending: dict[str, Any]) -> None:
-        self.put_pending()
-        self._count_anew(reading.place.epoch)
         if pending["goes_through"] and not is_last(reading, pending["last"]):
             msg = (
                 "A training can be gone on with on the data that it was begun "
@@ -267,6 +265,8 @@ class Keeper:
                 "another one. Put them back as they were, or remove the backup."
             )
             raise ValueError(msg)
+        self.put_pending()
+        self._count_anew(reading.place.epoch)
 
     # --- backing up ----------------------------------------------------------
 
