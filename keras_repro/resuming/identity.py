@@ -111,14 +111,14 @@ def find_backup(
 
 
 def _list_others(root: Path, own: Path, about: dict[str, Any]) -> list[Path]:
-    """Later folders, of which one may be that of an equal training.
+    """Other folders, of which one may be that of an equal training.
 
     Where the data have no checksum, an equal description may be one of other
     data, such as another fold.
     """
     if about["data"] is None:
         return []
-    return [one for one in files.list_folders(root) if one.name > own.name]
+    return [one for one in files.list_folders(root) if one != own]
 
 
 def _find_whole(folder: Path, epochs: int) -> files.Backup | None:
