@@ -315,8 +315,11 @@ class InitialState:
         for place in places:
             index = known.get(id(place.variable))
             if index is None:
-                if not get_backend().is_initialized(place.variable):
+                backend = get_backend()
+                if not backend.is_initialized(place.variable):
                     continue  # A trace that failed has made it, and no more.
+                if not backend.is_readable(place.variable):
+                    continue  # A step that failed has lost its value.
                 value = fresh.get(id(place.variable))
                 self._append(
                     place,

@@ -275,7 +275,7 @@ def find_faults(folder, expected):
         outcome, record = read_outcome(folder)
     except (OSError, ValueError):
         text = (folder / "errors").read_text(errors="replace")
-        return [f"it failed: {text.strip()[-600:]}"]
+        return [f"it failed: {text.strip()[-3000:]}"]
     faults = [key for key in expected[0] if expected[0][key] != outcome[key]]
     comparison = compare_runs(expected[1], record)
     if not comparison.equal:
