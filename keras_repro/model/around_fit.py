@@ -170,7 +170,7 @@ def _kept(model: Any, call: dict[str, Any]) -> Iterator[None]:
         with keepers[0]._keep_training(model, call) as trial.keeper:
             yield
     finally:
-        trial.keeper = trial.iterator = trial.passes = None
+        trial.keeper = trial.passes = None
 
 
 @contextmanager

@@ -518,7 +518,8 @@ class ReproducibleModel(KerasDoors, keras.Model):
         trial = self._repro
         if trial.is_running and not trial.is_evaluating:
             around_fit.follow_passes(trial, iterator)
-            trial.iterator = iterator
+            if trial.keeper is not None:
+                trial.keeper.iterator = iterator
 
     def wants_early_build(self) -> bool:
         """Have callbacks find model and metrics, as on other backends."""

@@ -122,13 +122,12 @@ class Trial:
         self.validation: Any = None
         self.data = data_order.DataOutline()
         self.fed: data_order.FedSamples | None = None
-        # Who keeps the present training, so that it can be gone on with; what
-        # Keras reads it from, and what is known of the passes over that.
+        # Who keeps the present training, so that it can be gone on with, and
+        # what is known of its passes over the data.
         self.keeper: Any = None
-        self.iterator: Any = None
+        self.passes: Passes | None = None
         # The backups of a training that was interrupted in this process.
         self.kept_series: str | None = None
-        self.passes: Passes | None = None
         self.compile_config: Any = None
         self.seed: int | None = None
         self.vary = ALL

@@ -124,13 +124,14 @@ class BackupAndRestore(keras.callbacks.Callback):
                 "`every_seconds`. Received: neither, so that nothing would be "
                 "backed up."
             )
+        # Of the present training; it knows the data, and goes with it.
         self._keeper: Keeper | None = None
-        self._is_keeping = False
+        self._resumed_from: str | None = None
 
     @property
     def resumed_from(self) -> str | None:
         """Where the present or last training went on, `None` if it began."""
-        return None if self._keeper is None else self._keeper.resumed_from
+        return self._resumed_from
 
     def set_model(self, model: Any) -> None:
         """Take the model, which must be a reproducible one."""
@@ -163,9 +164,9 @@ class BackupAndRestore(keras.callbacks.Callback):
             self.delete_checkpoint,
         )
         lock = hold_lock(files.lock_path(root), "backed up training")
-        self._is_keeping = True
         try:
             keeper = self._keeper = Keeper(plan, model, call, root, own)
+            self._resumed_from = keeper.resumed_from
             with self._watched_signal(keeper):
                 try:
                     yield keeper
@@ -177,7 +178,7 @@ class BackupAndRestore(keras.callbacks.Callback):
                 keeper.end()
             _ended[root] = _ended.get(root, 0) + 1
         finally:
-            self._is_keeping = False
+            self._keeper = None
             lock.release()
         if self.delete_checkpoint:
             files.remove_root(root)
@@ -217,7 +218,7 @@ class BackupAndRestore(keras.callbacks.Callback):
                 calls it.
         """
         del logs
-        if self._keeper is None or not self._is_keeping:
+        if self._keeper is None:
             raise RuntimeError(
                 "`BackupAndRestore` must be given to `fit` of a compiled "
                 f"`ReproducibleModel`. Received: {describe(self.model)}, in "

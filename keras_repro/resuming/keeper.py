@@ -96,6 +96,8 @@ class Keeper:
         self.notes = self._memory.describe_unknown()
         self._about = describe_training(model, call)
         self._late = Late()
+        # What Keras reads the data from, once it is made.
+        self.iterator: Any = None
         self._reading: Reading | None = None
         # What is to be put back, and where that was.
         self._pending: dict[str, Any] | None = None
@@ -209,7 +211,7 @@ class Keeper:
         """
         trial, pending = self._trial, self._pending
         epoch = self._first_epoch if self.place is None else self.place.epoch
-        reading = Reading(trial.iterator, self._before, epoch)
+        reading = Reading(self.iterator, self._before, epoch)
         if not reading.can_wait:
             msg = (
                 "A training can be backed up where Keras' own `fit` reads the "

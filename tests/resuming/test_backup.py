@@ -1,5 +1,8 @@
 """What a user sees of `BackupAndRestore`: callbacks, fits, refusals."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -167,6 +170,18 @@ def test_callbacks_come_to_the_same(name, number, tmp_path):
     place, result = go_on(make_one, train_with, tmp_path / "backups")
     assert place is not None
     assert result == whole
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_nothing_keeps_the_data_alive(is_kept, tmp_path):
+    """Neither the model nor the callback, once `fit` has returned."""
+    model, x = make(), X.copy()
+    alive = weakref.ref(x)
+    callbacks = [kr.BackupAndRestore(tmp_path)] if is_kept else []
+    model.fit(x, Y, callbacks=callbacks, **FIT)
+    del x
+    gc.collect()
+    assert alive() is None
 
 
 class Forgetful(keras.callbacks.Callback):
