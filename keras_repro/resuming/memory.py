@@ -59,7 +59,10 @@ class Memory:
         self._callbacks = {
             name: one
             for name, one in _named(callbacks)
-            if id(one) not in known and not isinstance(one, _ELSEWHERE)
+            if id(one) not in known
+            and not isinstance(one, _ELSEWHERE)
+            # What keeps the training remembers nothing of it.
+            and not hasattr(one, "_keep_training")
         }
         self._before = {
             name: _copy_plain(vars(one))
