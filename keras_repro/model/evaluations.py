@@ -41,31 +41,21 @@ class Evaluations:
     def write(self, variables: list[Any]) -> dict[str, States]:
         """The positions of these generators, in a form that JSON can hold."""
         return {
-            kind: [
-                positions[id(one)][1].tolist() if id(one) in positions else None
-                for one in variables
-            ]
-            for kind, positions in self._positions.items()
+            kind: [one and one[1].tolist() for one in positions]
+            for kind, positions in self._list(variables).items()
         }
 
     def take(self, variables: list[Any], states: dict[str, States]) -> None:
         """Stand where `write` was called: a state or none of each of these."""
-        self._positions = {
-            kind: {
-                id(one): (VARIABLE, value)
-                for one, value in zip(variables, values, strict=True)
-                if value is not None
-            }
+        positions = {
+            kind: [None if one is None else (VARIABLE, one) for one in values]
             for kind, values in states.items()
         }
+        self._stand_at(variables, positions)
 
     def write_all(self, state: InitialState) -> dict[str, list[Any]]:
         """The positions of all generators, in the order of a state."""
-        keys = [id(generator) for generator, _ in state.generators()]
-        return {
-            kind: [positions.get(key) for key in keys]
-            for kind, positions in self._positions.items()
-        }
+        return self._list([generator for generator, _ in state.generators()])
 
     def take_all(
         self, state: InitialState, written: dict[str, list[Any]]
@@ -76,18 +66,32 @@ class Evaluations:
             ValueError: If the state has other generators, or one of them
                 cannot stand there.
         """
-        keys = [id(generator) for generator, _ in state.generators()]
         for positions in written.values():
             for kind, value in filter(None, positions):
                 if kind != VARIABLE:
                     require_generator_state(kind, value)
+        self._stand_at(
+            [generator for generator, _ in state.generators()], written
+        )
+
+    def _list(self, generators: list[Any]) -> dict[str, list[Any]]:
+        """A position or none of each of these, for each kind."""
+        return {
+            kind: [positions.get(id(one)) for one in generators]
+            for kind, positions in self._positions.items()
+        }
+
+    def _stand_at(
+        self, generators: list[Any], listed: dict[str, list[Any]]
+    ) -> None:
+        """Stand where `_list` told."""
         self._positions = {
             kind: {
-                key: position
-                for key, position in zip(keys, positions, strict=True)
+                id(one): position
+                for one, position in zip(generators, positions, strict=True)
                 if position is not None
             }
-            for kind, positions in written.items()
+            for kind, positions in listed.items()
         }
 
     @contextmanager

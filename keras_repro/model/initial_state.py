@@ -240,8 +240,12 @@ class InitialState:
         ]
 
     def _capture_attributes(self, model: Any) -> None:
+        self._attributes = self._read_attributes(model)
+
+    def _read_attributes(self, model: Any) -> AttributeState:
+        """What layers hold now that Keras does not see."""
         tracked = {id(variable) for variable in self._variables}
-        self._attributes = AttributeState(flatten_layers(model), tracked)
+        return AttributeState(flatten_layers(model), tracked)
 
     def _append(self, place: VariablePlace, value: npt.NDArray[Any]) -> None:
         entry = Stored(place.role, place.place, value.shape, _compact(value))
@@ -426,10 +430,8 @@ class InitialState:
         Raises:
             UnknownValueError: If data that were handed over moved otherwise.
         """
-        tracked = {id(variable) for variable in self._variables}
-        now = AttributeState(flatten_layers(model), tracked)
         return {
-            "attributes": now.values(),
+            "attributes": self._read_attributes(model).values(),
             "objects": self._handed_over.write(),
         }
 
@@ -439,8 +441,7 @@ class InitialState:
         Raises:
             ValueError: If they held other things then.
         """
-        tracked = {id(variable) for variable in self._variables}
-        now = AttributeState(flatten_layers(model), tracked)
+        now = self._read_attributes(model)
         now.with_values(written["attributes"]).restore()
         self._handed_over.put(written["objects"])
 
