@@ -108,6 +108,14 @@ def check_every(every: object) -> str | int:
     raise refuse("every", must, every, advice)
 
 
+def check_save_freq(name: str, value: object) -> str | int:
+    """How often a training is backed up: each epoch, or each N batches."""
+    if isinstance(value, str):
+        return check_choice(name, value, ("epoch",))
+    advice = 'Pass "epoch", or a number of batches such as 500.'
+    return check_int(name, value, 1, advice=advice)
+
+
 def read_whole(text: str) -> int | None:
     """The whole number, 0 or more, that a text is; `None` for any other.
 

@@ -14,11 +14,11 @@ import keras
 
 from keras_repro.common.checks import (
     POSITIVE,
-    check_choice,
     check_flag,
     check_int,
     check_number,
     check_path,
+    check_save_freq,
 )
 from keras_repro.common.locks import hold_lock
 from keras_repro.common.text import describe
@@ -96,7 +96,9 @@ class BackupAndRestore(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.backup_dir = check_path("backup_dir", backup_dir, _ADVICE)
-        self.save_freq = _check_save_freq(save_freq)
+        if save_freq is not False:
+            save_freq = check_save_freq("save_freq", save_freq)
+        self.save_freq = save_freq
         self.double_checkpoint = check_flag(
             "double_checkpoint", double_checkpoint
         )
@@ -239,11 +241,3 @@ class BackupAndRestore(keras.callbacks.Callback):
         del logs
         if self._keeper is not None:
             self._keeper.put_end()
-
-
-def _check_save_freq(save_freq: object) -> Any:
-    if save_freq is False:
-        return False
-    if isinstance(save_freq, str):
-        return check_choice("save_freq", save_freq, (EPOCH,))
-    return check_int("save_freq", save_freq, 1)

@@ -13,9 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from keras_repro.common.checks import check_choice, check_int
+from keras_repro.common.checks import check_save_freq
 from keras_repro.common.text import describe
-from keras_repro.resuming.keeper import EPOCH
 from keras_repro.resuming.several import remove_several
 from keras_repro.studies.files import BACKUPS
 from keras_repro.studies.outcomes import TrialBackups
@@ -32,15 +31,11 @@ def check_backup(
     """
     if backup is None:
         return None
-    if isinstance(backup, str):
-        backup = check_choice("backup", backup, (EPOCH,))
-    else:
-        advice = 'Pass "epoch", or a number of batches such as 500.'
-        backup = check_int("backup", backup, 1, advice=advice)
+    frequency = check_save_freq("backup", backup)
     if path is None:
         msg = (
             "`backup` must have a `path`, in which the backups lie. Received: "
-            f"backup={describe(backup)} with path=None. Pass the name of a "
+            f"backup={describe(frequency)} with path=None. Pass the name of a "
             'folder, such as "study".'
         )
         raise ValueError(msg)
@@ -52,7 +47,6 @@ def check_backup(
             "`backup` out, or pass `num_workers=`."
         )
         raise ValueError(msg)
-    frequency: str | int = backup
     return frequency
 
 
