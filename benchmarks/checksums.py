@@ -12,12 +12,9 @@ each way alike.
 
 import argparse
 import hashlib
-import importlib.util
 import os
 import pickle
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import zlib
@@ -27,7 +24,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-BACKENDS = ("tensorflow", "jax", "torch")
+from benchmarks.reset import run_on_each
+
 READ_SHARE = 0.7
 LARGE_SHARE = 0.05
 EPOCH_SHARE = 0.02
@@ -209,16 +207,7 @@ def main():
     args = parser.parse_args()
     if args.all:
         extra = ["--check"] if args.check else []
-        codes = [
-            subprocess.run(
-                [sys.executable, "-m", "benchmarks.checksums", *extra],
-                env={**os.environ, "KERAS_BACKEND": backend},
-                check=False,
-            ).returncode
-            for backend in BACKENDS
-            if importlib.util.find_spec(backend)
-        ]
-        raise SystemExit(max(codes))
+        raise SystemExit(run_on_each("benchmarks.checksums", extra))
     reached = [report_hashes() >= READ_SHARE]
     reached += report_callback(os.environ.get("KERAS_BACKEND", "tensorflow"))
     if args.check and not all(reached):

@@ -12,8 +12,6 @@ same run; all that a backup takes, with the minute that lies between two.
 import argparse
 import importlib.util
 import os
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,7 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-BACKENDS = ("tensorflow", "jax", "torch")
+from benchmarks.reset import run_on_each
+
 COPIES = 2.0
 MINUTE_SHARE = 0.02
 MINUTE = 60.0
@@ -215,16 +214,7 @@ def main():
     args = parser.parse_args()
     if args.all:
         extra = ["--check"] if args.check else []
-        codes = [
-            subprocess.run(
-                [sys.executable, "-m", "benchmarks.resume", *extra],
-                env={**os.environ, "KERAS_BACKEND": backend},
-                check=False,
-            ).returncode
-            for backend in BACKENDS
-            if importlib.util.find_spec(backend)
-        ]
-        raise SystemExit(max(codes))
+        raise SystemExit(run_on_each("benchmarks.resume", extra))
     reached = report(os.environ.get("KERAS_BACKEND", "tensorflow"))
     if args.check and not all(reached):
         raise SystemExit("A target was missed.")
