@@ -12,7 +12,7 @@ import collections
 import copy
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -26,7 +26,6 @@ from keras_repro.backends.random_streams import (
     capture_python,
     is_same,
     kept_python,
-    restore_rng,
     rng_from_json,
     rng_to_json,
 )
@@ -139,7 +138,7 @@ class Passes:
         self._made, self._is_fresh = made or capture_python(), True
         if made is None:
             return self._go(make())
-        with _streams_at(made):
+        with kept_python(made):
             return self._go(make())
 
     def _go(self, source: Iterator[Any]) -> Iterator[Any]:
@@ -153,7 +152,7 @@ class Passes:
         else:
             self._begun, given = stored["begun"], stored["in_pass"]
             self._data = stored["data"]
-            with _streams_at(stored["begun"]):
+            with kept_python(stored["begun"]):
                 self._skip(source, stored)
         while True:
             state = _read_state(source)
@@ -238,14 +237,6 @@ def _read_state(source: Any) -> Any:
     with suppress(Exception):  # This kind of data set has none.
         return copy.deepcopy(read())
     return None
-
-
-@contextmanager
-def _streams_at(state: RngState) -> Iterator[None]:
-    """Draw in a block from where the streams stood once."""
-    with kept_python():
-        restore_rng(state)
-        yield
 
 
 def _count_bytes(value: Any) -> int:

@@ -147,10 +147,16 @@ def restore_rng(state: RngState) -> None:
 
 
 @contextmanager
-def kept_python() -> Iterator[None]:
-    """Draw in a block from where the streams stand, and leave them there."""
+def kept_python(at: RngState | None = None) -> Iterator[None]:
+    """Draw in a block, and leave the streams where they stand.
+
+    Args:
+        at: Where the block begins; `None` begins where they stand.
+    """
     outside = capture_python()
     try:
+        if at is not None:
+            restore_rng(at)
         yield
     finally:
         restore_rng(outside)

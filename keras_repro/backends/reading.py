@@ -166,10 +166,6 @@ class Reading:
         if not goes_through:
             self._iterator._num_batches = place.num_batches
 
-    def read_through(self, num_epochs: int) -> None:
-        """Have the data stand where a training that has ended left them."""
-        self._read_epochs(num_epochs)
-
     def ended(self) -> Reading:
         """This, standing behind the last epoch."""
         self._epoch, self._num_epochs = self._epoch + 1, self._num_epochs + 1
@@ -183,7 +179,7 @@ class Reading:
         if start is not None:
             self._num_epochs = start.num_epochs
             if self._goes_through:
-                self._read_epochs(start.num_epochs)
+                self.read_through(start.num_epochs)
         for begin, end, source in self._enumerate():
             seen = self._look_at(source)
             if start is not None:
@@ -216,11 +212,11 @@ class Reading:
                 one.seen = _remember(source, one.last)
         return self._pass.seen
 
-    def _read_epochs(self, count: int) -> None:
+    def read_through(self, num_epochs: int) -> None:
         """Read some epochs as Keras does, and drop what is read."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Said in the first place.
-            for _ in range(count):
+            for _ in range(num_epochs):
                 with self._iterator.catch_stop_iteration():
                     for begin, end, source in self._enumerate():
                         if not self._take(self._look_at(source), begin, end):

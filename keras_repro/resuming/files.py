@@ -193,17 +193,19 @@ def lock_path(root: Path) -> Path:
 
 def _to_bytes(backup: Backup) -> bytes:
     arrays: Arrays = []
+    about, state = (encode(x, arrays) for x in (backup.about, backup.state))
+    checksums = list(map(checksum_array, arrays))
     text = json.dumps(
         {
             "series": backup.series,
             "number": backup.number,
             "start": backup.start,
-            "about": encode(backup.about, arrays),
-            "state": encode(backup.state, arrays),
+            "about": about,
+            "state": state,
             # In the text, whose checksum then is one of everything.
             "arrays": [
-                [one.dtype.name, list(one.shape), checksum_array(one)]
-                for one in arrays
+                [array.dtype.name, list(array.shape), checksum]
+                for array, checksum in zip(arrays, checksums, strict=True)
             ],
         }
     )
@@ -212,18 +214,11 @@ def _to_bytes(backup: Backup) -> bytes:
         set_text(file, "format", FORMAT, _KIND)
         set_text(file, "text", text, _KIND, _LONGEST)
         set_text(file, "checksum", _checksum_text(text), _KIND)
-        for number, (one, array) in enumerate(
-            zip(_listed(text), arrays, strict=True)
-        ):
+        for number, array in enumerate(arrays):
             dataset = write_raw(file, f"{number:06d}", array)
-            set_text(dataset, "checksum", one[2], _KIND)
+            set_text(dataset, "checksum", checksums[number], _KIND)
 
     return make_image(fill)
-
-
-def _listed(text: str) -> list[Any]:
-    listed: list[Any] = json.loads(text)["arrays"]
-    return listed
 
 
 def _checksum_text(text: str) -> str:

@@ -119,6 +119,7 @@ class Keeper:
         self._folder = own if found is None else found[0]
         self._number = files.next_number(self._folder)
         self._start: str | None = None
+        self._is_adopted = False
         self._fit_streams: RngState | None = None
         if found is None:
             self.series = self._about["series"] = uuid.uuid4().hex
@@ -179,10 +180,11 @@ class Keeper:
         self._memory.prepare(state["callbacks"])
 
     def _adopt_start(self) -> None:
-        """Have the trial begin as that of the backup did."""
+        """Have the trial begin as that of the backup did, once it is whole."""
         path, model = self._folder / files.START, self._model
         trial = self._trial
         is_whole = trial.state is not None and is_all_there(model)
+        self._is_adopted = is_whole
         state, stored = InitialState.read(path, model if is_whole else None)
         wanted = stored.seed, stored.vary, state.checksum
         if not is_whole:
@@ -224,8 +226,8 @@ class Keeper:
         if pending is None or self.place is None or self._fit_streams is None:
             self._fit_streams = trial.own_streams.position
         else:
-            if trial.state is not None and is_all_there(self._model):
-                self._adopt_start()  # Of a model that was not built before.
+            if not self._is_adopted:  # The model may have been built since.
+                self._adopt_start()
             trial.own_streams.position = self._fit_streams
             is_over = self.place.epoch >= self._epochs  # All is read again.
             passes = None if is_over else pending["passes"]
