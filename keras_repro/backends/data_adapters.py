@@ -292,7 +292,7 @@ def make_ordered_adapter(
             return _TorchBatches(self)
 
         def get_tf_dataset(self) -> Any:
-            return _ordered_tf_dataset(self, left_out)
+            return _ordered_tf_dataset(self, order, left_out)
 
     return OrderedArrayAdapter(
         x,
@@ -357,7 +357,9 @@ class _TorchBatches:
 
 
 def _ordered_tf_dataset(
-    adapter: Any, left_out: Callable[[], int] | None
+    adapter: Any,
+    order: Callable[[int, int], npt.NDArray[np.int64]],
+    left_out: Callable[[], int] | None,
 ) -> Any:
     """The pipeline of Keras' array adapter, with the order of the adapter."""
     import tensorflow as tf
@@ -370,8 +372,11 @@ def _ordered_tf_dataset(
     )
     size, batch = adapter._num_samples, adapter._batch_size
 
+    # TensorFlow holds on to what it calls, which must not hold the data.
+    next_order = functools.partial(order, size, batch)
+
     def pass_order(_: Any) -> Any:
-        indices = tf.numpy_function(adapter._next_order, [], tf.int64)
+        indices = tf.numpy_function(next_order, [], tf.int64)
         return tf.ensure_shape(indices, [size])
 
     def to_batches(indices: Any) -> Any:

@@ -4,11 +4,13 @@ import keras
 import pytest
 
 from tests.conformance.cases import CASES
-from tests.resuming.interrupting import differs
+from tests.resuming.interrupting import differs, interrupt
 from tests.workloads.models import WORKLOADS
 from tests.workloads.workload import OURS
 
 TOO_SHORT = {"train_on_batch", "steps_per_epoch", "actor and critic"}
+# A traced op of TensorFlow keeps its place where nobody can read it.
+REFUSED = {"tf.random inside a layer, traced"}
 BACKEND = keras.backend.backend()
 pytestmark = [
     pytest.mark.requires_backend,
@@ -25,7 +27,13 @@ def test_conformance(case, tmp_path):
         pytest.skip(f"not on {BACKEND}")
     if case.name in TOO_SHORT:
         pytest.skip("no backup is made before it ends")
-    assert differs(case.make, case.train, tmp_path / "backups") == []
+    folder = tmp_path / "backups"
+    if case.name in REFUSED:
+        with pytest.warns(RuntimeWarning, match="No backup .* would be exact"):
+            interrupt(case.make, case.train, folder, 5)
+        assert [path.name for path in folder.iterdir()] == ["backups.lock"]
+    else:
+        assert differs(case.make, case.train, folder) == []
 
 
 @pytest.mark.sampled(20)
