@@ -34,9 +34,9 @@ from keras_repro.common.plain_values import UnknownValueError
 
 # Fewer batches do not show whether reading moves something.
 _FEWEST = 3
-_KEPT = 4
+KEPT = 4
 # Bytes of what moved; data that move more are read once more instead.
-_MOST_MOVED = 1 << 26
+MOST_BYTES = 1 << 26
 
 
 class ArrivalError(ValueError):
@@ -69,7 +69,7 @@ class Passes:
         # The last batches by number, and the states of the library's own
         # iterator before each.
         self._last: collections.deque[tuple[int, Any, Any]]
-        self._last = collections.deque(maxlen=_KEPT)
+        self._last = collections.deque(maxlen=KEPT)
         self._stored: dict[str, Any] | None = None
         # Whether batches are only counted, and not made.
         self.is_dry = False
@@ -95,7 +95,7 @@ class Passes:
             arrived = self._start.moves_to(now)
         except UnknownValueError:
             return None
-        if _count_bytes([data, arrived]) > _MOST_MOVED:
+        if _count_bytes([data, arrived]) > MOST_BYTES:
             return None
         return {
             "made": None if made is None else rng_to_json(made),
@@ -247,22 +247,26 @@ def _count_bytes(value: Any) -> int:
     return int(getattr(value, "nbytes", 8))
 
 
-class _Over:
+class Over:
     """Goes over something else, pass by pass.
 
     Args:
         data: What Keras would go over.
-        passes: Knows where each pass begins.
+        passes: Knows where each pass begins; its `over` makes it.
     """
 
-    def __init__(self, data: Any, passes: Passes) -> None:
+    def __init__(self, data: Any, passes: Any) -> None:
         self._data, self._passes = data, passes
 
     def __iter__(self) -> Iterator[Any]:
-        return self._passes.over(lambda: iter(self._data))
+        batches: Iterator[Any] = self._passes.over(lambda: iter(self._data))
+        return batches
 
     def __len__(self) -> int:
         return len(self._data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
 
 
 class _Noted:
@@ -381,7 +385,7 @@ def _make_library_adapter(x: Any, passes: Any) -> Any:
                     return dataset
                 return _without_prefetch(dataset)
 
-        over = x if passes is None else _Over(x, passes)
+        over = x if passes is None else Over(x, passes)
         adapter = Loader(x)
         adapter._dataloader = over
         return adapter
@@ -389,14 +393,14 @@ def _make_library_adapter(x: Any, passes: Any) -> Any:
 
     class Data(grain_dataset_adapter.GrainDatasetAdapter):
         def get_numpy_iterator(self) -> Any:
-            return _Over(super().get_numpy_iterator(), passes)
+            return Over(super().get_numpy_iterator(), passes)
 
         def get_jax_iterator(self) -> Any:
-            return _Over(super().get_jax_iterator(), passes)
+            return Over(super().get_jax_iterator(), passes)
 
         def get_torch_dataloader(self) -> Any:
             loader = super().get_torch_dataloader()
-            loader.dataset.iterable = _Over(loader.dataset.iterable, passes)
+            loader.dataset.iterable = Over(loader.dataset.iterable, passes)
             return loader
 
     return Data(x)

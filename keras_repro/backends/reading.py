@@ -96,6 +96,7 @@ class Reading:
         iterator: Keras' `EpochIterator` of the training.
         before: Called before each batch is read, with this.
         first_epoch: The epoch that Keras begins with.
+        follow: Told each iterator that TensorFlow's own steps take from.
     """
 
     def __init__(
@@ -103,8 +104,10 @@ class Reading:
         iterator: Any,
         before: Callable[[Reading], None],
         first_epoch: int,
+        follow: Callable[[Any], None] | None = None,
     ) -> None:
         self._iterator, self._before = iterator, before
+        self._follow = follow
         self._epoch, self._num_epochs = first_epoch - 1, -1
         self._batch = self._num_passes = 0
         self._pass = _Pass()
@@ -131,10 +134,13 @@ class Reading:
         )
 
     @property
-    def knows_its_end(self) -> bool:
-        """Whether it is known that the batch before which we stand exists."""
-        size = self._iterator.steps_per_epoch or self._iterator._num_batches
-        return size is not None
+    def is_sure(self) -> bool:
+        """Whether it is known that the batch before which we stand exists.
+
+        Where Keras has counted an epoch it counted one step too many.
+        """
+        size = self._iterator.data_adapter.num_batches
+        return size is not None and self._pass.given < int(size)
 
     @property
     def is_beginning(self) -> bool:
@@ -210,6 +216,8 @@ class Reading:
             # A compiled step of TensorFlow takes the batches itself.
             if not type(source).__module__.startswith("tensorflow."):
                 one.seen = _remember(source, one.last)
+            elif self._follow is not None:
+                self._follow(source)
         return self._pass.seen
 
     def read_through(self, num_epochs: int) -> None:

@@ -25,6 +25,10 @@ from keras_repro.backends.data_adapters import (
 from keras_repro.backends.data_passes import Passes, make_read_adapter
 from keras_repro.backends.doors import steps_through
 from keras_repro.backends.keras_internals import bind, unbind
+from keras_repro.backends.pipeline_passes import (
+    PipelinePasses,
+    make_pipeline_adapter,
+)
 from keras_repro.backends.variables import iterate_variables
 from keras_repro.common.text import describe
 from keras_repro.model import data_order
@@ -384,12 +388,14 @@ def _enter(
     changed = stack.enter_context(trial.positions.entered(x, kind))
     if what is not None:
         trial.data_notes += describe_changes(x, what, changed)
+    is_kept = kind == TRAINING and trial.keeper is not None
     if is_pipeline(x):
         call["x"] = trial.positions.restart(x, kind, trial.order_seed)
+        if is_kept:
+            _follow_pipeline(trial, call)
         return
     shuffle = kind == TRAINING and call.get("shuffle", True)
     passes = None
-    is_kept = kind == TRAINING and trial.keeper is not None
     if is_kept and data_order.can_begin_in_midst(call):
         passes = trial.passes = Passes(x, start_of(x))
     if passes is not None or (
@@ -397,6 +403,16 @@ def _enter(
     ):
         weights = _take(call, "class_weight")
         call["x"] = make_read_adapter(x, weights, shuffle, passes)
+
+
+def _follow_pipeline(trial: Trial, call: dict[str, Any]) -> None:
+    """Know of each pass over a pipeline how it is gone on with."""
+    if get_backend().reads_ahead:  # Its own steps take the batches.
+        trial.passes = PipelinePasses(call["x"])
+    elif keras.distribution.distribution() is None:
+        call["x"], trial.passes = make_pipeline_adapter(
+            call["x"], _take(call, "class_weight")
+        )
 
 
 def _enter_validation(

@@ -30,6 +30,7 @@ from keras_repro.backends.keras_internals import (
     get_global_seed,
     is_eager,
 )
+from keras_repro.backends.pipeline_passes import PipelinePasses
 from keras_repro.backends.variables import (
     count_steps,
     is_handed_over,
@@ -125,7 +126,7 @@ class Trial:
         # Who keeps the present training, so that it can be gone on with, and
         # what is known of its passes over the data.
         self.keeper: Any = None
-        self.passes: Passes | None = None
+        self.passes: Passes | PipelinePasses | None = None
         # The backups of a training that was interrupted in this process.
         self.kept_series: str | None = None
         self.compile_config: Any = None

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras_repro.backends.pipeline_passes import PipelinePasses
 from keras_repro.backends.random_streams import (
     RngState,
     rng_from_json,
@@ -213,7 +214,8 @@ class Keeper:
         """
         trial, pending = self._trial, self._pending
         epoch = self._first_epoch if self.place is None else self.place.epoch
-        reading = Reading(self.iterator, self._before, epoch)
+        follow = getattr(trial.passes, "follow", None)
+        reading = Reading(self.iterator, self._before, epoch, follow)
         if not reading.can_wait:
             msg = (
                 "A training can be backed up where Keras' own `fit` reads the "
@@ -280,6 +282,7 @@ class Keeper:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self._write(waiting)
+            self._end_if_asked()
 
     def _before(self, reading: Reading) -> None:
         """Between two batches: put back, or back up where it is time."""
@@ -288,10 +291,14 @@ class Keeper:
         self._waiting = None  # Its batch never came.
         if self.ends is not None or self._is_time(reading):
             backup = self._read(reading)
-            if reading.knows_its_end or self.ends is not None:
-                self._write(backup)
-            else:
+            if backup is not None and not reading.is_sure:
+                # One before a batch that never comes is none.
                 self._waiting = backup
+                return
+            self._write(backup)
+        self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
         if self.ends is not None:
             self.finish_writing()
             self.ends()
@@ -399,6 +406,8 @@ class Keeper:
         if self._plan.delete:
             files.remove_training(self._folder)
         elif self._reading is not None and self.resumed_from != THE_END:
+            if isinstance(self._trial.passes, PipelinePasses):
+                self._trial.passes = None  # The next pass is not ours to make.
             self._write(self._read(self._reading.ended(), has_ended=True))
             self.finish_writing()
 

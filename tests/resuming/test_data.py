@@ -6,6 +6,7 @@ import pytest
 
 import keras_repro as kr
 from keras_repro.backends.data_passes import Passes
+from keras_repro.backends.pipeline_passes import PipelinePasses
 from keras_repro.backends.reading import Reading
 from keras_repro.resuming import keeper
 from keras_repro.resuming.state import Late
@@ -218,6 +219,21 @@ DATA = {
         lambda d, _: d.shuffle(NUM_ROWS).batch(SIZE).repeat(),
         steps_per_epoch=4,
     ),
+    "tf.data, filtered": lambda: pipeline(
+        lambda d, _: d.shuffle(9).filter(lambda x, _: x[0] > -1).batch(SIZE)
+    ),
+    "tf.data, from a cache": lambda: pipeline(
+        lambda d, _: d.cache().shuffle(9).batch(SIZE)
+    ),
+    "tf.data, read ahead": lambda: pipeline(
+        lambda d, _: d.shuffle(9).batch(SIZE).prefetch(NUM_BATCHES),
+    ),
+    "tf.data, concatenated": lambda: pipeline(
+        lambda d, _: d.shuffle(9).take(9).concatenate(d.skip(9)).batch(SIZE)
+    ),
+    "tf.data, class_weight": lambda: pipeline(
+        lambda d, _: d.shuffle(9).batch(SIZE), class_weight={0: 1.0, 1: 3.0}
+    ),
     "loader": loader,
     "loader with a generator": lambda: loader(own=True),
     "loader with noise": lambda: loader(noisy=True),
@@ -246,6 +262,36 @@ def training_on(name, epochs=3):
 def test_goes_on(name, tmp_path):
     """Interrupted in the middle of an epoch, and all is as it would be."""
     assert differs(make, training_on(name), tmp_path, 7) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "is_read_again"),
+    [
+        ("tf.data, shuffled", 7, False),
+        ("tf.data, shuffled", 6, False),  # The next pass is yet to be made.
+        ("tf.data, repeated", 7, False),
+        ("tf.data, filtered", 8, False),
+        ("tf.data, class_weight", 7, False),
+        ("tf.data, noise", 7, True),
+        ("tf.data, from a cache", 7, True),
+        # Of the shuffle that has ended TensorFlow tells nothing.
+        ("tf.data, concatenated", 9, True),
+    ],
+)
+def test_pipelines_are_read_again_where_they_must(
+    name, number, is_read_again, tmp_path, monkeypatch
+):
+    """What is written of an iterator is used where it is exact."""
+    ways, begin_at = [], Reading.begin_at
+
+    def begin(reading, place, *, goes_through):
+        ways.append(goes_through)
+        begin_at(reading, place, goes_through=goes_through)
+
+    monkeypatch.setattr(Reading, "begin_at", begin)
+    train = training_on(name)
+    assert differs(make, train, tmp_path, number, save_freq=1) == []
+    assert ways == [is_read_again]
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5, 6, 10, 11, 14, 15])
@@ -287,11 +333,13 @@ def test_epochs_are_added(name, tmp_path):
 
 # On which data an ingredient is what counts; some are told by others too.
 NEEDED_BY = {
+    "the place of an iterator": "tf.data, shuffled",
     "the place in the epoch": "generator",
     "the streams": "PyDataset that draws",
 }
 LEFT_OUT = {
     "the place in the pass": (Passes, "begin_at", lambda *_: None),
+    "the place of an iterator": (PipelinePasses, "_restore", lambda *_: None),
     "the place in the epoch": (Reading, "begin_at", lambda *_, **__: None),
     "the streams": (keeper, "put_streams", lambda *_: None),
     "the variables": (Late, "put", lambda *_: None),

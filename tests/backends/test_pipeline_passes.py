@@ -1,0 +1,142 @@
+"""Where an iterator of `tf.data` stands is told where that is exact."""
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from keras_repro.backends import pipeline_passes  # noqa: E402
+from keras_repro.backends.data_passes import ArrivalError  # noqa: E402
+from keras_repro.backends.pipeline_passes import PipelinePasses  # noqa: E402
+
+ROWS = tf.data.Dataset.range(20)
+
+
+def symbolic(data):
+    """With an option by which TensorFlow tells a wrong place."""
+    options = tf.data.Options()
+    options.experimental_symbolic_checkpoint = True
+    return data.with_options(options)
+
+
+def shuffled(data):
+    """Each pass in an order of its own."""
+    return data.shuffle(8, seed=3)
+
+
+def drawing(data):
+    """With a random op."""
+    return data.map(lambda x: tf.cast(x, "float32") + tf.random.uniform([]))
+
+
+def python(data):
+    """With a function of Python."""
+    return data.map(lambda x: tf.numpy_function(lambda v: v + 1, [x], "int64"))
+
+
+def mixed(data):
+    """Of two parts that end at different times."""
+    return shuffled(data).take(4).concatenate(shuffled(data))
+
+
+def values(batches):
+    """What was read, as plain numbers."""
+    return [np.asarray(one).tolist() for one in batches]
+
+
+def plain(data):
+    """As it is."""
+    return data
+
+
+def ahead(data):
+    """All of it is read ahead, and the shuffle ends at some moment."""
+    return shuffled(data).prefetch(20)
+
+
+@pytest.mark.parametrize("python_takes", [False, True])
+@pytest.mark.parametrize("in_pass", [0, 3, 20])
+@pytest.mark.parametrize("change", [plain, shuffled, ahead])
+def test_the_rest_and_the_next_passes_are_the_same(
+    change, in_pass, python_takes
+):
+    """Or nothing is told, as at the end of what shuffles."""
+
+    def begin():
+        tf.random.set_seed(1)
+        data = change(ROWS)
+        return data, PipelinePasses(data)
+
+    def open_pass(data, passes):
+        if python_takes:
+            return passes.over(lambda: iter(data))
+        source = iter(data)
+        passes.follow(source)
+        return source
+
+    data, passes = begin()
+    values(open_pass(data, passes))
+    source = open_pass(data, passes)
+    before = values(next(source) for _ in range(in_pass))
+    written = passes.write(in_pass)
+    rest, later = values(source), values(open_pass(data, passes))
+    if written is None:
+        assert change is ahead
+        return
+    assert sorted(before + rest) == list(range(20))
+    data, passes = begin()
+    passes.begin_at(written)
+    assert values(open_pass(data, passes)) == rest
+    assert values(open_pass(data, passes)) == later
+
+
+def test_what_was_read_ahead_is_given_again():
+    """By Keras, on JAX: its batches are kept, strings and parts of rows too."""
+    rows = [[b"a"], [b"b", b"c"], [], [b"d"]]
+    data = tf.data.Dataset.from_tensor_slices(
+        (tf.ragged.constant(rows, dtype="string"), np.arange(4))
+    )
+    passes = PipelinePasses(data)
+    source = passes.over(lambda: iter(data))
+    for _ in range(3):
+        next(source)
+    written = passes.write(1)
+    passes = PipelinePasses(data)
+    passes.begin_at(written)
+    given = [
+        (x.numpy().tolist(), int(y)) for x, y in passes.over(lambda: iter(data))
+    ]
+    assert given == [([b"b", b"c"], 1), ([], 2), ([b"d"], 3)]
+
+
+@pytest.mark.parametrize("change", [symbolic, drawing, python, mixed])
+def test_nothing_is_told_that_is_not_exact(change):
+    """A state elsewhere, or one that was forgotten."""
+    data = change(ROWS)
+    source = iter(data)
+    passes = PipelinePasses(data)
+    passes.follow(source)
+    for _ in range(8):
+        next(source)
+    assert passes.write(8) is None
+
+
+def test_large_states_are_not_kept(monkeypatch):
+    """Of what a shuffle holds."""
+    monkeypatch.setattr(pipeline_passes, "MOST_BYTES", 1000)
+    data = ROWS.shuffle(20)
+    passes = PipelinePasses(data)
+    passes.follow(iter(data))
+    assert passes.write(0) is None
+
+
+def test_another_pipeline_is_refused():
+    """Its iterator has nothing to put the state into."""
+    passes = PipelinePasses(ROWS)
+    passes.follow(iter(ROWS))
+    written = passes.write(0)
+    other = shuffled(ROWS).zip(ROWS)
+    passes = PipelinePasses(other)
+    passes.begin_at(written)
+    with pytest.raises(ArrivalError, match="begun with"):
+        passes.follow(iter(other))
