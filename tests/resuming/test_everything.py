@@ -1,4 +1,8 @@
-"""All that `reset()` holds for is gone on with after an interruption."""
+"""All that `reset()` holds for is gone on with after an interruption.
+
+Each case is tried on one backend, the next one on the next; on all of them:
+`python -m pytest tests/resuming/test_everything.py -m ""`.
+"""
 
 import keras
 import pytest
@@ -11,6 +15,7 @@ from tests.workloads.workload import OURS
 TOO_SHORT = {"train_on_batch", "steps_per_epoch", "actor and critic"}
 # A traced op of TensorFlow keeps its place where nobody can read it.
 REFUSED = {"tf.random inside a layer, traced"}
+BACKENDS = ("tensorflow", "jax", "torch")
 BACKEND = keras.backend.backend()
 pytestmark = [
     pytest.mark.requires_backend,
@@ -19,8 +24,17 @@ pytestmark = [
 ]
 
 
-@pytest.mark.sampled(20)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def in_turns(cases):
+    """Have a case run on one of its backends, and else with the gallery."""
+    for number, case in enumerate(cases):
+        names = getattr(case, "backends", BACKENDS)
+        is_here = names[number % len(names)] == BACKEND
+        marks = () if is_here else pytest.mark.gallery
+        yield pytest.param(case, marks=marks, id=case.name)
+
+
+@pytest.mark.sampled(10)
+@pytest.mark.parametrize("case", [*in_turns(CASES)])
 def test_conformance(case, tmp_path):
     """What the table of `reset()` holds, trained in two halves."""
     if BACKEND not in case.backends:
@@ -36,8 +50,8 @@ def test_conformance(case, tmp_path):
         assert differs(case.make, case.train, folder) == []
 
 
-@pytest.mark.sampled(20)
-@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda one: one.name)
+@pytest.mark.sampled(10)
+@pytest.mark.parametrize("workload", [*in_turns(WORKLOADS)])
 def test_workloads(workload, tmp_path):
     """Programs as people publish them, trained in two halves."""
     if workload.name in TOO_SHORT:
