@@ -1,17 +1,16 @@
 """Passes over a `tf.data` pipeline, begun anew in their midst.
 
-TensorFlow writes down where an iterator stands, with what it has read ahead,
-and refuses where a part keeps its state elsewhere, such as a random op or a
-function of Python. It forgets the parts that have ended, though a shuffle goes
-on with the next pass from where it came to: what lacks one of them is not
-used. From the private resource of an iterator (TensorFlow 2.16 to 2.21);
+TensorFlow writes down where an iterator stands, with what it has read ahead.
+It forgets the parts that have ended, though a shuffle goes on with the next
+pass from where it came to: what lacks one of them is not used. Nor is anything
+where a part keeps its state elsewhere, such as a random op or a function of
+Python. From the private resource of an iterator (TensorFlow 2.16 to 2.21);
 without it, and where nothing exact can be had, all is read once more.
 """
 
 from __future__ import annotations
 
 import collections
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,7 +23,10 @@ from keras_repro.backends.data_passes import (
     ArrivalError,
     Over,
 )
-from keras_repro.backends.tensorflow import serialize_pipeline
+from keras_repro.backends.tensorflow import (
+    list_moving_ops,
+    serialize_pipeline,
+)
 from keras_repro.common.json import check_fields
 
 _RESOURCE = "_iterator_resource"
@@ -33,9 +35,13 @@ _FAIL = 2
 _FIELDS = ("state", "ahead", "in_pass")
 # What each part that goes on with the next pass has in a state, and no other.
 _MARK = b"epoch_num_random_samples"
-_GOES_ON = re.compile("(Shuffle|.*Random).*Dataset")
-# What is not in a state, or would be there whole.
-_KEPT_ELSEWHERE = re.compile(".*(Cache|Snapshot|Save|Service).*Dataset")
+_GOES_ON = frozenset(
+    {
+        *("RandomDataset", "RandomDatasetV2"),
+        *("ShuffleDatasetV2", "ShuffleDatasetV3"),
+    }
+)
+_SEEDS = frozenset({"AnonymousSeedGenerator", "DummySeedGenerator"})
 _Bytes = npt.NDArray[np.uint8]
 
 
@@ -191,13 +197,12 @@ def _count_going_on(dataset: Any) -> int | None:
         graph = serialize_pipeline(dataset)
     except Exception:  # noqa: BLE001 - of many kinds
         return None
-    import tensorflow as tf
-
-    parsed = tf.compat.v1.GraphDef.FromString(graph)
-    ops = [node.op for node in parsed.node]
-    if any(map(_KEPT_ELSEWHERE.match, ops)):
+    ops, inner = list_moving_ops(graph)
+    # A snapshot is none, and writes what it was given to the disk.
+    if inner or b"SnapshotDataset" in graph:
         return None
-    return sum(1 for op in ops if _GOES_ON.match(op))
+    others = set(ops) - _GOES_ON - _SEEDS
+    return None if others else sum(1 for op in ops if op in _GOES_ON)
 
 
 def _write_batch(batch: Any) -> list[_Bytes]:

@@ -46,18 +46,30 @@ def serialize_pipeline(dataset: Any) -> bytes:
 
 
 def is_fixed_pipeline(graph: bytes) -> bool:
-    """Whether no op of a pipeline keeps anything from one pass to the next.
+    """Whether no op of a pipeline keeps anything from one pass to the next."""
+    return not any(list_moving_ops(graph))
+
+
+def list_moving_ops(graph: bytes) -> tuple[list[str], list[str]]:
+    """The ops of a pipeline that keep something, and those of its functions.
 
     By TensorFlow's private registry of ops (2.16 to 2.21), which calls the
     sources of pipelines stateful too.
     """
     from tensorflow.python.framework import op_def_registry
 
-    nodes, functions = _list_nodes(graph)
-    names = {node.op for node in nodes} - {*_SOURCES, *functions}
-    return not any(
-        found is None or found.is_stateful
-        for found in map(op_def_registry.get, names)
+    nodes, inner, functions = _list_nodes(graph)
+    known: dict[str, Any] = {}
+
+    def moves(op: str) -> bool:
+        if op in _KEEP_NOTHING or op in functions:
+            return False
+        found = known.setdefault(op, op_def_registry.get(op))
+        return found is None or bool(found.is_stateful)
+
+    return (
+        [node.op for node in nodes if moves(node.op)],
+        [node.op for node in inner if moves(node.op)],
     )
 
 
@@ -66,9 +78,11 @@ def checksum_constants(graph: bytes) -> str:
 
     Not of single numbers, among which are seeds that TensorFlow drew.
     """
-    nodes, _ = _list_nodes(graph)
+    nodes, inner, _ = _list_nodes(graph)
     tensors = [
-        node.attr["value"].tensor for node in nodes if node.op == "Const"
+        node.attr["value"].tensor
+        for node in [*nodes, *inner]
+        if node.op == "Const"
     ]
     parts = [
         np.frombuffer(one.SerializeToString(deterministic=True), np.uint8)
@@ -86,28 +100,34 @@ def list_python_functions(graph: bytes) -> list[Any]:
     """
     from tensorflow.python.ops import script_ops
 
-    nodes, _ = _list_nodes(graph)
+    nodes, inner, _ = _list_nodes(graph)
     registry = getattr(script_ops, "_py_funcs", None)
     found = [
         registry.get(node.attr["token"].s.decode())
-        for node in nodes
+        for node in [*nodes, *inner]
         if "token" in node.attr and registry is not None
     ]
     return [function for function in found if function is not None]
 
 
-def _list_nodes(graph: bytes) -> tuple[list[Any], set[str]]:
-    """The ops of a pipeline and of its functions, and the functions' names."""
+def _list_nodes(graph: bytes) -> tuple[list[Any], list[Any], set[str]]:
+    """The ops of a pipeline, those of its functions, and the names of these."""
     import tensorflow as tf
 
     parsed = tf.compat.v1.GraphDef.FromString(graph)
     functions = parsed.library.function
-    parts = [parsed.node, *(one.node_def for one in functions)]
-    nodes = [node for part in parts for node in part]
-    return nodes, {one.signature.name for one in functions}
+    inner = [node for one in functions for node in one.node_def]
+    return list(parsed.node), inner, {one.signature.name for one in functions}
 
 
-_SOURCES = frozenset({"RangeDataset", "TensorDataset", "TensorSliceDataset"})
+_KEEP_NOTHING = frozenset(
+    {
+        *("RangeDataset", "TensorDataset", "TensorSliceDataset"),
+        *("FixedLengthRecordDataset", "FixedLengthRecordDatasetV2"),
+        *("TFRecordDataset", "TFRecordDatasetV2", "TextLineDataset"),
+        *("Assert", "_Retval"),
+    }
+)
 
 
 def restart_pipeline(dataset: Any, graph: bytes, seed: int) -> Any:

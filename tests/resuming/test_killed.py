@@ -23,8 +23,13 @@ KINDS = {
     "torch": "torch",
     "grain": "grain",
 }
-# In every run of the tests; TensorFlow takes longest to begin.
-QUICK = {"tensorflow": ["tf.data"], "jax": ["arrays"], "torch": ["PyDataset"]}
+# Each kind on one backend, one of them in every run of the tests; all by the
+# command that the script names, or with the gallery.
+HERE = {
+    "tensorflow": ["tf.data"],
+    "jax": ["arrays", "torch"],
+    "torch": ["PyDataset", "grain"],
+}
 
 
 def run_script(*options, code=0):
@@ -38,10 +43,8 @@ def run_script(*options, code=0):
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(
-            one, marks=() if one in QUICK[BACKEND] else pytest.mark.slow
-        )
-        for one in KINDS
+        pytest.param(one, marks=[pytest.mark.slow] if number else [])
+        for number, one in enumerate(HERE[BACKEND])
     ],
 )
 def test_killed_trainings_end_as_if_they_were_not(kind):
@@ -58,6 +61,8 @@ def test_many_killed_trainings():
     assert "equal, killed" in run_script("--kills", 20)
 
 
+@pytest.mark.alike
+@pytest.mark.slow
 def test_with_keras_own_callback_they_do_not():
     """The twin: `keras.callbacks.BackupAndRestore` in the same script."""
     told = run_script("--kinds", "arrays", "--kills", 2, "--keras", code=1)
