@@ -90,6 +90,15 @@ class Passes:
         begun = self._begun if in_pass else None
         kept = {number: rest for number, *rest in list(self._last)}
         batch, state = kept.get(in_pass, (None, None))
+        moves = not now.is_same(self._after_first)
+        if (
+            begun is not None
+            and max(kept, default=0) > in_pass
+            and (moves or not is_same(begun, capture_python()))
+        ):
+            # Keras 3.12 reads ahead on JAX: where data and streams stood
+            # before it did is not known.
+            return None
         try:
             data = self._start.moves_to(self._data if in_pass else now)
             arrived = self._start.moves_to(now)
@@ -102,7 +111,7 @@ class Passes:
             "begun": None if begun is None else rng_to_json(begun),
             "data": data,
             "arrived": arrived,
-            "reads": in_pass < _FEWEST or not now.is_same(self._after_first),
+            "reads": in_pass < _FEWEST or moves,
             "state": state,
             "last": checksum_batch(batch),
             "in_pass": in_pass,
