@@ -260,13 +260,14 @@ def training_on(name, epochs=3):
     return train
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("name", DATA)
 def test_goes_on(name, tmp_path):
     """Interrupted in the middle of an epoch, and all is as it would be."""
     assert differs(make, training_on(name), tmp_path, 7) == []
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("name", "number", "is_read_again"),
     [
@@ -324,6 +325,7 @@ def test_interrupted_again_and_again(tmp_path):
     assert result == whole
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["arrays", "arrays, some steps", "loader"])
 def test_epochs_are_added(name, tmp_path):
     """A training that had ended goes on from within its last epoch."""
@@ -349,6 +351,7 @@ LEFT_OUT = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("left_out", LEFT_OUT)
 def test_without_it_the_training_is_another_one(
     left_out, tmp_path, monkeypatch
