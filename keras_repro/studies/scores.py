@@ -566,18 +566,23 @@ def count_needed_pairs(
         "Pass what `compare_paired` gives.",
     )
     effect = min(abs(effect_size_paired), _LARGEST_EFFECT)
+
+    def suffices(num_pairs: int) -> bool:
+        # NaN, if SciPy should give it, is never enough.
+        return _compute_power(num_pairs, effect, confidence_level) >= power
+
     too_few, enough = 1, 2
     # Not from the top: the distribution is hard to compute far out.
-    while _compute_power(enough, effect, confidence_level) < power:
+    while not suffices(enough):
         if enough >= _MOST_PAIRS:
             return None
         too_few, enough = enough, min(2 * enough, _MOST_PAIRS)
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        if _compute_power(middle, effect, confidence_level) < power:
-            too_few = middle
-        else:
+        if suffices(middle):
             enough = middle
+        else:
+            too_few = middle
     return enough
 
 
@@ -590,11 +595,8 @@ def _compute_power(
 
     freedom, shift = num_pairs - 1, effect * math.sqrt(num_pairs)
     bound = -float(stdtrit(freedom, (1 - confidence_level) / 2))
-    power = float(nct.sf(bound, freedom, shift))
-    # What lies below is at most Phi(-10) further out, and hard to compute.
-    if shift < 10:
-        power += float(nct.cdf(-bound, freedom, shift))
-    return power
+    # SciPy's lower tail is NaN far out; mirrored it is the upper one.
+    return float(nct.sf(bound, freedom, shift) + nct.sf(bound, freedom, -shift))
 
 
 def _test_t(gaps: Scores) -> float:

@@ -538,21 +538,32 @@ def test_needed_pairs(effect, options, expected):
     assert count_needed_pairs(effect, **options) == expected
 
 
-@pytest.mark.parametrize("effect", [0.005, 0.05, 0.3, 1.0, 3.0, 30.0])
+def power_of(size, effect, level=0.95):
+    """The power by its definition: over all spreads that pairs may have."""
+    freedom, shift = size - 1, effect * math.sqrt(size)
+    bound = stats.t.isf((1 - level) / 2, freedom)
+    shares = (np.arange(20_000) + 0.5) / 20_000
+    spreads = np.sqrt(stats.chi2.ppf(shares, freedom) / freedom)
+    upper = stats.norm.sf(bound * spreads - shift)
+    return np.mean(upper + stats.norm.cdf(-bound * spreads - shift))
+
+
+@pytest.mark.parametrize("effect", [0.05, 0.3, 1.0, 3.0, 5.0, 8.0, 30.0])
 @pytest.mark.parametrize("power", [0.06, 0.8, 0.99])
-def test_needed_pairs_are_the_fewest(effect, power):
+@pytest.mark.parametrize("level", [0.95, 0.99, 0.9975])
+def test_needed_pairs_are_the_fewest(effect, power, level):
     """That many pairs reach the power, and one less does not."""
-    found = count_needed_pairs(effect, power=power)
+    found = count_needed_pairs(effect, power=power, confidence_level=level)
+    assert power_of(found, effect, level) >= power - 2e-4
+    assert found == 2 or power_of(found - 1, effect, level) < power + 2e-4
 
-    def power_of(size):
-        bound = stats.t.isf(0.025, size - 1)
-        shift = effect * math.sqrt(size)
-        return stats.nct.sf(bound, size - 1, shift) + (
-            stats.nct.cdf(-bound, size - 1, shift) if shift < 10 else 0
-        )
 
-    assert power_of(found) >= power
-    assert found == 2 or power_of(found - 1) < power
+def test_what_scipy_cannot_compute_is_not_enough(monkeypatch):
+    """Its lower tail is NaN for 3 pairs of this effect, whose power is .53."""
+    assert power_of(3, 5, 0.99) == pytest.approx(0.53, abs=0.005)
+    assert count_needed_pairs(5, confidence_level=0.99) == 4
+    monkeypatch.setattr(scores_module, "_compute_power", lambda *_: math.nan)
+    assert count_needed_pairs(5, confidence_level=0.99) is None
 
 
 def test_needed_pairs_are_enough_in_a_simulation():
