@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -19,10 +19,10 @@ from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean
 from keras_repro.studies.results import TrialResults, find_metric, find_places
 from keras_repro.studies.scores import (
+    FEWEST_PAIRS,
     PairedStatistics,
     Scores,
-    adjust_holm,
-    check_resampling,
+    check_confidence_level,
     compare_paired,
     count_needed_pairs,
 )
@@ -40,8 +40,6 @@ def compare_trials(
     *,
     metric: str | None = None,
     confidence_level: float = 0.95,
-    num_resamples: int | None = None,
-    seed: int = 0,
 ) -> TrialComparison: ...
 
 
@@ -52,8 +50,6 @@ def compare_trials(
     *,
     metric: str | None = None,
     confidence_level: float = 0.95,
-    num_resamples: int | None = None,
-    seed: int = 0,
 ) -> TrialComparisons: ...
 
 
@@ -63,8 +59,6 @@ def compare_trials(
     *,
     metric: str | None = None,
     confidence_level: float = 0.95,
-    num_resamples: int | None = None,
-    seed: int = 0,
 ) -> TrialComparison | TrialComparisons:
     """Compare studies that used the same seeds, seed by seed.
 
@@ -75,15 +69,14 @@ def compare_trials(
         metric: The name of the score; `None` for the first of the first
             study.
         confidence_level: Share of such intervals that should cover the true
-            difference, strictly between 0 and 1.
-        num_resamples: How many resamples to draw for each interval: at most
-            1,000,000, and of more than 1,000 pairs so many fewer.
-        seed: Seed of the resampling alone.
+            difference, strictly between 0 and 1; of several, the share of
+            such families whose intervals all do.
 
     Returns:
         What two studies say of their difference, `b` minus `a`; for several,
-        one such comparison each. These are a family: p values are adjusted
-        after Holm, and the intervals are wider to match.
+        one such comparison each. These are a family of m: each interval has
+        the level `1 - (1 - confidence_level) / m`, and each p value is m
+        times as large (Bonferroni).
 
     Raises:
         ValueError: If the studies have other seeds, varied something else or
@@ -107,11 +100,11 @@ def compare_trials(
         (True, -0.55)
 
     References:
-        Holm, A simple sequentially rejective multiple test procedure,
-        Scandinavian Journal of Statistics 6(2), 1979, 65-70.
+        Dunn, Multiple Comparisons Among Means, Journal of the American
+        Statistical Association 56(293), 1961, 52-64: intervals that hold
+        jointly, whatever the comparisons have in common.
     """
-    checked = check_resampling(confidence_level, num_resamples, seed)
-    options = _Options(metric, *checked)
+    options = _Options(metric, check_confidence_level(confidence_level))
     if not isinstance(a, Mapping):
         pair = _check_study(a, "a"), _check_study(b, "b")
         return _compare(pair, _name_two(*pair), options)
@@ -133,9 +126,13 @@ def compare_trials(
 
 class _Options(NamedTuple):
     metric: str | None
-    confidence_level: float
-    num_resamples: int | None
-    seed: int
+    family_level: float
+    family_size: int = 1
+
+    @property
+    def confidence_level(self) -> float:
+        """That of each interval, so that the family has its own."""
+        return 1 - (1 - self.family_level) / self.family_size
 
 
 def _check_study(value: object, name: str) -> TrialResults:
@@ -158,52 +155,18 @@ def _name_two(a: TrialResults, b: TrialResults) -> tuple[str, str]:
 def _compare_family(
     studies: Mapping[str, TrialResults], options: _Options
 ) -> TrialComparisons:
-    """Each against the first: the r-th smallest p value gets the r-th level."""
+    """Each against the first, at a level that holds for all of them."""
     (baseline, first), *others = studies.items()
     metric = find_metric(first, options.metric)
-    options = options._replace(metric=metric)
-    found = [
-        _compare((first, one), (baseline, name), options)
-        for name, one in others
-    ]
-    t_p = adjust_holm([one.t_p for one in found])
-    wilcoxon_p = adjust_holm([one.wilcoxon_p for one in found])
-    order = sorted(range(len(found)), key=lambda index: found[index].t_p)
-    waits_for: str | None = None
-    for rank, index in enumerate(order):
-        error = (1 - options.confidence_level) / (len(found) - rank)
-        one = _at_level(found[index], 1 - error, options)
-        found[index] = replace(
-            one,
-            t_p=float(t_p[index]),
-            wilcoxon_p=float(wilcoxon_p[index]),
-            waits_for=waits_for,
-            family_size=len(found),
-        )
-        if waits_for is None and not one.excludes_zero:
-            waits_for = one.name_b
+    options = options._replace(metric=metric, family_size=len(others))
     return TrialComparisons(
-        comparisons=tuple(found),
+        comparisons=tuple(
+            _compare((first, one), (baseline, name), options)
+            for name, one in others
+        ),
         baseline=baseline,
         metric=metric,
-        confidence_level=options.confidence_level,
-    )
-
-
-def _at_level(
-    comparison: TrialComparison, level: float, options: _Options
-) -> TrialComparison:
-    """The same with the interval of another level."""
-    if math.isclose(level, comparison.confidence_level):
-        return comparison
-    return replace(
-        comparison,
-        confidence_level=level,
-        statistics=_compute(
-            comparison.scores_a,
-            comparison.scores_b,
-            options._replace(confidence_level=level),
-        ),
+        confidence_level=options.family_level,
     )
 
 
@@ -236,8 +199,10 @@ def _compare(
         scores_b=scores_b,
         statistics=found,
         confidence_level=options.confidence_level,
-        t_p=found.t_p,
-        wilcoxon_p=found.wilcoxon_p,
+        family_level=options.family_level,
+        t_p=min(options.family_size * found.t_p, 1.0),
+        wilcoxon_p=min(options.family_size * found.wilcoxon_p, 1.0),
+        family_size=options.family_size,
     )
 
 
@@ -250,8 +215,6 @@ def _compute(
         scores_a[finite],
         scores_b[finite],
         confidence_level=options.confidence_level,
-        num_resamples=options.num_resamples,
-        seed=options.seed,
     )
 
 
@@ -293,11 +256,12 @@ class TrialComparison:
         scores_b: Those of the second, by the same seeds.
         statistics: What the pairs say in which both scores are finite.
         confidence_level: That of the interval of the difference; in a family
-            it is higher than the level asked for.
+            it is higher than the level asked for, so that all intervals hold
+            jointly at that.
+        family_level: The level at which all intervals of the family hold
+            jointly; that of the interval where there is but one.
         t_p: The p value of the paired t test, adjusted in a family.
         wilcoxon_p: That of the signed-rank test, adjusted in a family.
-        waits_for: The name of the condition that has to be settled before
-            this one may be, or `None`.
         family_size: How many comparisons are judged together.
     """
 
@@ -309,9 +273,9 @@ class TrialComparison:
     scores_b: Scores
     statistics: PairedStatistics
     confidence_level: float
+    family_level: float
     t_p: float
     wilcoxon_p: float
-    waits_for: str | None = None
     family_size: int = 1
 
     @property
@@ -346,9 +310,10 @@ class TrialComparison:
     def settled(self) -> bool:
         """Whether the interval, as it is shown, excludes 0.
 
-        In a family, those with smaller p values have to be settled as well.
+        Two pairs settle nothing, whatever their interval.
         """
-        return self.excludes_zero and self.waits_for is None
+        enough = self.statistics.num_pairs >= FEWEST_PAIRS
+        return enough and self.excludes_zero
 
     @property
     def num_more_trials(self) -> int | None:
@@ -431,7 +396,7 @@ class TrialComparison:
             "statistics": to_plain(self.statistics),
             "t_p": to_plain(self.t_p),
             "wilcoxon_p": to_plain(self.wilcoxon_p),
-            "waits_for": self.waits_for,
+            "family_level": self.family_level,
             "family_size": self.family_size,
             "num_left_out": self.num_left_out,
             "num_more_trials": self.num_more_trials,

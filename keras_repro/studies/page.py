@@ -29,13 +29,14 @@ from keras_repro.studies.strips import (
 )
 from keras_repro.studies.wording import (
     COLUMNS,
-    FAMILY_COLUMNS,
     list_cells,
     list_family,
     list_remarks,
     list_statistics,
+    name_family_columns,
     say_family,
     say_headline,
+    say_jointly,
     say_level,
     say_name,
 )
@@ -214,7 +215,9 @@ def _comparisons_parts(
         yield make_verdict(kind, mark, heading, _say_title(comparisons))
         table = _family_table(family)
         baseline = say_name(family[0].name_a, 40)
-        yield make_section("Each condition", table, quiet=f"against {baseline}")
+        joint = element("p", say_jointly(family), class_="quiet")
+        quiet = f"against {baseline}"
+        yield make_section("Each condition", table, joint, quiet=quiet)
     shown = family[:most]
     metric = family[0].metric
     yield make_section("Scores", draw_strips(make_study_strips(shown), metric))
@@ -271,7 +274,8 @@ def _family_table(family: Sequence[TrialComparison]) -> Html:
         ]
         for (name, *cells), one in zip(others, family, strict=True)
     ]
-    return make_table([*FAMILY_COLUMNS, "verdict"], rows, "wide numbers")
+    titles = [*name_family_columns(family), "verdict"]
+    return make_table(titles, rows, "wide numbers")
 
 
 def _details(comparison: TrialComparison) -> Html:

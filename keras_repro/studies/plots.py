@@ -119,8 +119,8 @@ def plot_comparisons(comparisons: Sequence[TrialComparison]) -> Any:
     gaps = make_difference_strips(shown)
     _draw_columns(right, gaps, f"difference to {name}", with_zero=True)
     title = _say_shown(comparisons) if number > 1 else first.verdict
-    level = say_level(min(one.confidence_level for one in shown))
-    exact = "" if number == 1 else "; of differences, that of the family"
+    level = say_level(first.family_level)
+    exact = "" if number == 1 else "; of all differences jointly"
     figure.supxlabel(
         f"dots: trials; bars: means with their {level}{exact}",
         fontsize=9,

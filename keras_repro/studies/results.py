@@ -40,8 +40,8 @@ from keras_repro.common.text import clean, describe
 from keras_repro.studies.scores import (
     Scores,
     Summary,
+    check_confidence_level,
     check_numbers,
-    check_resampling,
     rank_of,
     summarize,
 )
@@ -116,7 +116,7 @@ class TrialResults:
         5 trials, seeds 0 to 4 (none)
         <BLANKLINE>
                mean    95% interval   std  median    iqm    min    max
-        rmse  19.00  [18.27, 19.79]  0.61   19.00  18.97  18.20  19.90
+        rmse  19.00  [18.24, 19.76]  0.61   19.00  18.97  18.20  19.90
         >>> results.rank(1).rank
         1.0
         >>> results.typical_seed()
@@ -184,8 +184,6 @@ class TrialResults:
         metric: str | None = None,
         *,
         confidence_level: float = 0.95,
-        num_resamples: int | None = None,
-        seed: int = 0,
     ) -> TrialSummary:
         """Sum the scores up.
 
@@ -193,27 +191,19 @@ class TrialResults:
             metric: The name of one score; `None` for all of them.
             confidence_level: Share of such intervals that should cover the
                 mean over all seeds, strictly between 0 and 1.
-            num_resamples: How many resamples to draw for the interval: at
-                most 1,000,000, and of more than 1,000 scores so many fewer.
-            seed: Seed of the resampling alone.
 
         Raises:
             TypeError: If an argument is of the wrong type.
             ValueError: If there is no such metric, or one is out of range.
         """
         names = self.metrics if metric is None else [find_metric(self, metric)]
-        confidence_level, num_resamples, seed = check_resampling(
-            confidence_level, num_resamples, seed, size=self.num_trials
-        )
+        confidence_level = check_confidence_level(confidence_level)
         return TrialSummary(
             results=self,
             confidence_level=confidence_level,
             metrics={
                 name: summarize_scores(
-                    self.scores[name],
-                    confidence_level=confidence_level,
-                    num_resamples=num_resamples,
-                    seed=seed,
+                    self.scores[name], confidence_level=confidence_level
                 )
                 for name in names
             },
@@ -539,11 +529,7 @@ class TrialSummary:
 
 
 def summarize_scores(
-    scores: Scores,
-    *,
-    confidence_level: float = 0.95,
-    num_resamples: int | None = None,
-    seed: int = 0,
+    scores: Scores, *, confidence_level: float = 0.95
 ) -> Summary:
     """Sum scores up, as `summarize`; NaN for all if none of them is finite.
 
@@ -552,12 +538,7 @@ def summarize_scores(
         1
     """
     if np.isfinite(scores).any():
-        return summarize(
-            scores,
-            confidence_level=confidence_level,
-            num_resamples=num_resamples,
-            seed=seed,
-        )
+        return summarize(scores, confidence_level=confidence_level)
     names = ("mean", "std", "median", "iqm", "min", "max")
     return Summary(
         num_scores=0,

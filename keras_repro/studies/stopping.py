@@ -19,8 +19,6 @@ from keras_repro.common.checks import (
 )
 from keras_repro.common.text import describe
 
-_NEARLY = 1.25
-
 
 @dataclass(frozen=True)
 class HalfWidth:
@@ -104,14 +102,9 @@ class HalfWidth:
         values = values[np.isfinite(values)]
         if len(values) < self.min_trials:
             return False
-        from keras_repro.studies.scores import bootstrap_interval, t_interval
+        from keras_repro.studies.scores import t_interval
 
-        level = self.confidence_level
-        # The cheap one first: this is asked after every trial.
-        cheap = t_interval(values, confidence_level=level)
-        if cheap.half_width > _NEARLY * self.half_width:
-            return False
-        shown = bootstrap_interval(values, confidence_level=level)
+        shown = t_interval(values, confidence_level=self.confidence_level)
         return shown.half_width <= self.half_width
 
     def _choose(self, scores: Mapping[str, Any]) -> npt.NDArray[np.float64]:

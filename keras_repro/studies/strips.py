@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro.studies.scores import Scores, bootstrap_interval
+from keras_repro.studies.scores import Scores, t_interval
 
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison
@@ -80,11 +80,11 @@ def make_summary_strip(summary: TrialSummary, metric: str) -> Strip | None:
 def make_study_strips(comparisons: Sequence[TrialComparison]) -> list[Strip]:
     """The scores of the baseline and of each study compared with it.
 
-    Each mean has an interval of its own, at the lowest of the levels; whether
-    two of these overlap does not decide, the differences do.
+    Each mean has an interval of its own, at the level that the family has;
+    whether two of these overlap does not decide, the differences do.
     """
     first = comparisons[0]
-    level = min(one.confidence_level for one in comparisons)
+    level = first.family_level
     strips = []
     for name, scores, color in (
         (first.name_a, first.scores_a, None),
@@ -94,7 +94,7 @@ def make_study_strips(comparisons: Sequence[TrialComparison]) -> list[Strip]:
         ),
     ):
         seeds, finite = _keep_finite(first.seeds, scores)
-        interval = bootstrap_interval(finite, confidence_level=level)
+        interval = t_interval(finite, confidence_level=level)
         strips.append(
             Strip(
                 name=name,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from keras_repro.common.text import WIDTH, count_of, list_more, wrap
 from keras_repro.studies.wording import (
     COLUMNS,
-    FAMILY_COLUMNS,
     list_cells,
     list_family,
     list_remarks,
     list_statistics,
+    name_family_columns,
     say_family,
     say_headline,
+    say_jointly,
     say_level,
     say_name,
 )
@@ -60,10 +61,13 @@ def write_comparisons_text(comparisons: TrialComparisons) -> str:
     """Several studies against the first, for a terminal."""
     family = comparisons.comparisons
     lines = [*wrap(say_family(family)), ""]
-    lines += [*_format_table(FAMILY_COLUMNS, list_family(family)), ""]
+    titles = name_family_columns(family)
+    lines += [*_format_table(titles, list_family(family)), ""]
     for one in family:
         name = f"{say_name(one.name_b)}: " if one.equal else ""
         lines += wrap(f"- {name}{one.verdict}", hang=2)
+    if len(family) > 1:
+        lines += wrap(say_jointly(family))
     left_out = max(one.num_left_out for one in family)
     if left_out:
         number = count_of(left_out, "pair")

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from keras_repro.studies.scores import Interval, Summary
 
 
-FAMILY_COLUMNS = ("", "mean", "difference", "interval", "level", "p")
 COLUMNS = ("mean", "interval", "std", "median", "iqm", "min", "max")
 
 _MOST_SPANS = 8
@@ -229,13 +228,14 @@ def say_trials_verdict(comparison: TrialComparison) -> str:
 
 
 def _say_need(comparison: TrialComparison) -> str:
-    if comparison.excludes_zero and comparison.waits_for is not None:
-        return f"it waits until {say_name(comparison.waits_for)} is settled"
     more = comparison.num_more_trials
     if more is None:
         return "hardly any number of seeds would settle so small a difference"
     seeds = count_of(_round_up(more), "more seed")
-    return f"about {seeds} would settle a difference of this size"
+    claim = f"about {seeds} would settle a difference of this size"
+    if comparison.excludes_zero:
+        return f"two pairs settle nothing, {claim}"
+    return claim
 
 
 def _round_up(number: int) -> int:
@@ -262,7 +262,8 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
     found, interval = comparison.statistics, comparison.statistics.interval
     error = interval.half_width
     a, b = say_name(comparison.name_a), say_name(comparison.name_b)
-    holm = "" if comparison.family_size == 1 else ", adjusted after Holm"
+    times = comparison.family_size
+    family = "" if times == 1 else f", {times} times that of one comparison"
     level = say_level(comparison.confidence_level)
     facts = [
         ("Score", say_name(comparison.metric, 60)),
@@ -274,8 +275,8 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
             f"{write_number(found.difference, error)} ({b} - {a}), "
             f"{level} {write_interval(interval.low, interval.high)}",
         ),
-        ("Paired t test", f"p {write_p(comparison.t_p)}{holm}"),
-        ("Wilcoxon test", f"p {write_p(comparison.wilcoxon_p)}{holm}"),
+        ("Paired t test", f"p {write_p(comparison.t_p)}{family}"),
+        ("Wilcoxon test", f"p {write_p(comparison.wilcoxon_p)}{family}"),
         (
             "Single runs",
             f"one of {a} is lower than one of {b} with probability "
@@ -293,11 +294,17 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
     return facts
 
 
+def name_family_columns(family: Sequence[TrialComparison]) -> list[str]:
+    """What the columns of `list_family` are called."""
+    level = say_level(family[0].confidence_level)
+    return ["", "mean", "difference", level, "p"]
+
+
 def list_family(family: Sequence[TrialComparison]) -> list[list[str]]:
-    """A row for each condition, the baseline first, as `FAMILY_COLUMNS`."""
+    """A row for each condition, the baseline first."""
     first = family[0].statistics
     mean = write_number(first.mean_a, first.interval.half_width)
-    rows = [[say_name(family[0].name_a), mean, "", "", "", ""]]
+    rows = [[say_name(family[0].name_a), mean, "", "", ""]]
     for one in family:
         found, interval = one.statistics, one.statistics.interval
         rows.append(
@@ -306,11 +313,20 @@ def list_family(family: Sequence[TrialComparison]) -> list[list[str]]:
                 write_number(found.mean_b, interval.half_width),
                 write_number(found.difference, interval.half_width),
                 write_interval(interval.low, interval.high),
-                f"{100 * one.confidence_level:.4g}%",
                 write_p(one.t_p),
             ]
         )
     return rows
+
+
+def say_jointly(family: Sequence[TrialComparison]) -> str:
+    """What the intervals and p values of a family hold for."""
+    level = 100 * family[0].family_level
+    return (
+        f"Of the family: all {len(family)} intervals hold at once at "
+        f"{level:.4g}%, and each p is {len(family)} times that of one "
+        "comparison (Bonferroni)."
+    )
 
 
 def say_family(family: Sequence[TrialComparison]) -> str:

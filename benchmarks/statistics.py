@@ -1,0 +1,261 @@
+"""How often the statistics of studies are wrong, in simulated studies.
+
+    python -m benchmarks.statistics            # a minute
+    python -m benchmarks.statistics --check    # fail if a promise is broken
+
+Each table says in how many of 100 studies something is wrong that may be wrong
+in 5 (or 1, or 0.5). Figures in brackets are of scores for which nothing is
+promised. To be quick all studies of a figure are computed at once; that this
+gives what the package gives is asserted on some of them.
+"""
+
+import argparse
+import math
+
+import numpy as np
+from scipy import stats
+
+from keras_repro.studies.comparison import compare_trials
+from keras_repro.studies.results import TrialResults
+from keras_repro.studies.scores import t_interval
+from keras_repro.studies.stopping import HalfWidth
+
+LEVEL = 0.95
+SIZES = (3, 5, 10, 30)
+FAMILIES = (1, 2, 5, 10, 20)
+LEVELS = (0.95, 0.99, 0.995)
+NUM_STUDIES = 20_000
+NUM_SINGLE = 200_000  # Of one study, which is quick.
+CHECKED = 5
+NEEDED = (15, 30, 60)
+LEAST, MOST = 10, 200
+
+
+def draw_normal(rng, shape):
+    return rng.normal(size=shape)
+
+
+def draw_skewed(rng, shape):
+    return rng.lognormal(size=shape)
+
+
+def draw_clusters(rng, shape):
+    """One seed in five ends elsewhere, ten standard deviations away."""
+    return rng.normal(size=shape) + 10 * (rng.random(shape) < 0.2)
+
+
+def draw_skewed_differences(rng, shape):
+    return rng.lognormal(size=shape) - rng.lognormal(size=shape)
+
+
+# How scores are drawn, their mean and their standard deviation.
+SKEWED_STD = math.sqrt((math.e - 1) * math.e)
+KINDS = {
+    "normal": (draw_normal, 0.0, 1.0),
+    "log-normal": (draw_skewed, math.exp(0.5), SKEWED_STD),
+    "two clusters, 4 to 1": (draw_clusters, 2.0, math.sqrt(17)),
+    "differences of log-normals": (
+        draw_skewed_differences,
+        0.0,
+        math.sqrt(2) * SKEWED_STD,
+    ),
+}
+# Families draw the baseline and each condition alike, so that none differs.
+PAIRED = {
+    "normal": draw_normal,
+    "log-normal": draw_skewed,
+    "two clusters, 4 to 1": draw_clusters,
+}
+
+
+class Promises:
+    """Prints shares in percent, and counts those that break a promise."""
+
+    def __init__(self):
+        self.num_broken = 0
+
+    def write(self, wrong, allowed, *, promised=True):
+        """A share of wrong studies that may be as large as is allowed."""
+        error = math.sqrt(allowed * (1 - allowed) / np.size(wrong))
+        share = float(np.mean(wrong))
+        broken = promised and share > allowed + 2 * error
+        self.num_broken += broken
+        text = f"{100 * share:.1f}{'!' if broken else ''}"
+        return f"{text if promised else f'({text})':>10}"
+
+
+def make_rng(*numbers):
+    return np.random.default_rng(numbers)
+
+
+# --- a fixed number of seeds ---------------------------------------------
+
+
+def measure(scores):
+    """The mean of each study and its standard error."""
+    size = scores.shape[1]
+    return scores.mean(1), scores.std(1, ddof=1) / math.sqrt(size)
+
+
+def find_bound(size, level):
+    """How many standard errors an interval reaches to either side."""
+    return stats.t.isf((1 - level) / 2, size - 1)
+
+
+def report_coverage(promises):
+    """How often the interval of one study misses the mean."""
+    titles = "".join(f"{100 * level:>9g}%" for level in LEVELS)
+    print(f"{'interval misses the mean, %':<28}{'seeds':>6}{titles}")
+    for name, (draw, mean, _) in KINDS.items():
+        for size in SIZES:
+            scores = draw(make_rng(1, size), (NUM_SINGLE, size))
+            center, error = measure(scores)
+            for one, middle in zip(scores[:CHECKED], center, strict=False):
+                half = find_bound(size, LEVEL) * measure(one[None])[1][0]
+                assert math.isclose(t_interval(one).high, middle + half)
+            cells = (
+                promises.write(
+                    np.abs(center - mean) > find_bound(size, level) * error,
+                    1 - level,
+                    promised=name == "normal",
+                )
+                for level in LEVELS
+            )
+            print(f"{name:<28}{size:>6}{''.join(cells)}")
+
+
+def find_errors(draw, size, number, *, differ=False):
+    """Which differences of each family are missed by their intervals.
+
+    Where all are to differ, each has a mean and a spread of its own.
+    """
+    rng = make_rng(2, size, number, differ)
+    scores = draw(rng, (NUM_STUDIES, size, number + 1))
+    shifts = np.arange(1.0, number + 1) if differ else 0.0
+    scores[..., 1:] = scores[..., 1:] * (1 + shifts / 4) + shifts
+    gaps = scores[..., 1:] - scores[..., :1]
+    center, error = measure(gaps)
+    bound = find_bound(size, 1 - (1 - LEVEL) / number)
+    for study in range(CHECKED):
+        results = [
+            TrialResults(seeds=range(size), scores={"score": one})
+            for one in scores[study].T
+        ]
+        named = {f"{place}": one for place, one in enumerate(results)}
+        for place, one in enumerate(compare_trials(named)):
+            middle, reach = center[study, place], bound * error[study, place]
+            found = one.statistics.interval
+            expected = middle - reach, middle + reach
+            assert np.allclose([found.low, found.high], expected), one
+            assert one.settled == (abs(middle) > reach and size > 2), one
+    return np.abs(center - shifts) > bound * error
+
+
+def report_families(promises):
+    """How often a family without any difference has one that is settled."""
+    titles = "".join(f"{f'of {number}':>10}" for number in FAMILIES)
+    print(f"\n{'a family is mistaken, %':<28}{'seeds':>6}{titles}")
+    for name, draw in PAIRED.items():
+        for size in SIZES:
+            cells = (
+                promises.write(
+                    find_errors(draw, size, number).any(axis=1), 1 - LEVEL
+                )
+                for number in FAMILIES
+            )
+            print(f"{name:<28}{size:>6}{''.join(cells)}")
+    print("one of its intervals misses, where all differ, %")
+    for size in SIZES:
+        cells = (
+            promises.write(
+                find_errors(draw_normal, size, number, differ=True).any(axis=1),
+                1 - LEVEL,
+            )
+            for number in FAMILIES
+        )
+        print(f"{'normal':<28}{size:>6}{''.join(cells)}")
+    print("the same, where a condition alone is skewed, %")
+    for size in SIZES:
+        cells = (
+            promises.write(
+                find_errors(draw_one_sided, size, number).any(axis=1),
+                1 - LEVEL,
+                promised=False,
+            )
+            for number in FAMILIES
+        )
+        print(f"{'log-normal, never the first':<28}{size:>6}{''.join(cells)}")
+
+
+def draw_one_sided(rng, shape):
+    """A baseline that no seed moves; the others skewed, of the same mean."""
+    scores = rng.lognormal(size=shape)
+    scores[..., 0] = math.exp(0.5)
+    return scores
+
+
+# --- studies that stop ---------------------------------------------------
+
+
+def stop_studies(scores, target):
+    """How many trials each study has when `HalfWidth` stops it."""
+    stopped = np.full(len(scores), MOST)
+    for size in range(MOST - 1, LEAST - 1, -1):
+        _, error = measure(scores[:, :size])
+        stopped[find_bound(size, LEVEL) * error <= target] = size
+    rule = HalfWidth(target, min_trials=LEAST)
+    for study, size in zip(scores[:CHECKED], stopped, strict=False):
+        met = (
+            count
+            for count in range(LEAST, MOST)
+            if rule.is_met({"score": study[:count]})
+        )
+        assert next(met, MOST) == size
+    return stopped
+
+
+def report_stopped(promises):
+    """How often the interval misses, of studies that `HalfWidth` stops."""
+    print(
+        "\nStopped by HalfWidth; the target is half the interval of as many "
+        "trials,\nwere the standard deviation known.\n"
+        f"{'interval misses the mean, %':<28}{'target':>6}{'median':>10}"
+        f"{'stopped':>10}{'fixed':>10}"
+    )
+    for name, (draw, mean, std) in KINDS.items():
+        for needed in NEEDED:
+            target = stats.norm.isf((1 - LEVEL) / 2) * std / needed**0.5
+            scores = draw(make_rng(3, needed), (NUM_STUDIES, MOST))
+            stopped = stop_studies(scores, target)
+            missed = np.empty(NUM_STUDIES)
+            for size in np.unique(stopped):
+                center, error = measure(scores[stopped == size, :size])
+                reach = find_bound(size, LEVEL) * error
+                missed[stopped == size] = np.abs(center - mean) > reach
+            center, error = measure(scores[:, :needed])
+            fixed = np.abs(center - mean) > find_bound(needed, LEVEL) * error
+            cells = (
+                promises.write(one, 1 - LEVEL, promised=False)
+                for one in (missed, fixed)
+            )
+            print(
+                f"{name:<28}{needed:>6}{np.median(stopped):>10.0f}"
+                f"{''.join(cells)}"
+            )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="fail on a miss")
+    args = parser.parse_args()
+    promises = Promises()
+    print(f"{NUM_STUDIES:,} studies a figure, {NUM_SINGLE:,} above.\n")
+    report_coverage(promises)
+    report_families(promises)
+    report_stopped(promises)
+    if args.check and promises.num_broken:
+        raise SystemExit(f"{promises.num_broken} promises are broken.")
+
+
+if __name__ == "__main__":
+    main()
