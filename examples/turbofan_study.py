@@ -92,7 +92,7 @@ for metric in ("test", "train"):
     comparisons = kr.compare_trials(studies, metric=metric)
     print(f"\n{comparisons}")
     for one in comparisons:
-        wrong = 100 * (1 - one.statistics.sign_rate)
+        wrong = 100 * one.statistics.oppose_rate
         print(f"{one.name_b}: of 100 single pairs of runs", end=" ")
         print(f"{wrong:.0f} would have had the wrong sign.")
 seed = studies["0.4"].typical_seed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
@@ -181,15 +182,20 @@ def _compare(
     _check_alike(studies, names)
     scores_a = a.scores[metric]
     scores_b = b.scores[metric][find_places(b, a.seeds)]
-    with np.errstate(invalid="ignore"):
-        num_pairs = int(np.isfinite(scores_a - scores_b).sum())
+    finite = np.isfinite(scores_a) & np.isfinite(scores_b)
+    num_pairs = int(np.count_nonzero(finite))
     if num_pairs < 2:
         raise ValueError(
             "Two studies must have at least two pairs of finite scores to be "
             f"compared. Received: {num_pairs} of {len(a.seeds)} pairs with a "
             f"finite `{clean(metric)}` in both. Run more seeds."
         )
-    found = _compute(scores_a, scores_b, options)
+    _check_range(scores_a[finite], scores_b[finite], metric)
+    found = compare_paired(
+        scores_a[finite],
+        scores_b[finite],
+        confidence_level=options.confidence_level,
+    )
     return TrialComparison(
         name_a=names[0],
         name_b=names[1],
@@ -206,16 +212,17 @@ def _compare(
     )
 
 
-def _compute(
-    scores_a: Scores, scores_b: Scores, options: _Options
-) -> PairedStatistics:
-    with np.errstate(invalid="ignore"):
-        finite = np.isfinite(scores_b - scores_a)
-    return compare_paired(
-        scores_a[finite],
-        scores_b[finite],
-        confidence_level=options.confidence_level,
-    )
+def _check_range(scores_a: Scores, scores_b: Scores, metric: str) -> None:
+    """Refuse scores so far apart that no float holds their difference."""
+    halves = np.abs(scores_b / 2 - scores_a / 2)
+    if halves.max() > sys.float_info.max / 2:
+        place = int(halves.argmax())
+        raise ValueError(
+            f"The scores `{clean(metric)}` of two studies must be so close "
+            "that a float holds their difference. Received: "
+            f"{scores_a[place]:g} and {scores_b[place]:g} under one seed. "
+            "Divide all scores by a constant."
+        )
 
 
 def _check_alike(
@@ -286,9 +293,10 @@ class TrialComparison:
     @property
     def differences(self) -> Scores:
         """The differences of the pairs; NaN where one is not finite."""
-        with np.errstate(invalid="ignore"):
-            gaps = self.scores_b - self.scores_a
-        return np.where(np.isfinite(gaps), gaps, np.nan)
+        finite = np.isfinite(self.scores_a) & np.isfinite(self.scores_b)
+        gaps = np.full(len(finite), np.nan)
+        gaps[finite] = self.scores_b[finite] - self.scores_a[finite]
+        return gaps
 
     @property
     def num_left_out(self) -> int:
@@ -356,8 +364,7 @@ class TrialComparison:
             difference = self.statistics.difference
         advice = "Give the smallest difference that matters to you."
         difference = check_number("difference", difference, FINITE, advice)
-        gaps = self.differences
-        spread = float(np.std(gaps[np.isfinite(gaps)], ddof=1))
+        spread = self.statistics.spread
         effect = abs(difference) / spread if spread else math.inf
         return count_needed_pairs(
             effect if difference else 0.0,
@@ -393,7 +400,12 @@ class TrialComparison:
             "settled": self.settled,
             "equal": self.equal,
             "confidence_level": self.confidence_level,
-            "statistics": to_plain(self.statistics),
+            "statistics": {
+                **to_plain(self.statistics),
+                "higher_rate": self.statistics.higher_rate,
+                "agree_rate": self.statistics.agree_rate,
+                "probability_a_lower": self.statistics.probability_a_lower,
+            },
             "t_p": to_plain(self.t_p),
             "wilcoxon_p": to_plain(self.wilcoxon_p),
             "family_level": self.family_level,

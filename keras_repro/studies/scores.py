@@ -160,8 +160,8 @@ class ScoreRank:
         rank: 1.0 for the lowest; equal scores share the mean of their ranks.
         percentile: The share of lower scores, its own and equal ones counted
             half, from 0 to 100.
-        z: Its distance from the mean in standard deviations; 0.0 if all
-            scores are equal, NaN for one score.
+        z: Its distance from the mean in standard deviations; NaN if all
+            scores are equal, and for one score.
     """
 
     rank: float
@@ -190,7 +190,7 @@ def rank_of(scores: npt.ArrayLike, index: int) -> ScoreRank:
     return ScoreRank(
         rank=below + 0.5,
         percentile=100 * below / values.size,
-        z=gap / std if std else 0.0,
+        z=gap / std if std else math.nan,
     )
 
 
@@ -247,7 +247,8 @@ def find_scale(*arrays: Scores) -> float:
 
 def compute_mean(values: Scores) -> float:
     """The mean, summed exactly: the same in any order, on any machine."""
-    mean = math.fsum(values.tolist()) / values.size
+    scale = find_scale(values)
+    mean = math.fsum((values / scale).tolist()) / values.size * scale
     return min(max(mean, float(values.min())), float(values.max()))
 
 
@@ -285,19 +286,19 @@ class PairedStatistics:
         mean_b: The mean of b.
         difference: The mean of b - a.
         interval: Where that mean lies under other seeds.
-        t_p: p of the paired t test, two-sided: 1.0 if all pairs are equal,
-            0.0 if all differ by the same amount.
+        spread: The standard deviation of the paired differences; of rounded
+            scores as if each were off by up to half a step.
+        resolution: The step by which rounded scores move, such as 1 over the
+            number of test examples; 0.0 if they are not rounded.
+        t_p: p of the paired t test, two-sided, with that spread: 1.0 if all
+            pairs are equal.
         wilcoxon_p: p of Wilcoxon's signed-rank test, two-sided; 1.0 if all
             pairs are equal.
-        probability_a_lower: The probability that a score of a is lower than
-            one of b under an unrelated seed; equal scores count half.
-        sign_rate: How often one score of each, from unrelated seeds, differ
-            in the direction in which the means do; equal scores count half,
-            and it is 0.5 if the means are equal.
+        lower_rate: In which share of pairs of unrelated seeds b is lower.
+        equal_rate: In which share of them both scores are equal.
         effect_size: The difference in standard deviations of single scores,
             the root mean square of both; infinite if none of them varies.
-        effect_size_paired: The difference in standard deviations of the
-            paired differences; infinite if all are the same.
+        effect_size_paired: The difference in `spread`s.
     """
 
     num_pairs: int
@@ -305,12 +306,38 @@ class PairedStatistics:
     mean_b: float
     difference: float
     interval: Interval
+    spread: float
+    resolution: float
     t_p: float
     wilcoxon_p: float
-    probability_a_lower: float
-    sign_rate: float
+    lower_rate: float
+    equal_rate: float
     effect_size: float
     effect_size_paired: float
+
+    @property
+    def higher_rate(self) -> float:
+        """In which share of pairs of unrelated seeds b is higher."""
+        return max(1 - self.lower_rate - self.equal_rate, 0.0)
+
+    @property
+    def agree_rate(self) -> float:
+        """In which share of them b lies where its mean does; equal ones not."""
+        if not self.difference:
+            return 0.0
+        return self.lower_rate if self.difference < 0 else self.higher_rate
+
+    @property
+    def oppose_rate(self) -> float:
+        """In which share of them b lies on the other side than its mean."""
+        if not self.difference:
+            return 0.0
+        return self.higher_rate if self.difference < 0 else self.lower_rate
+
+    @property
+    def probability_a_lower(self) -> float:
+        """That of a lower score in a under an unrelated seed, ties halved."""
+        return self.higher_rate + self.equal_rate / 2
 
 
 def compare_paired(
@@ -332,9 +359,11 @@ def compare_paired(
         without ties, and up to 13 with ties, as SciPy chooses.
 
     Example:
-        >>> found = compare_paired([5.0, 6.0, 7.0], [4.0, 5.5, 6.0])
-        >>> round(found.difference, 3), round(found.t_p, 3), found.sign_rate
-        (-0.833, 0.038, 0.5833333333333333)
+        >>> found = compare_paired([5.02, 6.1, 7.04], [4.0, 5.53, 6.01])
+        >>> round(found.difference, 3), round(found.t_p, 3)
+        (-0.873, 0.029)
+        >>> round(found.agree_rate, 2), found.equal_rate
+        (0.67, 0.0)
 
     References:
         Wilcoxon, Individual Comparisons by Ranking Methods, Biometrics
@@ -353,32 +382,77 @@ def compare_paired(
             f"Received: {x.size} and {y.size} scores. "
             "Keep the seeds that both have."
         )
+    level = check_confidence_level(confidence_level)
     scale = find_scale(x, y)
     x, y = x / scale, y / scale
+    single = math.hypot(compute_std(x), compute_std(y)) / math.sqrt(2)
+    means = compute_mean(x) * scale, compute_mean(y) * scale
+    step = find_resolution(np.concatenate([x, y]))
+    if step:
+        lowest = min(x.min(), y.min())
+        x, y = (np.rint((one - lowest) / step) for one in (x, y))
     gaps = y - x
     difference = compute_mean(gaps)
-    interval = t_interval(gaps, confidence_level=confidence_level)
-    spread = math.hypot(compute_std(x), compute_std(y)) / math.sqrt(2)
-    below, below_elsewhere = _count_below(x, y)
+    # A rounded score may be off by half a step, evenly: a variance of 1/12.
+    rounding = 1 / math.sqrt(6) if step and gaps.any() else 0.0
+    spread = math.hypot(compute_std(gaps), rounding)
+    error = spread / math.sqrt(gaps.size)
+    half = _find_t(gaps.size, level) * error
+    lower, equal = _compare_singles(x, y)
+
+    def measure(number: float) -> float:
+        """A number of steps in the unit of the scores."""
+        return number * (step or 1.0) * scale
+
     return PairedStatistics(
         num_pairs=x.size,
-        mean_a=compute_mean(x) * scale,
-        mean_b=compute_mean(y) * scale,
-        difference=difference * scale,
+        mean_a=means[0],
+        mean_b=means[1],
+        difference=measure(difference),
         interval=Interval(
-            interval.low * scale, interval.high * scale, confidence_level
+            measure(difference - half), measure(difference + half), level
         ),
-        t_p=_test_t(gaps),
+        spread=measure(spread),
+        resolution=step * scale,
+        t_p=_test_t(difference, error, gaps.size - 1),
         wilcoxon_p=_test_wilcoxon(gaps),
-        probability_a_lower=below,
-        sign_rate=0.5
-        if not difference
-        else below_elsewhere
-        if difference > 0
-        else 1 - below_elsewhere,
-        effect_size=_divide(difference, spread),
-        effect_size_paired=_divide(difference, compute_std(gaps)),
+        lower_rate=lower,
+        equal_rate=equal,
+        effect_size=_divide(difference * (step or 1.0), single),
+        effect_size_paired=_divide(difference, spread),
     )
+
+
+_NOISE = 2.0**-22  # Of scores that are float32: four times their last bit.
+_NOISE_OF_GAPS = 2.0**-40
+
+
+def find_resolution(scores: Scores) -> float:
+    """The step of the grid on which rounded scores lie; 0.0 if on none.
+
+    An accuracy over 500 examples moves by steps of 0.002. The step is the
+    largest by which one comes from any score to any other, but for the last
+    bits that float32 holds; steps that are not far larger than these are none.
+
+    Example:
+        >>> found = find_resolution(np.array([0.91, 0.93, 0.96]))
+        >>> round(found, 6), find_resolution(np.arange(2.0, 9.0) ** 0.5)
+        (0.01, 0.0)
+    """
+    values = np.unique(scores)
+    noise = _NOISE * float(np.abs(values).max(initial=0.0))
+    offsets = np.sort(values - values.min(initial=math.inf))
+    span = float(offsets.max(initial=0.0))
+    if span <= 64 * noise:
+        return 0.0
+    counts = np.arange(1.0, span / (64 * noise) + 1)
+    for offset in offsets[1:-1]:
+        places = offset / span * counts
+        off = np.abs(places - np.rint(places)) * (span / counts)
+        counts = counts[off <= 2 * noise]
+        if not counts.size:
+            return 0.0
+    return span / float(counts[0])
 
 
 def count_needed_pairs(
@@ -449,32 +523,33 @@ def _compute_power(
     return float(nct.sf(bound, freedom, shift) + nct.sf(bound, freedom, -shift))
 
 
-def _test_t(gaps: Scores) -> float:
-    """The p of SciPy's `ttest_rel`, which warns of gaps that hardly vary."""
+def _test_t(difference: float, error: float, freedom: int) -> float:
+    """The p of the paired t test, as SciPy's `ttest_rel` has it."""
     from scipy.special import stdtr
 
-    error = compute_std(gaps) / math.sqrt(gaps.size)
-    t = _divide(compute_mean(gaps), error)
-    return 2 * float(stdtr(gaps.size - 1, -abs(t)))
+    return 2 * float(stdtr(freedom, -abs(_divide(difference, error))))
 
 
 def _test_wilcoxon(gaps: Scores) -> float:
     from scipy.stats import wilcoxon
 
-    return float(wilcoxon(gaps).pvalue) if gaps.any() else 1.0
+    if not gaps.any():
+        return 1.0
+    sizes = np.sort(np.abs(gaps))
+    # Those that agree but for their last bits are ties, so only ranks go in.
+    apart = np.diff(sizes, prepend=0.0) > _NOISE_OF_GAPS * sizes[-1]
+    ranks = np.cumsum(apart)[np.searchsorted(sizes, np.abs(gaps))]
+    return float(wilcoxon(np.copysign(ranks, gaps)).pvalue)
 
 
-def _count_below(x: Scores, y: Scores) -> tuple[float, float]:
-    """The share of pairs with x below y: of all, of those of other seeds.
-
-    Equal ones count half.
-    """
-    ordered, size = np.sort(y), x.size
-    up_to = np.searchsorted(ordered, x, "right").sum()
-    under = np.searchsorted(ordered, x, "left").sum()
-    twice = 2 * size * size - int(up_to) - int(under)
-    own = int(2 * np.count_nonzero(x < y) + np.count_nonzero(x == y))
-    return twice / (2 * size * size), (twice - own) / (2 * size * (size - 1))
+def _compare_singles(x: Scores, y: Scores) -> tuple[float, float]:
+    """The shares of pairs of unrelated seeds with y below x, and y equal."""
+    ordered, number = np.sort(y), x.size * (x.size - 1)
+    up_to = int(np.searchsorted(ordered, x, "right").sum())
+    under = int(np.searchsorted(ordered, x, "left").sum())
+    lower = under - np.count_nonzero(y < x)
+    equal = up_to - under - np.count_nonzero(y == x)
+    return int(lower) / number, int(equal) / number
 
 
 def _divide(difference: float, spread: float) -> float:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro.studies.scores import Scores, t_interval
+from keras_repro.studies.scores import Scores, compute_mean, t_interval
 
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison
@@ -100,7 +100,7 @@ def make_study_strips(comparisons: Sequence[TrialComparison]) -> list[Strip]:
                 name=name,
                 seeds=seeds,
                 scores=finite,
-                center=float(np.mean(finite)),
+                center=compute_mean(finite),
                 low=interval.low,
                 high=interval.high,
                 color=color,

@@ -210,21 +210,43 @@ def _say_ordinal(number: float) -> str:
 
 
 def say_trials_verdict(comparison: TrialComparison) -> str:
-    """What can be said of two studies, in one sentence."""
+    """What can be said of two studies, in a sentence or two."""
     found = comparison.statistics
+    left_out = ""
+    if comparison.num_left_out:
+        number = count_of(len(comparison.seeds), "pair")
+        left_out = f" ({comparison.num_left_out} of {number} left out)"
     if comparison.equal:
-        return f"Equal: all {found.num_pairs} pairs have the same score."
+        claim = f"Equal: all {found.num_pairs} pairs have the same score"
+        return f"{claim}{left_out}."
     interval = found.interval
     side, sign = ("lower", -1) if found.difference < 0 else ("higher", 1)
     size = write_number(sign * found.difference, interval.half_width)
     bounds = sorted((sign * interval.low, sign * interval.high))
     claim = f"{say_name(comparison.name_b)} is {side} by {size} "
-    claim += write_interval(*bounds)
-    if comparison.settled:
-        return f"{claim}; a single pair of runs would have said so " + (
-            f"{say_times(found.sign_rate)}."
-        )
-    return f"Not settled: {claim}; {_say_need(comparison)}."
+    if not found.difference:
+        claim = f"{say_name(comparison.name_b)} has the same mean, "
+    claim += f"{write_interval(*bounds)}{left_out}"
+    if not comparison.settled:
+        claim = f"Not settled: {claim}; {_say_need(comparison)}"
+    return f"{claim}.{_say_singles(comparison, side)}"
+
+
+def _say_singles(comparison: TrialComparison, side: str) -> str:
+    """What one pair of runs would have shown, settled or not.
+
+    Said of settled differences alone it would be too large: a share that came
+    out large by chance goes with a difference that did.
+    """
+    found = comparison.statistics
+    if not found.difference:
+        return ""
+    equal = say_share(found.equal_rate).partition(" ")[0]
+    ties = f" and {equal} no difference" if found.equal_rate else ""
+    return (
+        f" By these seeds about {say_share(found.agree_rate)} pairs of single "
+        f"runs would show it {side}{ties}."
+    )
 
 
 def _say_need(comparison: TrialComparison) -> str:
@@ -244,17 +266,17 @@ def _round_up(number: int) -> int:
     return -(-number // step) * step
 
 
-def say_times(share: float) -> str:
-    """A probability as people say it; one below 1 is never 100 in 100.
+def say_share(share: float) -> str:
+    """A share as people say it; one between 0 and 1 is neither of these.
 
     Example:
-        >>> say_times(0.957), say_times(0.999), say_times(1.0)
-        ('96 times in 100', '99 times in 100', '100 times in 100')
+        >>> say_share(0.957), say_share(0.999), say_share(1.0)
+        ('96 of 100', '99 of 100', '100 of 100')
     """
     times = round(100 * share)
     if 0 < share < 1:
         times = min(max(times, 1), 99)
-    return f"{times} time{'' if times == 1 else 's'} in 100"
+    return f"{times} of 100"
 
 
 def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
@@ -279,8 +301,10 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
         ("Wilcoxon test", f"p {write_p(comparison.wilcoxon_p)}{family}"),
         (
             "Single runs",
-            f"one of {a} is lower than one of {b} with probability "
-            f"{found.probability_a_lower:.2f}",
+            f"in pairs of unrelated seeds {b} is lower in "
+            f"{say_share(found.lower_rate)}, equal in "
+            f"{say_share(found.equal_rate)}, higher in "
+            f"{say_share(found.higher_rate)}",
         ),
         (
             "Effect sizes",
@@ -288,6 +312,11 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
             f"d_z {found.effect_size_paired:.2f} (in spreads of the pairs)",
         ),
     ]
+    # From a tenth of the variance on.
+    if found.resolution > math.sqrt(0.6) * found.spread:
+        step = write_number(found.resolution)
+        text = f"scores move by steps of {step}, so the interval is wider"
+        facts.append(("Rounding", text))
     if comparison.num_left_out:
         text = f"{count_of(comparison.num_left_out, 'pair')} without two "
         facts.append(("Left out", f"{text}finite scores"))

@@ -55,7 +55,7 @@ from keras_repro.studies.outcomes import (
     gather_scores,
 )
 from keras_repro.studies.results import TrialResults, check_seeds
-from keras_repro.studies.scores import t_interval
+from keras_repro.studies.scores import compute_mean, t_interval
 from keras_repro.trials.backups import StudyBackups, check_backup
 from keras_repro.trials.check import check_elsewhere, tell_differences
 from keras_repro.trials.executors import (
@@ -545,7 +545,7 @@ def say_so_far(outcomes: list[TrialLine]) -> str:
 def _say_mean(scores: Any) -> str:
     if not len(scores):
         return "none finite"
-    mean = f"{float(np.mean(scores)):.4g}"
+    mean = f"{compute_mean(scores):.4g}"
     if len(scores) < 2:
         return mean
     interval = t_interval(scores)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from keras_repro.studies.comparison import compare_trials
 from keras_repro.studies.scores import count_needed_pairs
@@ -41,12 +42,12 @@ def test_settled_difference_is_said_as_that():
     assert found.settled
     assert found.num_more_trials is None
     assert math.isclose(found.statistics.difference, -0.5)
-    interval, rate = found.statistics.interval, found.statistics.sign_rate
+    interval, rate = found.statistics.interval, found.statistics.agree_rate
     assert interval.high < 0
     assert found.verdict == (
-        f"0.4 is lower by 0.500 [{-interval.high:.3f}, {-interval.low:.3f}]; "
-        f"a single pair of runs would have said so {100 * rate:.0f} times in "
-        "100."
+        f"0.4 is lower by 0.500 [{-interval.high:.3f}, {-interval.low:.3f}]. "
+        f"By these seeds about {100 * rate:.0f} of 100 pairs of single runs "
+        "would show it lower."
     )
     assert first_line(found) == found.verdict
 
@@ -64,8 +65,10 @@ def test_open_difference_is_said_with_what_would_settle_it():
     assert found.verdict == (
         f"Not settled: 0.2 is lower by 0.05 [{-high:.2f}, {-low:.2f}]; about "
         f"{math.ceil(more / step) * step} more seeds would settle a "
-        "difference of this size."
+        "difference of this size. By these seeds about 51 of 100 pairs of "
+        "single runs would show it lower."
     )
+    assert round(100 * found.statistics.agree_rate) == 51
 
 
 def test_higher_is_said_as_lower_is():
@@ -99,10 +102,10 @@ def test_what_is_shown_decides():
         make_results(np.zeros(5)), make_results(np.full(5, 0.25))
     )
     assert constant.verdict == (
-        "b is higher by 0.25 [0.25, 0.25]; a single pair of runs would have "
-        "said so 100 times in 100."
+        "b is higher by 0.25 [0.12, 0.38]. By these seeds about 100 of 100 "
+        "pairs of single runs would show it higher."
     )
-    assert constant.count_trials() == 3
+    assert constant.count_trials() == 4
 
 
 def test_differences_without_a_mean_have_nothing_to_settle():
@@ -114,6 +117,7 @@ def test_differences_without_a_mean_have_nothing_to_settle():
     assert found.verdict.endswith(
         "; hardly any number of seeds would settle so small a difference."
     )
+    assert "b has the same mean, [-1.9, 1.9]; hardly" in found.verdict
 
 
 def test_one_more_seed_is_asked_for_at_least():
@@ -137,13 +141,70 @@ def test_text_shows_all_numbers():
         "Difference:     -0.500 (0.4 - none), 95% interval [-0.5",
         f"Paired t test:  p {statistics.t_p:.2g}\n",
         f"Wilcoxon test:  p {statistics.wilcoxon_p:.2g}\n",
-        f"probability {statistics.probability_a_lower:.2f}",
+        f"0.4 is lower in {100 * statistics.lower_rate:.0f} of 100, equal in "
+        f"0 of 100, higher in {100 * statistics.higher_rate:.0f} of 100",
         f"d_av {statistics.effect_size:.2f}",
         f"d_z {statistics.effect_size_paired:.2f}",
     ):
         assert expected in text.replace("\n" + " " * 18, " ")
     assert "Left out" not in text
     assert max(map(len, text.split("\n"))) <= 79
+
+
+def test_ties_are_no_agreement():
+    """How many pairs agree, and how many are equal."""
+    a = np.zeros(20)
+    b = np.where(np.arange(20) < 7, 1.0, 0.0)
+    found = compare_trials(make_results(a), make_results(b))
+    assert (
+        "about 35 of 100 pairs of single runs would show it higher and 65 "
+        "no difference." in found.verdict
+    )
+    plain = found.to_json()["statistics"]
+    assert (plain["agree_rate"], plain["equal_rate"]) == (0.35, 0.65)
+    assert "no difference" not in compare_trials(A, LOWER).verdict
+
+
+def test_single_runs_are_told_whether_settled_or_not():
+    """Else only shares that came out large by chance would be told."""
+    rng = np.random.default_rng(0)
+    told, settled, true = [], [], 0.64
+    shift = 2**0.5 * stats.norm.ppf(true)
+    for _ in range(400):
+        a, b = rng.normal(size=(2, 5))
+        found = compare_trials(make_results(a), make_results(b + shift))
+        assert "By these seeds about" in found.verdict
+        rate = found.statistics.higher_rate
+        told.append(rate)
+        if found.settled:
+            settled.append(rate)
+    assert np.mean(told) == pytest.approx(true, abs=0.03)
+    # The twin: of the settled ones alone it is far too large.
+    assert np.mean(settled) > true + 0.15
+
+
+def test_rounded_scores_are_said_to_be_rounded():
+    """Where that is a part of what is uncertain."""
+    a = np.array([0.90, 0.91, 0.92])
+    found = compare_trials(make_results(a), make_results(a + 0.01))
+    assert not found.settled
+    assert "Rounding: " in str(found)
+    assert "scores move by steps of 0.01" in str(found)
+    assert found._repr_html_().count("scores move by steps of 0.01") == 1
+    assert "Rounding" not in str(compare_trials(A, LOWER))
+
+
+def test_scores_that_floats_hardly_hold():
+    """Differences that they hold are compared, others refused: no warning."""
+    a = np.array([1.0, 1.1, 1.2, 1.05]) * 1e308
+    b = np.array([1.3, 1.5, 1.4, 1.7]) * 1e308
+    found = compare_trials(make_results(a), make_results(b))
+    assert found.statistics.num_pairs == 4
+    assert found.statistics.difference == pytest.approx(3.875e307)
+    assert np.isfinite(found.differences).all()
+    assert found._repr_html_()
+    with pytest.raises(ValueError, match=r"1\.05e\+308 and -1\.7e\+308 und"):
+        compare_trials(make_results(a), make_results(-b))
 
 
 def test_pairs_without_two_finite_scores_are_left_out():
@@ -155,6 +216,8 @@ def test_pairs_without_two_finite_scores_are_left_out():
     assert found.statistics.num_pairs == NUM - 2
     assert np.isnan(found.differences).sum() == 2
     assert "2 pairs without two finite scores" in str(found)
+    assert " (2 of 30 pairs left out). By these" in found.verdict
+    assert "left out" not in compare_trials(A, LOWER).verdict
     keep = [seed for seed in range(NUM) if seed not in (3, 9)]
     exact = compare_trials(A.select(keep), LOWER.select(keep))
     assert found.statistics == exact.statistics

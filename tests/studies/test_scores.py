@@ -216,7 +216,7 @@ def test_rank_is_that_of_scipy(scores, data):
         z = stats.zscore(np.array(scores, float), ddof=1)[index]
         assert found.z == pytest.approx(z, abs=1e-9)
     else:
-        assert found.z == 0.0
+        assert math.isnan(found.z)
     assert isinstance(found.rank, float)
 
 
@@ -238,22 +238,34 @@ def test_paired_tests_are_those_of_scipy(size, digits):
     a = np.round(draw(size, 1), digits)
     b = np.round(a + draw(size, 2, 0.3), digits)
     found = compare_paired(a, b)
-    assert found.t_p == pytest.approx(stats.ttest_rel(a, b).pvalue)
-    assert found.wilcoxon_p == pytest.approx(stats.wilcoxon(b - a).pvalue)
+    step = 10.0**-digits if digits == 1 else 0.0
+    assert found.resolution == pytest.approx(step)
+    error = math.sqrt(((b - a).var(ddof=1) + step**2 / 6) / size)
+    p = 2 * stats.t.sf(abs((b - a).mean()) / error, size - 1)
+    assert found.t_p == pytest.approx(p)
+    if not step:
+        assert p == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    assert found.wilcoxon_p == pytest.approx(
+        stats.wilcoxon(np.round(b - a, digits)).pvalue
+    )
     u = stats.mannwhitneyu(b, a).statistic
-    assert found.probability_a_lower == pytest.approx(u / size**2)
+    own = np.count_nonzero(a < b) + np.count_nonzero(a == b) / 2
+    # Of unrelated seeds alone: U without the pairs of one seed.
+    expected = (u - own) / (size * (size - 1))
+    assert found.probability_a_lower == pytest.approx(expected)
     assert (found.num_pairs, found.mean_a) == (size, pytest.approx(a.mean()))
     assert found.mean_b == pytest.approx(b.mean())
     assert found.difference == pytest.approx((b - a).mean())
     other = compare_paired(a, np.roll(b, 1))
     assert other.t_p != found.t_p
-    assert other.probability_a_lower == found.probability_a_lower
+    assert other.difference == pytest.approx(found.difference)
 
 
 def test_interval_is_that_of_the_differences():
     """Student's, of b - a."""
-    found = compare_paired(SLEEP_A, SLEEP_B, confidence_level=0.9)
-    expected = t_interval(np.subtract(SLEEP_B, SLEEP_A), confidence_level=0.9)
+    a, b = draw(10), draw(10, 1)
+    found = compare_paired(a, b, confidence_level=0.9)
+    expected = t_interval(b - a, confidence_level=0.9)
     assert bounds(found.interval) == pytest.approx(bounds(expected))
     assert found.interval.confidence_level == 0.9
     assert found.interval.half_width > 0
@@ -263,12 +275,17 @@ def test_published_examples():
     """Student 1908, Hollander and Wolfe 1973, and Lakens 2013."""
     sleep = compare_paired(SLEEP_A, SLEEP_B)
     assert round(sleep.difference, 2) == 1.58
-    assert round(sleep.t_p, 6) == 0.002833
+    # His p is 0.002833; ours knows that the hours are rounded to tenths.
+    assert round(sleep.t_p, 4) == 0.0028
     visits = compare_paired(VISIT_1, VISIT_2)
     assert round(visits.wilcoxon_p, 5) == 0.03906
     films = compare_paired(FILM_2, FILM_1)
-    assert (films.difference, round(films.t_p, 3)) == (1.0, 0.001)
-    assert round(films.effect_size_paired, 2) == 1.50
+    # His p is 0.001 and his d_z 1.50; these know of whole points alone.
+    assert (films.difference, round(films.t_p, 3)) == (1.0, 0.003)
+    gaps = np.subtract(FILM_1, FILM_2)
+    assert round(1 / gaps.std(ddof=1), 2) == 1.50
+    expected = 1 / math.sqrt(gaps.var(ddof=1) + 1 / 6)
+    assert films.effect_size_paired == pytest.approx(expected)
     assert round(films.effect_size, 2) == 1.13
     assert compare_paired(FILM_1, FILM_2).effect_size == -films.effect_size
 
@@ -281,14 +298,21 @@ def test_published_examples():
     )
 )
 def test_shares_are_those_counted_one_by_one(pairs):
-    """Both shares, counted over all pairs in the slow and plain way."""
+    """All shares, counted over pairs of unrelated seeds one by one."""
     a, b = np.array(pairs, float).T
     found = compare_paired(a, b)
     signs = np.sign(b[None, :] - a[:, None])
-    assert found.probability_a_lower == pytest.approx((signs.mean() + 1) / 2)
-    others = signs[~np.eye(len(a), dtype=bool)].mean()
-    expected = (1 + others * np.sign((b - a).mean())) / 2
-    assert found.sign_rate == pytest.approx(expected)
+    signs = signs[~np.eye(len(a), dtype=bool)]
+    assert found.lower_rate == pytest.approx(np.mean(signs < 0))
+    assert found.equal_rate == pytest.approx(np.mean(signs == 0))
+    assert found.higher_rate == pytest.approx(np.mean(signs > 0))
+    expected = (signs.mean() + 1) / 2
+    assert found.probability_a_lower == pytest.approx(expected)
+    side = np.sign((b - a).mean())
+    expected = np.mean(signs == side) if side else 0.0
+    assert found.agree_rate == pytest.approx(expected)
+    expected = np.mean(signs == -side) if side else 0.0
+    assert found.oppose_rate == pytest.approx(expected)
 
 
 @pytest.mark.slow
@@ -318,8 +342,8 @@ def test_swapped_studies_mirror_each_other(pairs):
     assert there.effect_size_paired == -back.effect_size_paired
     total = there.probability_a_lower + back.probability_a_lower
     assert total == pytest.approx(1)
-    assert there.sign_rate == pytest.approx(back.sign_rate)
-    for share in (there.t_p, there.wilcoxon_p, there.sign_rate):
+    assert there.agree_rate == pytest.approx(back.agree_rate)
+    for share in (there.t_p, there.wilcoxon_p, there.agree_rate):
         assert 0 <= share <= 1
 
 
@@ -337,8 +361,8 @@ def test_a_comparison_moves_with_the_scores(scores, power, shift):
     for name in (
         "t_p",
         "wilcoxon_p",
-        "probability_a_lower",
-        "sign_rate",
+        "lower_rate",
+        "equal_rate",
         "effect_size",
         "effect_size_paired",
     ):
@@ -352,25 +376,72 @@ def test_equal_pairs():
     assert (found.difference, bounds(found.interval)) == (0.0, (0.0, 0.0))
     assert (found.t_p, found.wilcoxon_p) == (1.0, 1.0)
     assert (found.effect_size, found.effect_size_paired) == (0.0, 0.0)
-    assert (found.probability_a_lower, found.sign_rate) == (0.5, 0.5)
+    assert (found.probability_a_lower, found.agree_rate) == (0.5, 0.0)
 
 
 def test_pairs_that_differ_by_a_constant():
-    """A difference that no seed moves is certain, and its effect infinite."""
-    a = np.array([1.0, 2.0, 3.0, 4.0])
+    """Scores that were not rounded and differ alike leave nothing open."""
+    a = draw(8)
     found = compare_paired(a, a - 1)
-    assert bounds(found.interval) == (-1.0, -1.0)
-    assert (found.t_p, found.effect_size_paired) == (0.0, -math.inf)
-    assert found.effect_size == pytest.approx(-1 / math.sqrt(5 / 3))
-    assert found.wilcoxon_p == pytest.approx(0.125)
-    flat = compare_paired([2.0, 2.0], [3.0, 3.0])
-    assert flat.effect_size == math.inf
-    assert (flat.probability_a_lower, flat.sign_rate) == (1.0, 1.0)
-    rounded = compare_paired([0.1, 0.2, 0.3], [0.2, 0.3, 0.4])
-    assert 0 < rounded.t_p < 1e-20
+    assert bounds(found.interval) == pytest.approx((-1.0, -1.0))
+    assert found.t_p < 1e-40
+    assert found.resolution == 0.0
+    assert found.wilcoxon_p == pytest.approx(2**-7)
     # Their squares are below what a float can hold.
-    tiny = compare_paired([1.0, 0.0], [1.0, 1e-200])
-    assert tiny.t_p == pytest.approx(0.5)
+    b = np.where(np.arange(8), a, 1e-200)
+    tiny = compare_paired(np.where(np.arange(8), a, 0.0), b)
+    assert tiny.t_p == pytest.approx(2 * stats.t.sf(1, 7))
+
+
+@pytest.mark.parametrize("unit", [1.0, 100.0, 1e-9, 1e12])
+def test_rounded_scores_prove_no_more_than_their_steps(unit):
+    """One and the same difference of a step in three pairs settles nothing."""
+    a = np.array([0.90, 0.91, 0.92])
+    one = compare_paired(unit * a, unit * (a + 0.01))
+    assert one.resolution == pytest.approx(0.01 * unit)
+    assert one.spread == pytest.approx(0.01 * unit / math.sqrt(6))
+    # As three pairs one step apart do, were each off by half a step.
+    p = 2 * stats.t.sf(math.sqrt(3 * 6), 2)
+    assert one.t_p == pytest.approx(p, rel=1e-4)
+    assert p > 0.05
+    assert one.interval.low < 0 < one.interval.high
+    # The twin: without the steps nothing would be left open.
+    noisy = unit * (a + np.array([0.0003141, 0.0002718, 0.0001618]))
+    assert compare_paired(noisy, noisy + 0.01 * unit).t_p < 1e-12
+    # Three steps are more than one.
+    three = compare_paired(unit * a, unit * (a + 0.03))
+    assert 0.001 < three.t_p < 0.01
+
+
+@pytest.mark.parametrize("steps", [7, 33, 500, 1000, 10_000, 30_000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("unit", [1, 100])
+def test_resolution_is_one_over_the_number_of_examples(steps, dtype, unit):
+    """Found in accuracies over so many examples, as fractions or percents."""
+    counts = np.random.default_rng(steps).integers(steps // 2, steps, 10)
+    counts[:2] = steps // 2, steps // 2 + 1
+    scores = unit * (counts / steps).astype(dtype).astype(float)
+    found = scores_module.find_resolution(scores)
+    assert found == pytest.approx(unit / steps, rel=1e-3)
+    others = np.random.default_rng(steps).uniform(0.5, 1, 10).astype(dtype)
+    assert scores_module.find_resolution(unit * others.astype(float)) == 0.0
+
+
+def test_gaps_that_agree_but_for_their_last_bits_are_ties():
+    """Wilcoxon's p is the same for fractions and for percents."""
+    a = np.array([0.93, 0.94, 0.91, 0.95, 0.90, 0.92, 0.96])
+    b = np.array([0.97, 0.98, 0.90, 0.97, 0.94, 0.89, 0.94])
+    steps = np.array([4, 4, -1, 2, 4, -3, -2])
+    expected = stats.wilcoxon(steps).pvalue
+    for unit in (1.0, 100.0, 1 / 3):
+        found = compare_paired(unit * a, unit * b).wilcoxon_p
+        assert found == pytest.approx(expected)
+    # The twin: taken as they are, the gaps are no ties.
+    assert stats.wilcoxon(b - a).pvalue != pytest.approx(expected)
+    # Scores that were not rounded may have equal gaps too.
+    noise = draw(7) / 7
+    found = compare_paired(noise, noise + steps * math.pi).wilcoxon_p
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
