@@ -17,7 +17,13 @@ from scipy import stats
 
 from keras_repro.studies.comparison import compare_trials
 from keras_repro.studies.results import TrialResults
-from keras_repro.studies.scores import t_interval
+from keras_repro.studies.scores import (
+    compare_paired,
+    count_needed_pairs,
+    find_bound,
+    find_p,
+    t_interval,
+)
 from keras_repro.studies.stopping import HalfWidth
 
 LEVEL = 0.95
@@ -26,6 +32,8 @@ FAMILIES = (1, 2, 5, 10, 20)
 LEVELS = (0.95, 0.99, 0.995)
 NUM_STUDIES = 20_000
 NUM_SINGLE = 200_000  # Of one study, which is quick.
+NUM_WATCHED = 4_000
+LOOKS = 60
 CHECKED = 5
 NEEDED = (15, 30, 60)
 LEAST, MOST = 10, 200
@@ -111,11 +119,6 @@ def measure(scores):
     return scores.mean(1), scores.std(1, ddof=1) / math.sqrt(size)
 
 
-def find_bound(size, level):
-    """How many standard errors an interval reaches to either side."""
-    return stats.t.isf((1 - level) / 2, size - 1)
-
-
 def report_coverage(promises):
     """How often the interval of one study misses the mean."""
     titles = "".join(f"{100 * level:>9g}%" for level in LEVELS)
@@ -125,11 +128,15 @@ def report_coverage(promises):
             scores = draw(make_rng(1, size), (NUM_SINGLE, size))
             center, error = measure(scores)
             for one, middle in zip(scores[:CHECKED], center, strict=False):
-                half = find_bound(size, LEVEL) * measure(one[None])[1][0]
+                half = (
+                    find_bound(size, LEVEL, watched=False)
+                    * measure(one[None])[1][0]
+                )
                 assert math.isclose(t_interval(one).high, middle + half)
             cells = (
                 promises.write(
-                    np.abs(center - mean) > find_bound(size, level) * error,
+                    np.abs(center - mean)
+                    > find_bound(size, level, watched=False) * error,
                     1 - level,
                     promised=name == "normal",
                 )
@@ -162,7 +169,7 @@ def find_errors(draw, size, number, *, differ=False):
     gaps = scores[..., 1:] - scores[..., :1]
     center, error = measure(gaps)
     error = np.hypot(error, find_steps(scores) / math.sqrt(6 * size))
-    bound = find_bound(size, 1 - (1 - LEVEL) / number)
+    bound = find_bound(size, 1 - (1 - LEVEL) / number, watched=False)
     for study in range(CHECKED):
         results = [
             TrialResults(seeds=range(size), scores={"score": one})
@@ -231,7 +238,8 @@ def stop_studies(scores, target):
     stopped = np.full(len(scores), MOST)
     for size in range(MOST - 1, LEAST - 1, -1):
         _, error = measure(scores[:, :size])
-        stopped[find_bound(size, LEVEL) * error <= target] = size
+        bound = find_bound(size, LEVEL, watched=False)
+        stopped[bound * error <= target] = size
     rule = HalfWidth(target, min_trials=LEAST)
     for study, size in zip(scores[:CHECKED], stopped, strict=False):
         met = (
@@ -259,10 +267,11 @@ def report_stopped(promises):
             missed = np.empty(NUM_STUDIES)
             for size in np.unique(stopped):
                 center, error = measure(scores[stopped == size, :size])
-                reach = find_bound(size, LEVEL) * error
+                reach = find_bound(size, LEVEL, watched=False) * error
                 missed[stopped == size] = np.abs(center - mean) > reach
             center, error = measure(scores[:, :needed])
-            fixed = np.abs(center - mean) > find_bound(needed, LEVEL) * error
+            bound = find_bound(needed, LEVEL, watched=False)
+            fixed = np.abs(center - mean) > bound * error
             cells = (
                 promises.write(one, 1 - LEVEL, promised=False)
                 for one in (missed, fixed)
@@ -271,6 +280,82 @@ def report_stopped(promises):
                 f"{name:<28}{needed:>6}{np.median(stopped):>10.0f}"
                 f"{''.join(cells)}"
             )
+
+
+# --- studies that are watched --------------------------------------------
+
+
+def watch(gaps, number=1):
+    """Which families have a difference that is settled at some look.
+
+    Looked at after each pair from the third on, all that were run so far.
+    """
+    size = gaps.shape[1]
+    bounds = {
+        watched: [
+            find_bound(count, 1 - (1 - LEVEL) / number, watched=watched)
+            for count in range(3, size + 1)
+        ]
+        for watched in (True, False)
+    }
+    counts = np.arange(1, size + 1)[:, None]
+    means = np.cumsum(gaps, axis=1) / counts
+    squares = np.cumsum(gaps**2, axis=1) - counts * means**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(means) / np.sqrt(squares / (counts - 1) / counts)
+    # Rounded scores only spread more, as the package counts them.
+    t = np.where(np.abs(means) > 1e-12, t, 0.0)[:, 2:]
+    for study in range(CHECKED):
+        one = compare_paired(np.zeros(size), gaps[study, :, 0], watched=True)
+        t_p = find_p(size, t[study, -1, 0], watched=True)
+        if not one.resolution:
+            assert math.isclose(one.t_p, t_p, rel_tol=1e-6), (one.t_p, t_p)
+    return {
+        watched: (t > np.array(bound)[:, None]).any(axis=2)
+        for watched, bound in bounds.items()
+    }
+
+
+def report_watched(promises):
+    """How often a family is mistaken at some look, and how long it takes."""
+    titles = "".join(f"{f'of {number}':>10}" for number in FAMILIES)
+    print(
+        f"\n{NUM_WATCHED:,} families looked at after each pair from 3 to "
+        f"{LOOKS}.\n{'mistaken at some look, %':<34}{titles}"
+    )
+    for name, draw in PAIRED.items():
+        cells = {True: "", False: ""}
+        for number in FAMILIES:
+            rng = make_rng(4, number)
+            scores = draw(rng, (NUM_WATCHED, LOOKS, number + 1))
+            found = watch(scores[..., 1:] - scores[..., :1], number)
+            for watched, wrong in found.items():
+                cells[watched] += promises.write(
+                    wrong.any(axis=1), 1 - LEVEL, promised=watched
+                )
+        print(f"{name:<34}{cells[True]}")
+        print(f"{'  by intervals of a fixed number':<34}{cells[False]}")
+    print(
+        f"\n{'seeds until it is settled':<34}{'fixed':>10}{'median':>10}"
+        f"{'ratio':>10}{'80%':>10}{'twice':>10}{'ratio':>10}"
+    )
+    for effect in (0.2, 0.3, 0.5, 0.8, 1.0):
+        fixed = count_needed_pairs(effect)
+        first = [find_first(effect * times, 4 * fixed) for times in (1, 2)]
+        halves = [float(np.median(one)) for one in first]
+        print(
+            f"{f'{effect:g} deviations between the means':<34}{fixed:>10}"
+            f"{halves[0]:>10.0f}{halves[0] / fixed:>10.2f}"
+            f"{np.quantile(first[0], 0.8):>10.0f}"
+            f"{halves[1]:>10.0f}{halves[1] / fixed:>10.2f}"
+        )
+
+
+def find_first(effect, most):
+    """After how many pairs each watched study is settled."""
+    gaps = make_rng(5, most).normal(effect, size=(NUM_WATCHED, most, 1))
+    settled = watch(gaps)[True]
+    return np.where(settled.any(axis=1), settled.argmax(axis=1) + 3, math.inf)
 
 
 def main():
@@ -282,6 +367,7 @@ def main():
     report_coverage(promises)
     report_families(promises)
     report_stopped(promises)
+    report_watched(promises)
     if args.check and promises.num_broken:
         raise SystemExit(f"{promises.num_broken} promises are broken.")
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from keras_repro.studies.files import load_trials as load_trials
     from keras_repro.studies.results import TrialResults as TrialResults
     from keras_repro.studies.stopping import HalfWidth as HalfWidth
+    from keras_repro.studies.stopping import Settled as Settled
     from keras_repro.trials.run import TrialWarning as TrialWarning
     from keras_repro.trials.run import run_trials as run_trials
 
@@ -53,6 +54,7 @@ _HOMES = {
     "DriftWarning": "recording.callback",
     "HalfWidth": "studies.stopping",
     "ReproducibleModel": "model.model",
+    "Settled": "studies.stopping",
     "TrialResults": "studies.results",
     "TrialWarning": "trials.run",
     "assert_reproducible": "diagnosis.diagnose",
@@ -81,6 +83,7 @@ __all__ = [
     "DriftWarning",
     "HalfWidth",
     "ReproducibleModel",
+    "Settled",
     "TrialResults",
     "TrialWarning",
     "__version__",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_repro.common.checks import (
     FINITE,
+    check_flag,
     check_kind,
     check_name,
     check_number,
@@ -24,6 +25,7 @@ from keras_repro.studies.scores import (
     PairedStatistics,
     Scores,
     check_confidence_level,
+    check_margin,
     compare_paired,
     count_needed_pairs,
 )
@@ -41,6 +43,8 @@ def compare_trials(
     *,
     metric: str | None = None,
     confidence_level: float = 0.95,
+    margin: float | None = None,
+    watched: bool | None = None,
 ) -> TrialComparison: ...
 
 
@@ -51,6 +55,8 @@ def compare_trials(
     *,
     metric: str | None = None,
     confidence_level: float = 0.95,
+    margin: float | None = None,
+    watched: bool | None = None,
 ) -> TrialComparisons: ...
 
 
@@ -60,6 +66,8 @@ def compare_trials(
     *,
     metric: str | None = None,
     confidence_level: float = 0.95,
+    margin: float | None = None,
+    watched: bool | None = None,
 ) -> TrialComparison | TrialComparisons:
     """Compare studies that used the same seeds, seed by seed.
 
@@ -72,6 +80,12 @@ def compare_trials(
         confidence_level: Share of such intervals that should cover the true
             difference, strictly between 0 and 1; of several, the share of
             such families whose intervals all do.
+        margin: The largest difference that does not matter to you, in the
+            unit of the scores. An interval within it settles that the two
+            are equal for you.
+        watched: Whether somebody looked at the scores before it was decided
+            how many seeds to run. `None` goes by what the studies recorded;
+            pass `True` where you looked and went on without a `path`.
 
     Returns:
         What two studies say of their difference, `b` minus `a`; for several,
@@ -105,7 +119,12 @@ def compare_trials(
         Statistical Association 56(293), 1961, 52-64: intervals that hold
         jointly, whatever the comparisons have in common.
     """
-    options = _Options(metric, check_confidence_level(confidence_level))
+    options = _Options(
+        metric,
+        check_confidence_level(confidence_level),
+        margin=check_margin(margin),
+        watched=None if watched is None else check_flag("watched", watched),
+    )
     if not isinstance(a, Mapping):
         pair = _check_study(a, "a"), _check_study(b, "b")
         return _compare(pair, _name_two(*pair), options)
@@ -129,6 +148,8 @@ class _Options(NamedTuple):
     metric: str | None
     family_level: float
     family_size: int = 1
+    margin: float | None = None
+    watched: bool | None = None
 
     @property
     def confidence_level(self) -> float:
@@ -159,7 +180,11 @@ def _compare_family(
     """Each against the first, at a level that holds for all of them."""
     (baseline, first), *others = studies.items()
     metric = find_metric(first, options.metric)
-    options = options._replace(metric=metric, family_size=len(others))
+    options = options._replace(
+        metric=metric,
+        family_size=len(others),
+        watched=_find_watched(options, studies.values()),
+    )
     return TrialComparisons(
         comparisons=tuple(
             _compare((first, one), (baseline, name), options)
@@ -169,6 +194,16 @@ def _compare_family(
         metric=metric,
         confidence_level=options.family_level,
     )
+
+
+def _find_watched(
+    options: _Options, studies: Iterable[TrialResults]
+) -> bool | None:
+    """Whether one of them was; `False` if it is known that none was."""
+    known = [one.watched for one in studies]
+    if options.watched is not None or any(known):
+        return options.watched is not False
+    return None if None in known else False
 
 
 def _compare(
@@ -191,10 +226,12 @@ def _compare(
             f"finite `{clean(metric)}` in both. Run more seeds."
         )
     _check_range(scores_a[finite], scores_b[finite], metric)
+    watched = _find_watched(options, studies)
     found = compare_paired(
         scores_a[finite],
         scores_b[finite],
         confidence_level=options.confidence_level,
+        watched=bool(watched),
     )
     return TrialComparison(
         name_a=names[0],
@@ -209,6 +246,8 @@ def _compare(
         t_p=min(options.family_size * found.t_p, 1.0),
         wilcoxon_p=min(options.family_size * found.wilcoxon_p, 1.0),
         family_size=options.family_size,
+        margin=options.margin,
+        watched=watched,
     )
 
 
@@ -270,6 +309,10 @@ class TrialComparison:
         t_p: The p value of the paired t test, adjusted in a family.
         wilcoxon_p: That of the signed-rank test, adjusted in a family.
         family_size: How many comparisons are judged together.
+        margin: The largest difference that does not matter, or `None`.
+        watched: Whether the interval holds at every number of seeds at once;
+            `False` if they were fixed beforehand, `None` if nobody recorded
+            that and the interval takes them as fixed.
     """
 
     name_a: str
@@ -284,6 +327,8 @@ class TrialComparison:
     t_p: float
     wilcoxon_p: float
     family_size: int = 1
+    margin: float | None = None
+    watched: bool | None = None
 
     @property
     def comparisons(self) -> tuple[TrialComparison, ...]:
@@ -315,29 +360,44 @@ class TrialComparison:
         return bool(interval.low > 0 or interval.high < 0)
 
     @property
-    def settled(self) -> bool:
-        """Whether the interval, as it is shown, excludes 0.
+    def outcome(self) -> str:
+        """What the interval, as it is shown, says of `b`.
 
-        Two pairs settle nothing, whatever their interval.
+        `"lower"` or `"higher"` if it excludes 0, `"equal"` if it lies within
+        the margin, else `"open"`. Two pairs leave everything open.
         """
-        enough = self.statistics.num_pairs >= FEWEST_PAIRS
-        return enough and self.excludes_zero
+        found = self.statistics
+        if found.num_pairs < FEWEST_PAIRS:
+            return "open"
+        farthest = max(-found.interval.low, found.interval.high)
+        if self.margin is not None and farthest <= self.margin:
+            return "equal"
+        if not self.excludes_zero:
+            return "open"
+        return "lower" if found.difference < 0 else "higher"
+
+    @property
+    def settled(self) -> bool:
+        """Whether `outcome` is not open."""
+        return self.outcome != "open"
 
     @property
     def num_more_trials(self) -> int | None:
         """How many more seeds would settle a difference of this size.
 
-        They would do so with a probability of 0.8. `None` if it is settled,
-        or if there is no difference to settle.
+        They would do so with a probability of 0.8, by an interval that may be
+        watched: who goes on has looked. `None` if it is settled, or if there
+        is no difference to settle.
         """
         if self.settled:
             return None
-        needed = self.count_trials()
-        return (
-            None
-            if needed is None
-            else max(needed - self.statistics.num_pairs, 1)
-        )
+        found = self.statistics
+        needed = [self._count(found.difference, 0.8, watched=True)]
+        if self.margin is not None:
+            room = self.margin - abs(found.difference)
+            needed.append(self._count(max(room, 0.0), 0.8, watched=True))
+        known = [one for one in needed if one is not None]
+        return max(min(known) - found.num_pairs, 1) if known else None
 
     def count_trials(
         self, difference: float | None = None, *, power: float = 0.8
@@ -358,18 +418,25 @@ class TrialComparison:
 
         Scope:
             Takes the spread of the differences from this study, so it is as
-            uncertain as that. The count is that of the paired t test.
+            uncertain as that. The count is that of the paired t test, or of
+            the sequential one where the studies were watched.
         """
         if difference is None:
             difference = self.statistics.difference
         advice = "Give the smallest difference that matters to you."
         difference = check_number("difference", difference, FINITE, advice)
+        return self._count(difference, power, watched=bool(self.watched))
+
+    def _count(
+        self, difference: float, power: float, *, watched: bool
+    ) -> int | None:
         spread = self.statistics.spread
         effect = abs(difference) / spread if spread else math.inf
         return count_needed_pairs(
             effect if difference else 0.0,
             power=power,
             confidence_level=self.confidence_level,
+            watched=watched,
         )
 
     @property
@@ -397,8 +464,11 @@ class TrialComparison:
             "name_b": self.name_b,
             "metric": self.metric,
             "verdict": self.verdict,
+            "outcome": self.outcome,
             "settled": self.settled,
             "equal": self.equal,
+            "margin": self.margin,
+            "watched": self.watched,
             "confidence_level": self.confidence_level,
             "statistics": {
                 **to_plain(self.statistics),

@@ -39,6 +39,7 @@ from keras_repro.studies.wording import (
     say_jointly,
     say_level,
     say_name,
+    say_plan,
 )
 
 if TYPE_CHECKING:
@@ -215,7 +216,9 @@ def _comparisons_parts(
         yield make_verdict(kind, mark, heading, _say_title(comparisons))
         table = _family_table(family)
         baseline = say_name(family[0].name_a, 40)
-        joint = element("p", say_jointly(family), class_="quiet")
+        plan = say_plan(family[0].watched, "they hold")
+        text = f"{say_jointly(family)} Intervals: {plan}."
+        joint = element("p", text, class_="quiet")
         quiet = f"against {baseline}"
         yield make_section("Each condition", table, joint, quiet=quiet)
     shown = family[:most]
@@ -242,7 +245,7 @@ def _say_title(comparisons: TrialComparison | TrialComparisons) -> str:
 
 def _find_kind(comparison: TrialComparison) -> tuple[str, str]:
     """The colour of a verdict and its mark."""
-    if comparison.equal:
+    if comparison.equal or comparison.outcome == "equal":
         return "neutral", "="
     return ("equal", "✓") if comparison.settled else ("within", "?")
 

@@ -23,6 +23,7 @@ import numpy as np
 from keras_repro.common.checks import (
     MAX_SEED,
     MOST_TRIALS,
+    check_flag,
     check_function,
     check_items,
     check_kind,
@@ -98,6 +99,10 @@ class TrialResults:
         name: The name of the study, or `None`.
         vary: What the seeds moved: `"all"`, `"initial"`, `"order"` or
             `"random"`.
+        watched: `False` if the seeds were fixed before the first trial and
+            are all done, `True` if not, since one may have looked at the
+            study and gone on or stopped; `None` if nobody recorded that, or
+            `HalfWidth` stopped it.
         run_source: Loads the recorded runs of each trial, or `None`.
 
     Raises:
@@ -132,6 +137,7 @@ class TrialResults:
     notes: tuple[str, ...] = ()
     name: str | None = None
     vary: str = "all"
+    watched: bool | None = None
     run_source: Callable[[], tuple[tuple[Run, ...], ...]] | None = field(
         default=None, repr=False
     )
@@ -143,6 +149,8 @@ class TrialResults:
             "scores": _check_named_scores(self.scores, len(seeds)),
             "vary": check_name("vary", self.vary, "Leave it out for 'all'."),
         }
+        if self.watched is not None:
+            fields["watched"] = check_flag("watched", self.watched)
         if self.seconds is not None:
             fields["seconds"] = _freeze(self.seconds, "seconds", len(seeds))
         if self.name is not None:
@@ -187,6 +195,9 @@ class TrialResults:
     ) -> TrialSummary:
         """Sum the scores up.
 
+        The intervals of a study that was watched hold at every number of
+        trials at once; else they hold for this number alone.
+
         Args:
             metric: The name of one score; `None` for all of them.
             confidence_level: Share of such intervals that should cover the
@@ -203,7 +214,9 @@ class TrialResults:
             confidence_level=confidence_level,
             metrics={
                 name: summarize_scores(
-                    self.scores[name], confidence_level=confidence_level
+                    self.scores[name],
+                    confidence_level=confidence_level,
+                    watched=bool(self.watched),
                 )
                 for name in names
             },
@@ -253,7 +266,8 @@ class TrialResults:
             seeds: Their seeds.
 
         Returns:
-            Results of these trials; failures of others are left out.
+            Results of these trials; failures of others are left out. That
+            their number was fixed beforehand is known of all of them alone.
 
         Raises:
             TypeError: If one is not an integer.
@@ -272,6 +286,9 @@ class TrialResults:
             ),
             workers=tuple(self.workers[one] for one in places if self.workers),
             failures=(),
+            watched=self.watched
+            if self.watched or len(chosen) == self.num_trials
+            else None,
             run_source=source and partial(_pick_runs, self, places),
         )
 
@@ -332,6 +349,7 @@ class TrialResults:
             "format": FORMAT,
             "name": self.name,
             "vary": self.vary,
+            "watched": self.watched,
             "seeds": list(self.seeds),
             "scores": to_plain(scores),
             "seconds": to_plain(seconds),
@@ -513,6 +531,7 @@ class TrialSummary:
             "num_failures": len(self.results.failures),
             "name": self.results.name,
             "vary": self.results.vary,
+            "watched": self.results.watched,
             "confidence_level": self.confidence_level,
             "metrics": to_plain(self.metrics),
         }
@@ -529,7 +548,7 @@ class TrialSummary:
 
 
 def summarize_scores(
-    scores: Scores, *, confidence_level: float = 0.95
+    scores: Scores, *, confidence_level: float = 0.95, watched: bool = False
 ) -> Summary:
     """Sum scores up, as `summarize`; NaN for all if none of them is finite.
 
@@ -538,7 +557,9 @@ def summarize_scores(
         1
     """
     if np.isfinite(scores).any():
-        return summarize(scores, confidence_level=confidence_level)
+        return summarize(
+            scores, confidence_level=confidence_level, watched=watched
+        )
     names = ("mean", "std", "median", "iqm", "min", "max")
     return Summary(
         num_scores=0,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from keras_repro.common.checks import (
     INNER_SHARE,
     NUMBER,
+    POSITIVE,
     check_int,
     check_number,
     wrong_type,
@@ -46,9 +47,19 @@ class Interval:
 
 
 def t_interval(
-    scores: npt.ArrayLike, *, confidence_level: float = 0.95
+    scores: npt.ArrayLike,
+    *,
+    confidence_level: float = 0.95,
+    watched: bool = False,
 ) -> Interval:
-    """Compute Student's interval: where the mean lies under other seeds.
+    """Compute where the mean lies under other seeds: by Student's t.
+
+    Args:
+        scores: One score per trial, shape `(num_trials,)`.
+        confidence_level: The share of such intervals that should cover it.
+        watched: Whether the interval is to hold at every number of scores at
+            once, however often one looks: a confidence sequence. It is wider,
+            and infinite for fewer than 5 scores at 95%.
 
     Raises:
         TypeError: If the scores are no numbers.
@@ -74,7 +85,7 @@ def t_interval(
     scale = find_scale(values)
     center = compute_mean(values / scale)
     error = compute_std(values / scale) / math.sqrt(values.size)
-    half = _find_t(values.size, confidence_level) * error
+    half = _reach(find_bound(values.size, confidence_level, watched), error)
     return Interval(
         (center - half) * scale, (center + half) * scale, confidence_level
     )
@@ -108,7 +119,10 @@ class Summary:
 
 
 def summarize(
-    scores: npt.ArrayLike, *, confidence_level: float = 0.95
+    scores: npt.ArrayLike,
+    *,
+    confidence_level: float = 0.95,
+    watched: bool = False,
 ) -> Summary:
     """Sum up the scores of many trials.
 
@@ -136,7 +150,9 @@ def summarize(
         )
     interval = None
     if values.size > 1:
-        interval = t_interval(values, confidence_level=confidence_level)
+        interval = t_interval(
+            values, confidence_level=confidence_level, watched=watched
+        )
     scale = find_scale(values)
     unit, quarter = values / scale, values.size // 4
     return Summary(
@@ -239,6 +255,14 @@ def check_confidence_level(confidence_level: object) -> float:
     )
 
 
+def check_margin(margin: object) -> float | None:
+    """A difference above 0, or `None`."""
+    if margin is None:
+        return None
+    advice = "Give the largest difference that does not matter to you."
+    return check_number("margin", margin, POSITIVE, advice)
+
+
 def find_scale(*arrays: Scores) -> float:
     """A power of two that brings scores below 2: squares stay in range."""
     largest = max(float(np.abs(one).max(initial=0.0)) for one in arrays)
@@ -262,11 +286,46 @@ def compute_std(values: Scores) -> float:
     return math.sqrt(squares / (values.size - 1)) * scale
 
 
-def _find_t(size: int, confidence_level: float) -> float:
-    """The quantile of Student's t that bounds an interval."""
+# The variance that the mixture of a watched t test gives to the effect, in
+# units of single differences: of 1 it settles earliest what 5 to 50 seeds can.
+_MIXED = 1.0
+
+
+def find_bound(size: int, confidence_level: float, watched: bool) -> float:
+    """How many standard errors an interval reaches to either side."""
     from scipy.special import stdtrit
 
-    return -float(stdtrit(size - 1, (1 - confidence_level) / 2))
+    tail = 1 - confidence_level
+    if not watched:
+        return -float(stdtrit(size - 1, tail / 2))
+    spread = 1 + size * _MIXED
+    # Where the p of `find_p` is 1 - confidence_level.
+    power = 2 / size * (math.log(spread) / 2 - math.log(tail))
+    if power >= math.log(spread):
+        return math.inf
+    grown = math.expm1(power)
+    return math.sqrt((size - 1) * spread * grown / (spread - 1 - grown))
+
+
+def find_p(size: int, t: float, watched: bool) -> float:
+    """The p of a t test, two-sided; of a watched one at every size at once."""
+    from scipy.special import stdtr
+
+    if not watched:
+        return 2 * float(stdtr(size - 1, -abs(t)))
+    spread, freedom = 1 + size * _MIXED, size - 1
+    if math.isinf(t):
+        grown = math.log(spread)
+    else:
+        square = t * t / freedom
+        grown = math.log1p(square) - math.log1p(square / spread)
+    # One over the likelihood of t with such effects, in that without any.
+    return min(math.exp((math.log(spread) - size * grown) / 2), 1.0)
+
+
+def _reach(bound: float, error: float) -> float:
+    """Half of an interval; infinite ones too, around scores that are equal."""
+    return math.inf if math.isinf(bound) else bound * error
 
 
 # Two differences lie close by chance too often: they settle nothing.
@@ -291,9 +350,9 @@ class PairedStatistics:
         resolution: The step by which rounded scores move, such as 1 over the
             number of test examples; 0.0 if they are not rounded.
         t_p: p of the paired t test, two-sided, with that spread: 1.0 if all
-            pairs are equal.
+            pairs are equal. Of a watched study that of the sequential one.
         wilcoxon_p: p of Wilcoxon's signed-rank test, two-sided; 1.0 if all
-            pairs are equal.
+            pairs are equal. NaN of a watched study: it holds at one look.
         lower_rate: In which share of pairs of unrelated seeds b is lower.
         equal_rate: In which share of them both scores are equal.
         effect_size: The difference in standard deviations of single scores,
@@ -341,12 +400,23 @@ class PairedStatistics:
 
 
 def compare_paired(
-    a: npt.ArrayLike, b: npt.ArrayLike, *, confidence_level: float = 0.95
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    *,
+    confidence_level: float = 0.95,
+    watched: bool = False,
 ) -> PairedStatistics:
     """Compare two sets of scores that share their seeds.
 
     What the seed moves in both alike cancels in the differences, so fewer
     seeds show a difference than in a comparison of unrelated runs.
+
+    Args:
+        a: Scores of the first.
+        b: Scores of the second, by the same seeds.
+        confidence_level: That of the interval.
+        watched: Whether interval and p are to hold at every number of pairs
+            at once, as in `t_interval`.
 
     Raises:
         TypeError: If the scores are no numbers.
@@ -394,10 +464,10 @@ def compare_paired(
     gaps = y - x
     difference = compute_mean(gaps)
     # A rounded score may be off by half a step, evenly: a variance of 1/12.
-    rounding = 1 / math.sqrt(6) if step and gaps.any() else 0.0
+    rounding = 1 / math.sqrt(6) if step else 0.0
     spread = math.hypot(compute_std(gaps), rounding)
     error = spread / math.sqrt(gaps.size)
-    half = _find_t(gaps.size, level) * error
+    half = _reach(find_bound(gaps.size, level, watched), error)
     lower, equal = _compare_singles(x, y)
 
     def measure(number: float) -> float:
@@ -414,8 +484,8 @@ def compare_paired(
         ),
         spread=measure(spread),
         resolution=step * scale,
-        t_p=_test_t(difference, error, gaps.size - 1),
-        wilcoxon_p=_test_wilcoxon(gaps),
+        t_p=find_p(gaps.size, _divide(difference, error), watched),
+        wilcoxon_p=math.nan if watched else _test_wilcoxon(gaps),
         lower_rate=lower,
         equal_rate=equal,
         effect_size=_divide(difference * (step or 1.0), single),
@@ -460,8 +530,15 @@ def count_needed_pairs(
     *,
     power: float = 0.8,
     confidence_level: float = 0.95,
+    watched: bool = False,
 ) -> int | None:
     """Count the pairs that would show an effect of a size.
+
+    Args:
+        effect_size_paired: The difference in standard deviations of pairs.
+        power: With which probability it is to be shown.
+        confidence_level: That of the interval which is to exclude 0.
+        watched: Whether that is an interval which may be watched.
 
     Raises:
         ValueError: If an argument is NaN or out of range.
@@ -470,8 +547,9 @@ def count_needed_pairs(
         At least `FEWEST_PAIRS`; `None` if more than 1,000,000 are needed.
 
     Scope:
-        Exact for differences that are distributed normally. The size of an
-        effect is itself an estimate, and of few pairs a rough one.
+        Exact for differences that are distributed normally, and about right
+        where they are watched. The size of an effect is itself an estimate,
+        and of few pairs a rough one.
 
     Example:
         >>> count_needed_pairs(0.5)
@@ -480,6 +558,8 @@ def count_needed_pairs(
     References:
         Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd
         edition, 1988, ch. 2: the power by the noncentral t distribution.
+        Siegmund, Sequential Analysis, 1985, ch. 3: how often a straight
+        boundary is crossed.
     """
     confidence_level = check_confidence_level(confidence_level)
     power = check_number("power", power, INNER_SHARE, "Pass 0.8 for 80%.")
@@ -493,7 +573,11 @@ def count_needed_pairs(
 
     def suffices(num_pairs: int) -> bool:
         # NaN, if SciPy should give it, is never enough.
-        return _compute_power(num_pairs, effect, confidence_level) >= power
+        bound = find_bound(num_pairs, confidence_level, watched)
+        found = _compute_power(num_pairs, effect, bound)
+        if watched:
+            found += _compute_earlier(num_pairs, effect, bound)
+        return found >= power
 
     too_few, enough = FEWEST_PAIRS - 1, FEWEST_PAIRS
     # Not from the top: the distribution is hard to compute far out.
@@ -510,24 +594,29 @@ def count_needed_pairs(
     return enough
 
 
-def _compute_power(
-    num_pairs: int, effect: float, confidence_level: float
-) -> float:
-    """The power of the two-sided paired t test, for an effect above 0."""
-    from scipy.special import stdtrit
+def _compute_power(num_pairs: int, effect: float, bound: float) -> float:
+    """How often t lies beyond a bound, for an effect above 0."""
     from scipy.stats import nct
 
+    if math.isinf(bound):
+        return 0.0
     freedom, shift = num_pairs - 1, effect * math.sqrt(num_pairs)
-    bound = -float(stdtrit(freedom, (1 - confidence_level) / 2))
     # SciPy's lower tail is NaN far out; mirrored it is the upper one.
     return float(nct.sf(bound, freedom, shift) + nct.sf(bound, freedom, -shift))
 
 
-def _test_t(difference: float, error: float, freedom: int) -> float:
-    """The p of the paired t test, as SciPy's `ttest_rel` has it."""
-    from scipy.special import stdtr
+def _compute_earlier(num_pairs: int, effect: float, bound: float) -> float:
+    """About how often t was beyond the bound before, and no longer is.
 
-    return 2 * float(stdtr(freedom, -abs(_divide(difference, error))))
+    That of a Brownian motion with a drift beyond the tangent of its boundary.
+    """
+    from scipy.special import log_ndtr
+
+    shift = effect * math.sqrt(num_pairs)
+    if math.isinf(bound):
+        return 0.0
+    power = bound * shift - bound**2 / 2 + float(log_ndtr(-shift))
+    return math.exp(min(power, 0.0))
 
 
 def _test_wilcoxon(gaps: Scores) -> float:

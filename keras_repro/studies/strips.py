@@ -94,7 +94,9 @@ def make_study_strips(comparisons: Sequence[TrialComparison]) -> list[Strip]:
         ),
     ):
         seeds, finite = _keep_finite(first.seeds, scores)
-        interval = t_interval(finite, confidence_level=level)
+        interval = t_interval(
+            finite, confidence_level=level, watched=bool(first.watched)
+        )
         strips.append(
             Strip(
                 name=name,

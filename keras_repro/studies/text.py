@@ -18,6 +18,7 @@ from keras_repro.studies.wording import (
     say_jointly,
     say_level,
     say_name,
+    say_plan,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def write_comparisons_text(comparisons: TrialComparisons) -> str:
         lines += wrap(f"- {name}{one.verdict}", hang=2)
     if len(family) > 1:
         lines += wrap(say_jointly(family))
+    plan = say_plan(family[0].watched, "they hold")
+    lines += wrap(f"Intervals: {plan}.")
     left_out = max(one.num_left_out for one in family)
     if left_out:
         number = count_of(left_out, "pair")

@@ -15,7 +15,11 @@ from keras_repro.common.text import clean, count_of, say_more
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison
     from keras_repro.studies.results import Rank, TrialResults, TrialSummary
-    from keras_repro.studies.scores import Interval, Summary
+    from keras_repro.studies.scores import (
+        Interval,
+        PairedStatistics,
+        Summary,
+    )
 
 
 COLUMNS = ("mean", "interval", "std", "median", "iqm", "min", "max")
@@ -67,6 +71,8 @@ def write_interval(low: float, high: float) -> str:
         '[18.84, 19.21]'
     """
     error = (high - low) / 2
+    if math.isinf(error):
+        return "[no bounds yet]"
     return f"[{write_number(low, error)}, {write_number(high, error)}]"
 
 
@@ -133,7 +139,11 @@ def say_headline(results: TrialResults) -> str:
     number = count_of(results.num_trials, "trial")
     other = f", `vary` is {clean(results.vary)}"
     varied = _VARIED.get(results.vary, other)
-    return f"{number}, {say_seeds(results.seeds)}{name}{varied}"
+    planned = {None: "", True: ", watched", False: ", fixed beforehand"}
+    return (
+        f"{number}, {say_seeds(results.seeds)}{planned[results.watched]}"
+        f"{name}{varied}"
+    )
 
 
 def list_remarks(summary: TrialSummary) -> list[str]:
@@ -209,6 +219,12 @@ def _say_ordinal(number: float) -> str:
 # --- comparisons ---------------------------------------------------------
 
 
+def _find_error(found: PairedStatistics) -> float:
+    """By how much a difference may be off, for the digits of its numbers."""
+    half = found.interval.half_width
+    return found.spread if math.isinf(half) else half
+
+
 def say_trials_verdict(comparison: TrialComparison) -> str:
     """What can be said of two studies, in a sentence or two."""
     found = comparison.statistics
@@ -221,12 +237,15 @@ def say_trials_verdict(comparison: TrialComparison) -> str:
         return f"{claim}{left_out}."
     interval = found.interval
     side, sign = ("lower", -1) if found.difference < 0 else ("higher", 1)
-    size = write_number(sign * found.difference, interval.half_width)
+    size = write_number(sign * found.difference, _find_error(found))
     bounds = sorted((sign * interval.low, sign * interval.high))
     claim = f"{say_name(comparison.name_b)} is {side} by {size} "
     if not found.difference:
         claim = f"{say_name(comparison.name_b)} has the same mean, "
     claim += f"{write_interval(*bounds)}{left_out}"
+    if comparison.outcome == "equal":
+        margin = write_number(comparison.margin or 0.0)
+        claim = f"Equal within {margin}: {claim}"
     if not comparison.settled:
         claim = f"Not settled: {claim}; {_say_need(comparison)}"
     return f"{claim}.{_say_singles(comparison, side)}"
@@ -255,7 +274,7 @@ def _say_need(comparison: TrialComparison) -> str:
         return "hardly any number of seeds would settle so small a difference"
     seeds = count_of(_round_up(more), "more seed")
     claim = f"about {seeds} would settle a difference of this size"
-    if comparison.excludes_zero:
+    if comparison.statistics.num_pairs < 3:
         return f"two pairs settle nothing, {claim}"
     return claim
 
@@ -279,10 +298,19 @@ def say_share(share: float) -> str:
     return f"{times} of 100"
 
 
+def say_plan(watched: bool | None, they_hold: str) -> str:
+    """For which numbers of seeds intervals hold, and why."""
+    if watched:
+        return f"watched: {they_hold} however often one looks"
+    if watched is None:
+        return f"no record of it: {they_hold} if the seeds were fixed before"
+    return f"seeds fixed beforehand: {they_hold} for these"
+
+
 def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
     """All numbers of a comparison, as labels and values."""
     found, interval = comparison.statistics, comparison.statistics.interval
-    error = interval.half_width
+    error = _find_error(found)
     a, b = say_name(comparison.name_a), say_name(comparison.name_b)
     times = comparison.family_size
     family = "" if times == 1 else f", {times} times that of one comparison"
@@ -290,6 +318,7 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
     facts = [
         ("Score", say_name(comparison.metric, 60)),
         ("Pairs", f"{found.num_pairs}, {say_seeds(comparison.seeds)}"),
+        ("Interval", say_plan(comparison.watched, "it holds")),
         (f"Mean of {a}", write_number(found.mean_a, error)),
         (f"Mean of {b}", write_number(found.mean_b, error)),
         (
@@ -298,7 +327,11 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
             f"{level} {write_interval(interval.low, interval.high)}",
         ),
         ("Paired t test", f"p {write_p(comparison.t_p)}{family}"),
-        ("Wilcoxon test", f"p {write_p(comparison.wilcoxon_p)}{family}"),
+        *(
+            [("Wilcoxon test", f"p {write_p(comparison.wilcoxon_p)}{family}")]
+            if not comparison.watched
+            else []
+        ),
         (
             "Single runs",
             f"in pairs of unrelated seeds {b} is lower in "
@@ -332,15 +365,15 @@ def name_family_columns(family: Sequence[TrialComparison]) -> list[str]:
 def list_family(family: Sequence[TrialComparison]) -> list[list[str]]:
     """A row for each condition, the baseline first."""
     first = family[0].statistics
-    mean = write_number(first.mean_a, first.interval.half_width)
+    mean = write_number(first.mean_a, _find_error(first))
     rows = [[say_name(family[0].name_a), mean, "", "", ""]]
     for one in family:
         found, interval = one.statistics, one.statistics.interval
         rows.append(
             [
                 say_name(one.name_b),
-                write_number(found.mean_b, interval.half_width),
-                write_number(found.difference, interval.half_width),
+                write_number(found.mean_b, _find_error(found)),
+                write_number(found.difference, _find_error(found)),
                 write_interval(interval.low, interval.high),
                 write_p(one.t_p),
             ]

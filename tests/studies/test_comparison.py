@@ -59,8 +59,10 @@ def test_open_difference_is_said_with_what_would_settle_it():
     low, high = found.statistics.interval.low, found.statistics.interval.high
     assert low < 0 < high
     more = found.num_more_trials
-    needed = count_needed_pairs(abs(found.statistics.effect_size_paired))
-    assert more == needed - NUM
+    effect = abs(found.statistics.effect_size_paired)
+    assert more == count_needed_pairs(effect, watched=True) - NUM
+    # Who goes on has looked: the interval that may be watched is wider.
+    assert more > count_needed_pairs(effect) - NUM
     step = 10 ** (len(str(more)) - 2)
     assert found.verdict == (
         f"Not settled: 0.2 is lower by 0.05 [{-high:.2f}, {-low:.2f}]; about "
@@ -305,6 +307,117 @@ def test_comparing_is_its_own_family():
     assert found.comparisons == (found,)
 
 
+# --- four outcomes, and two kinds of interval ----------------------------
+
+
+@pytest.mark.parametrize(
+    ("scores", "margin", "outcome", "words"),
+    [
+        (LOWER, None, "lower", "0.4 is lower by 0.500 ["),
+        (LOWER, 0.2, "lower", "0.4 is lower by 0.500 ["),
+        (LOWER, 1.0, "equal", "Equal within 1: 0.4 is lower by 0.500 ["),
+        (OPEN, None, "open", "Not settled: 0.2 is lower by 0.05 ["),
+        (OPEN, 0.3, "equal", "Equal within 0.3: 0.2 is lower by 0.05 ["),
+        (OPEN, 0.1, "open", "Not settled: 0.2 is lower by 0.05 ["),
+    ],
+)
+def test_outcomes(scores, margin, outcome, words):
+    """Lower, higher, equal within the margin, or open: the interval decides."""
+    found = compare_trials(A, scores, margin=margin)
+    assert found.outcome == outcome
+    assert found.settled == (outcome != "open")
+    assert found.verdict.startswith(words)
+    plain = found.to_json()
+    assert (plain["outcome"], plain["margin"]) == (outcome, margin)
+    assert plain["verdict"] == found.verdict
+    assert found.verdict in found._repr_html_()
+    assert (plain["num_more_trials"] is None) == (outcome != "open")
+    back = compare_trials(scores, A, margin=margin).outcome
+    assert back == {"lower": "higher"}.get(outcome, outcome)
+
+
+def test_equality_is_settled_as_seldom_wrongly_as_said():
+    """Of differences as large as the margin 2.5% are called equal, at most."""
+    rng = np.random.default_rng(0)
+    called = 0
+    for _ in range(500):
+        a, b = rng.normal(size=(2, 12))
+        found = compare_trials(
+            make_results(a), make_results(b + 2.0), margin=2.0
+        )
+        called += found.outcome == "equal"
+    assert called <= 500 * (0.025 + 2 * math.sqrt(0.025 * 0.975 / 500))
+    # The twin: of none at all most are, with this margin.
+    found = [
+        compare_trials(
+            make_results(rng.normal(size=12)),
+            make_results(rng.normal(size=12)),
+            margin=2.0,
+        ).outcome
+        for _ in range(50)
+    ]
+    assert found.count("equal") > 40
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "expected"),
+    [
+        ((False, False), None, False),
+        ((True, False), None, True),
+        ((None, True), None, True),
+        ((None, False), None, None),
+        ((False, False), True, True),
+        ((True, True), False, False),
+        ((None, None), False, False),
+    ],
+)
+def test_intervals_go_by_what_the_studies_recorded(known, given, expected):
+    """Watched if one of them was, unless it is said otherwise."""
+    studies = [
+        make_results(one.scores["rmse"], one.name, watched=watched)
+        for one, watched in zip((A, LOWER), known, strict=True)
+    ]
+    found = compare_trials(*studies, watched=given)
+    assert found.watched is expected
+    assert found.to_json()["watched"] is expected
+    plain = compare_trials(A, LOWER)
+    same = found.statistics.interval == plain.statistics.interval
+    assert same == (not expected)
+    words = {
+        True: "watched: it holds however often one looks",
+        False: "seeds fixed beforehand: it holds for these",
+        None: "no record of it: it holds if the seeds were fixed before",
+    }[expected]
+    assert f"Interval:       {words}\n" in str(found)
+    assert words in found._repr_html_()
+    family = compare_trials(
+        dict(zip("ab", studies, strict=True)), watched=given
+    )
+    assert [one.to_json() for one in family] != []
+    assert f"Intervals: {words.replace('it holds', 'they hold')}." in " ".join(
+        str(family).split()
+    )
+    assert family["b"].statistics == found.statistics
+    assert ("Wilcoxon" in str(found)) == (not expected)
+
+
+def test_few_watched_seeds_have_no_bounds_yet():
+    """Nothing is settled by them, however they lie; text and page say so."""
+    few = [one.select(range(4)) for one in (A, LOWER)]
+    found = compare_trials(*few, watched=True)
+    assert (found.outcome, found.statistics.interval.low) == ("open", -math.inf)
+    assert "0.4 is lower by " in found.verdict
+    assert "[no bounds yet]; about 3 more seeds" in found.verdict
+    assert found.to_json()["statistics"]["interval"]["low"] == "-inf"
+    assert "[no bounds yet]" in found._repr_html_()
+    pytest.importorskip("matplotlib")
+    assert found.plot()
+    # The twin: fixed beforehand they settle it.
+    assert compare_trials(*few).settled
+    more = [one.select(range(8)) for one in (A, LOWER)]
+    assert compare_trials(*more, watched=True).settled
+
+
 # --- families ------------------------------------------------------------
 
 
@@ -394,8 +507,8 @@ def test_two_pairs_settle_nothing():
     two = compare_trials(make_results([0.0, 1.0]), make_results(scores[:2]))
     assert two.excludes_zero
     assert not two.settled
-    assert two.num_more_trials == 1
-    assert "; two pairs settle nothing, about 1 more seed would" in two.verdict
+    assert two.num_more_trials == 3
+    assert "; two pairs settle nothing, about 3 more seeds" in two.verdict
     three = compare_trials(make_results([0.0, 1.0, 2.0]), make_results(scores))
     assert three.settled
 

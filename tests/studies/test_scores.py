@@ -156,6 +156,87 @@ def test_interval_covers_the_mean_as_often_as_it_says(size, level):
     assert np.mean(np.abs(center) > plain) > 2 * (1 - level)
 
 
+@pytest.mark.parametrize("size", [2, 3, 5, 10, 40])
+@pytest.mark.parametrize("t", [0.0, 1.5, 3.0, 9.0])
+def test_watched_p_is_one_over_the_evidence(size, t):
+    """How much likelier t is where the effect is drawn from N(0, 1)."""
+    places = np.linspace(-14, 14, 20_001)
+    density = stats.nct.pdf(t, size - 1, places * math.sqrt(size))
+    mixed = np.trapezoid(density * stats.norm.pdf(places), places)
+    expected = min(stats.t.pdf(t, size - 1) / mixed, 1.0)
+    found = scores_module.find_p(size, t, watched=True)
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert found > scores_module.find_p(size, t, watched=False) or t == 0
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.995])
+def test_watched_interval_excludes_what_its_p_refutes(level):
+    """The bound is where p is 1 minus the level, and infinite before."""
+    for size in range(2, 200):
+        bound = scores_module.find_bound(size, level, watched=True)
+        if math.isinf(bound):
+            assert scores_module.find_p(size, 1e9, watched=True) > 1 - level
+        else:
+            found = scores_module.find_p(size, bound, watched=True)
+            assert found == pytest.approx(1 - level)
+    finite = [
+        size
+        for size in range(2, 20)
+        if math.isfinite(scores_module.find_bound(size, 0.95, watched=True))
+    ]
+    assert finite[0] == 5
+
+
+def test_watched_interval_is_the_asymptotic_one_of_many_scores():
+    """That of Waudby-Smith and others, for a mixture of variance 1."""
+    for size in (1_000, 100_000):
+        margin = math.sqrt(
+            2 * (size + 1) / size**2 * math.log(math.sqrt(size + 1) / 0.05)
+        )
+        found = scores_module.find_bound(size, 0.95, watched=True)
+        assert found / math.sqrt(size) == pytest.approx(margin, rel=5 / size)
+
+
+@pytest.mark.parametrize("kind", ["normal", "lognormal"])
+def test_watched_studies_are_mistaken_as_seldom_as_they_say(kind):
+    """Asked at each number of pairs up to 60, though nothing differs."""
+    rng = np.random.default_rng(0)
+    draw_scores = getattr(rng, kind)
+    gaps = draw_scores(size=(2000, 60)) - draw_scores(size=(2000, 60))
+    wrong = {True: np.zeros(2000, bool), False: np.zeros(2000, bool)}
+    for size in range(3, 61):
+        seen = gaps[:, :size]
+        error = seen.std(1, ddof=1) / math.sqrt(size)
+        for watched, found in wrong.items():
+            bound = scores_module.find_bound(size, 0.95, watched)
+            found |= np.abs(seen.mean(1)) > bound * error
+        one = t_interval(seen[7], watched=True)
+        bound = scores_module.find_bound(size, 0.95, watched=True)
+        reach = bound * error[7]
+        assert one.half_width == pytest.approx(reach)
+    assert wrong[True].mean() <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 2000)
+    # The twin: intervals of a fixed number are not made for it.
+    assert wrong[False].mean() > 0.15
+
+
+def test_watched_pairs_that_are_enough_are_enough():
+    """Of so many watched studies 80% have been settled, and of fewer less."""
+    number = count_needed_pairs(0.5, watched=True)
+    assert number > count_needed_pairs(0.5)
+    rng = np.random.default_rng(1)
+    gaps = rng.normal(0.5, size=(2000, number))
+    settled = np.zeros(2000, bool)
+    shares = []
+    for size in range(3, number + 1):
+        seen = gaps[:, :size]
+        error = seen.std(1, ddof=1) / math.sqrt(size)
+        bound = scores_module.find_bound(size, 0.95, watched=True)
+        settled |= np.abs(seen.mean(1)) > bound * error
+        shares.append(settled.mean())
+    assert shares[-1] == pytest.approx(0.8, abs=0.03)
+    assert shares[number // 2] < 0.6
+
+
 # --- the summary ----------------------------------------------------------
 
 
@@ -373,7 +454,12 @@ def test_equal_pairs():
     """Studies that are the same differ in nothing."""
     scores = [0.1, 0.2, 0.3]
     found = compare_paired(scores, scores)
-    assert (found.difference, bounds(found.interval)) == (0.0, (0.0, 0.0))
+    assert found.difference == 0.0
+    # They are rounded: each might be off by half of 0.1.
+    half = stats.t.isf(0.025, 2) * 0.1 / math.sqrt(18)
+    assert bounds(found.interval) == pytest.approx((-half, half))
+    exact = compare_paired(draw(9), draw(9))
+    assert bounds(exact.interval) == (0.0, 0.0)
     assert (found.t_p, found.wilcoxon_p) == (1.0, 1.0)
     assert (found.effect_size, found.effect_size_paired) == (0.0, 0.0)
     assert (found.probability_a_lower, found.agree_rate) == (0.5, 0.0)
