@@ -24,6 +24,7 @@ from keras_repro.studies.scores import (
     find_p,
     t_interval,
 )
+from keras_repro.studies.spread import SOURCES, find_spread
 from keras_repro.studies.stopping import HalfWidth
 
 LEVEL = 0.95
@@ -358,6 +359,67 @@ def find_first(effect, most):
     return np.where(settled.any(axis=1), settled.argmax(axis=1) + 3, math.inf)
 
 
+# --- shares of a spread --------------------------------------------------
+
+SHARES = {"initial": 0.5, "order": 0.3, "random": 0.1, "rest": 0.1}
+
+
+def measure_shares(whole, part):
+    """The share of each study's part, and half of its interval."""
+    size = whole.shape[1]
+    x, y = (one - one.mean(1, keepdims=True) for one in (whole, part))
+    squares = np.sum(x * x, axis=1, keepdims=True)
+    share = np.sum(x * y, axis=1, keepdims=True) / squares
+    off = y - share * x
+    plain = np.sum(off**2, axis=1) / (size - 2) / squares[:, 0]
+    weighed = x * off / (1 - 1 / size - x * x / squares)
+    robust = np.sum(weighed**2, axis=1) / squares[:, 0] ** 2
+    error = np.sqrt(np.maximum(plain, robust))
+    return share[:, 0], find_bound(size - 1, LEVEL, watched=False) * error
+
+
+def report_spread(promises):
+    """How often the interval of a share of the variance misses it."""
+    titles = "".join(f"{name:>10}" for name in SHARES)
+    print(f"\n{'interval misses the share, %':<28}{'seeds':>6}{titles}")
+    for name, (draw, mean, std) in KINDS.items():
+        for size in SIZES[1:]:
+            rng = make_rng(6, size)
+            part = {
+                source: share**0.5
+                * (draw(rng, (NUM_STUDIES, size)) - mean)
+                / std
+                for source, share in SHARES.items()
+            }
+            whole = sum(part.values())
+            cells = ""
+            for source, share in SHARES.items():
+                found, half = measure_shares(whole, part[source])
+                missed = np.abs(found - share) > half
+                promised = name == "normal"
+                cells += promises.write(missed, 1 - LEVEL, promised=promised)
+                check_share(whole, part, source, found, half)
+            print(f"{name:<28}{size:>6}{cells}")
+
+
+def check_share(whole, part, source, shares, halves):
+    """What is simulated must be what the package computes."""
+    for study in range(CHECKED):
+        scores = {"all": whole[study]}
+        scores |= {one: part[one][study] for one in SOURCES}
+        studies = {
+            vary: TrialResults(
+                seeds=range(len(one)), scores={"score": one}, vary=vary
+            )
+            for vary, one in scores.items()
+        }
+        found = find_spread(studies)[source]
+        share, half = shares[study], halves[study]
+        ends = np.clip([share - half, share, share + half], 0, 1)
+        given = found.interval.low, found.share, found.interval.high
+        assert np.allclose(given, ends, atol=1e-4), (given, ends)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="fail on a miss")
@@ -368,6 +430,7 @@ def main():
     report_families(promises)
     report_stopped(promises)
     report_watched(promises)
+    report_spread(promises)
     if args.check and promises.num_broken:
         raise SystemExit(f"{promises.num_broken} promises are broken.")
 

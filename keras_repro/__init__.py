@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from keras_repro.studies.stopping import Settled as Settled
     from keras_repro.trials.run import TrialWarning as TrialWarning
     from keras_repro.trials.run import run_trials as run_trials
+    from keras_repro.trials.spread import spread as spread
 
     __version__: str
 
@@ -73,6 +74,7 @@ _HOMES = {
     "run_trials": "trials.run",
     "sample_rng": "model.sample_rng",
     "seed_everything": "backends.random_streams",
+    "spread": "trials.spread",
     "unload_ipython_extension": "integrations.notebook",
 }
 
@@ -102,6 +104,7 @@ __all__ = [
     "run_trials",
     "sample_rng",
     "seed_everything",
+    "spread",
 ]
 
 

@@ -24,14 +24,17 @@ from keras_repro.reports.html import (
 from keras_repro.studies.chart import draw_strips
 from keras_repro.studies.strips import (
     make_difference_strips,
+    make_spread_strips,
     make_study_strips,
     make_summary_strip,
 )
 from keras_repro.studies.wording import (
     COLUMNS,
+    SPREAD_COLUMNS,
     list_cells,
     list_family,
     list_remarks,
+    list_spread,
     list_statistics,
     name_family_columns,
     say_family,
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
         TrialResults,
         TrialSummary,
     )
+    from keras_repro.studies.spread import TrialSpread
 
 
 _FOOTER = (
@@ -105,6 +109,18 @@ def write_comparisons_fragment(
     """A comparison of studies, or several, for a notebook."""
     return write_fragment(
         *_comparisons_parts(comparisons, "p", _FEW_CONDITIONS)
+    )
+
+
+def write_spread_fragment(spread: TrialSpread) -> str:
+    """Where the spread of a score comes from, for a notebook."""
+    level = say_level(spread.confidence_level)
+    titles = ["", SPREAD_COLUMNS[0], level, *SPREAD_COLUMNS[2:]]
+    rows = (_make_row(name, cells) for name, *cells in list_spread(spread))
+    return write_fragment(
+        make_verdict("neutral", "∑", "p", spread.verdict),
+        make_section("Parts", make_table(titles, rows, "wide numbers")),
+        draw_strips(make_spread_strips(spread), spread.metric),
     )
 
 

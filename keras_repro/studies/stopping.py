@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from keras_repro.common.text import describe
 from keras_repro.studies.comparison import compare_trials
 from keras_repro.studies.results import (
     TrialResults,
+    check_seeds,
     find_metric,
     find_places,
 )
@@ -173,27 +174,33 @@ class Settled:
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
-    def check(self, seeds: Collection[int], vary: str) -> None:
+    def check(self, seeds: Iterable[int], vary: str) -> None:
         """Refuse a study whose trials would be no pairs.
 
+        Args:
+            seeds: Those that it may have.
+            vary: What they move.
+
         Raises:
+            TypeError: If a seed is no integer, or `vary` no word.
             ValueError: If the baseline lacks seeds or varied something else.
         """
-        missing = sorted(set(seeds) - set(self.baseline.seeds))
+        missing = sorted({*check_seeds(seeds)} - {*self.baseline.seeds})
         if missing:
             raise ValueError(
                 "`Settled(baseline)` must hold a trial for each of the "
                 f"`seeds`. Received: a study without {say_seeds(missing)}. "
                 "Run these for the baseline too, or ask for fewer."
             )
-        if vary != self.baseline.vary:
+        advice = "Pass that of the study."
+        if check_name("vary", vary, advice) != self.baseline.vary:
             raise ValueError(
                 "`Settled(baseline)` must vary what the study does. Received: "
                 f"{describe(self.baseline.vary)} and {describe(vary)}. Run "
                 "one of them with the `vary` of the other."
             )
 
-    def is_met(self, scores: Mapping[str, Any], seeds: Sequence[int]) -> bool:
+    def is_met(self, scores: Mapping[str, Any], seeds: Iterable[int]) -> bool:
         """Whether a study with these scores may stop.
 
         Args:
@@ -204,14 +211,19 @@ class Settled:
             TypeError: If `scores` does not map names to numbers.
             ValueError: If there is no such metric, or not a score per seed.
         """
-        metric = str(self.metric)
+        metric, pairs = str(self.metric), check_seeds(seeds)
         values = _choose(scores, metric, "Settled")
         known = self.baseline.scores[metric]
-        paired = known[find_places(self.baseline, seeds)]
+        paired = known[find_places(self.baseline, pairs)]
+        if len(values) != len(pairs):
+            raise ValueError(
+                "`scores` must hold one for each of `seeds`. Received: "
+                f"{len(values)} scores and {len(pairs)} seeds. Pass both of "
+                "the trials that ended."
+            )
         finite = np.isfinite(values) & np.isfinite(paired)
         if np.count_nonzero(finite) < FEWEST_PAIRS:
             return False
-        pairs = tuple(seeds)
         now = TrialResults(seeds=pairs, scores={metric: values}, watched=True)
         then = TrialResults(seeds=pairs, scores={metric: paired})
         return compare_trials(

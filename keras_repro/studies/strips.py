@@ -20,6 +20,7 @@ from keras_repro.studies.scores import Scores, compute_mean, t_interval
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison
     from keras_repro.studies.results import TrialSummary
+    from keras_repro.studies.spread import TrialSpread
 
 
 MOST_DOTS = 2000
@@ -129,6 +130,28 @@ def make_difference_strips(
                 high=found.interval.high,
                 color=number,
                 settled=one.settled,
+            )
+        )
+    return strips
+
+
+def make_spread_strips(spread: TrialSpread) -> list[Strip]:
+    """The scores where the seed moves everything, then where one part."""
+    strips = []
+    for number, (vary, results) in enumerate(spread.studies.items()):
+        seeds, scores = _keep_finite(
+            results.seeds, results.scores[spread.metric]
+        )
+        interval = t_interval(scores, confidence_level=spread.confidence_level)
+        strips.append(
+            Strip(
+                name=vary,
+                seeds=seeds,
+                scores=scores,
+                center=compute_mean(scores),
+                low=interval.low,
+                high=interval.high,
+                color=number - 1 if number else None,
             )
         )
     return strips

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from keras_repro.common.text import WIDTH, count_of, list_more, wrap
 from keras_repro.studies.wording import (
     COLUMNS,
+    SPREAD_COLUMNS,
     list_cells,
     list_family,
     list_remarks,
+    list_spread,
     list_statistics,
     name_family_columns,
     say_family,
@@ -24,6 +26,7 @@ from keras_repro.studies.wording import (
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison, TrialComparisons
     from keras_repro.studies.results import TrialSummary
+    from keras_repro.studies.spread import TrialSpread
 
 
 _MOST_REMARKS = 20
@@ -76,6 +79,14 @@ def write_comparisons_text(comparisons: TrialComparisons) -> str:
         number = count_of(left_out, "pair")
         lines += wrap(f"Up to {number} without two finite scores left out.")
     return "\n".join(lines)
+
+
+def write_spread_text(spread: TrialSpread) -> str:
+    """Where the spread of a score comes from, for a terminal."""
+    level = say_level(spread.confidence_level)
+    titles = ["", SPREAD_COLUMNS[0], level, *SPREAD_COLUMNS[2:]]
+    table = _format_table(titles, list_spread(spread))
+    return "\n".join([*wrap(spread.verdict), "", *table])
 
 
 # --- lines ---------------------------------------------------------------

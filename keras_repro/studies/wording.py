@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         PairedStatistics,
         Summary,
     )
+    from keras_repro.studies.spread import SpreadPart, TrialSpread
 
 
 COLUMNS = ("mean", "interval", "std", "median", "iqm", "min", "max")
@@ -214,6 +215,63 @@ def _say_ordinal(number: float) -> str:
     endings = {1: "st", 2: "nd", 3: "rd"}
     ending = endings.get(whole % 10, "th") if whole % 100 // 10 != 1 else "th"
     return f"{whole}{ending} "
+
+
+# --- spread ----------------------------------------------------------------
+
+_SOURCES = {
+    "initial": "the initial weights",
+    "order": "the order of the data",
+    "random": "random draws",
+    "rest": "these only together",
+}
+SPREAD_COLUMNS = ("share", "interval", "std alone")
+
+
+def say_source(part: SpreadPart) -> str:
+    """Where a part of the spread comes from."""
+    return _SOURCES[part.source]
+
+
+def say_spread(spread: TrialSpread) -> str:
+    """Which share comes from where, in one sentence."""
+    name = say_name(spread.metric)
+    seeds = count_of(spread.num_seeds, "seed")
+    if not spread.std:
+        return f"No seed moves {name}: it is the same under all {seeds}."
+    shares = [
+        f"{_write_share(one.share)} {_write_shares(one)} from {say_source(one)}"
+        for one in spread.parts
+    ]
+    listed = f"{', '.join(shares[:-1])} and {shares[-1]}"
+    std = write_number(spread.std, spread.std / 10)
+    return f"Of the variance of {name} (std {std}, {seeds}) {listed}."
+
+
+def list_spread(spread: TrialSpread) -> list[list[str]]:
+    """A row for each part: where from, and `SPREAD_COLUMNS`."""
+    return [
+        [
+            say_source(one),
+            _write_share(one.share),
+            _write_shares(one),
+            ""
+            if one.source == "rest"
+            else write_number(one.std, spread.std / 10),
+        ]
+        for one in spread.parts
+    ]
+
+
+def _write_share(share: float) -> str:
+    return "none" if math.isnan(share) else f"{100 * share:.0f}%"
+
+
+def _write_shares(part: SpreadPart) -> str:
+    low, high = part.interval.low, part.interval.high
+    if math.isnan(low):
+        return "none"
+    return f"[{100 * low:.0f}%, {100 * high:.0f}%]"
 
 
 # --- comparisons ---------------------------------------------------------

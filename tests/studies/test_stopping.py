@@ -71,11 +71,11 @@ def test_pairs_are_those_of_the_seeds_that_are_given():
 
 def test_the_half_width_is_that_of_the_interval():
     """Met where that is narrow enough, and not before."""
-    number = find_stop(HalfWidth(0.3, min_trials=3), BASE, with_seeds=False)
+    number = find_stop(HalfWidth(0.2, min_trials=3), BASE, with_seeds=False)
     widths = [
         t_interval(BASE[:size]).half_width for size in range(3, number + 1)
     ]
-    assert [one <= 0.3 for one in widths] == [False] * (number - 3) + [True]
+    assert [one <= 0.2 for one in widths] == [False] * (number - 3) + [True]
     assert number > 5
 
 

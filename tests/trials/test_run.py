@@ -250,6 +250,38 @@ def test_vary_moves_one_part_alone(model):
 
 
 @pytest.mark.slow
+@pytest.mark.alike
+def test_a_spread_is_split_by_what_the_seed_moves(model, tmp_path):
+    """Four studies of the same seeds, kept where they can go on."""
+    options = {"progress": False, "path": tmp_path / "spread"}
+    found = kr.spread(model, train_quickly, seeds=4, **options)
+    assert list(found.studies) == ["all", "initial", "order", "random"]
+    for vary, one in found.studies.items():
+        assert (one.vary, one.seeds) == (vary, (1, 2, 3, 4))
+        assert one.watched is False
+        kept = kr.load_trials(tmp_path / "spread" / vary)
+        assert kept.checksums == one.checksums
+    initial = found.studies["initial"].scores["score"]
+    alone = kr.run_trials(
+        model, train_quickly, seeds=[3], progress=False, vary="initial"
+    )
+    assert alone.scores["score"][0] == initial[2]
+    whole = found.studies["all"].scores["score"]
+    slope = np.polyfit(whole, initial, 1)[0]
+    share = found["initial"].share
+    assert share == pytest.approx(np.clip(slope, 0, 1), abs=1e-5)
+    again = kr.spread(model, train_quickly, seeds=4, **options)
+    assert again.to_json() == found.to_json()
+    assert "4 seeds) " in str(again)
+
+
+@pytest.mark.parametrize("seeds", [2, [1, 2], [0, 1, 2], range(3)])
+def test_seeds_of_a_spread_are_not_the_one_that_stands(model, seeds):
+    """Seed 0 is where the others stay; two seeds have no line."""
+    with pytest.raises(ValueError, match="at least three, none of them 0"):
+        kr.spread(model, pytest.fail, seeds=seeds, progress=False)
+
+
 def test_vary_belongs_to_the_identity_of_a_run(model, tmp_path):
     """Two trials of one seed that vary other parts are no drift."""
     checks = kr.ChecksumCallback(tmp_path / "runs.jsonl")
