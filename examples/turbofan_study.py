@@ -28,6 +28,7 @@ parser.add_argument("--rows", type=int, help="train on the first rows only")
 parser.add_argument("--workers", type=int, help="how many processes to start")
 parser.add_argument("--path", metavar="DIR", help="keep it, and go on with it")
 parser.add_argument("--plot", metavar="FILE", help="draw the comparison")
+parser.add_argument("--watch", action="store_true", help="look in between")
 parser.add_argument("--spread", action="store_true", help="what a seed moves")
 args = parser.parse_args()
 
@@ -92,12 +93,21 @@ for metric in ("test", "train"):
     comparisons = kr.compare_trials(studies, metric=metric)
     print(f"\n{comparisons}")
     for one in comparisons:
-        wrong = 100 * (1 - one.statistics.sign_rate)
+        wrong = 100 * one.statistics.oppose_rate
         print(f"{one.name_b}: of 100 single pairs of runs", end=" ")
         print(f"{wrong:.0f} would have had the wrong sign.")
 seed = studies["0.4"].typical_seed()
 print(f"\nalpha 0.4, a typical run: {studies['0.4'].rank(seed)}")
 print(f"alpha 0.4, had it been one run: {studies['0.4'].rank(0)}")
+
+# %% Had one looked in between: these intervals hold at every look
+looks = [number for number in (5, 10, 20, 30, 60, 90) if number <= args.seeds]
+for number in looks if args.watch else ():
+    seeds = range(number)
+    so_far = {name: one.select(seeds) for name, one in studies.items()}
+    print(f"\nAfter {number} seeds:")
+    for one in kr.compare_trials(so_far, metric="test", watched=True):
+        print(f"- {one.verdict}")
 
 # %% Where the spread comes from: this model has no random layers, say
 if args.spread:

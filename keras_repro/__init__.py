@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from keras_repro.studies.files import load_trials as load_trials
     from keras_repro.studies.results import TrialResults as TrialResults
     from keras_repro.studies.stopping import HalfWidth as HalfWidth
+    from keras_repro.studies.stopping import Settled as Settled
     from keras_repro.trials.run import TrialWarning as TrialWarning
     from keras_repro.trials.run import run_trials as run_trials
+    from keras_repro.trials.spread import spread as spread
 
     __version__: str
 
@@ -53,6 +55,7 @@ _HOMES = {
     "DriftWarning": "recording.callback",
     "HalfWidth": "studies.stopping",
     "ReproducibleModel": "model.model",
+    "Settled": "studies.stopping",
     "TrialResults": "studies.results",
     "TrialWarning": "trials.run",
     "assert_reproducible": "diagnosis.diagnose",
@@ -71,6 +74,7 @@ _HOMES = {
     "run_trials": "trials.run",
     "sample_rng": "model.sample_rng",
     "seed_everything": "backends.random_streams",
+    "spread": "trials.spread",
     "unload_ipython_extension": "integrations.notebook",
 }
 
@@ -81,6 +85,7 @@ __all__ = [
     "DriftWarning",
     "HalfWidth",
     "ReproducibleModel",
+    "Settled",
     "TrialResults",
     "TrialWarning",
     "__version__",
@@ -99,6 +104,7 @@ __all__ = [
     "run_trials",
     "sample_rng",
     "seed_everything",
+    "spread",
 ]
 
 

@@ -58,6 +58,12 @@ def test_what_needs_no_keras(tmp_path, monkeypatch):
     right = {
         "HalfWidth": lambda: {"half_width": 0.5},
         "HalfWidth.is_met": lambda: {"scores": {"rmse": [1.0, 2.0]}},
+        "Settled": lambda: {"baseline": make_results()},
+        "Settled.check": lambda: {"seeds": [0, 1], "vary": "all"},
+        "Settled.is_met": lambda: {
+            "scores": {"rmse": [1.0, 2.0, 3.0]},
+            "seeds": [0, 1, 2],
+        },
         "TrialResults": lambda: {"seeds": range(3), "scores": {"a": [1, 2, 4]}},
         "TrialResults.rank": lambda: {"seed": 1},
         "TrialResults.select": lambda: {"seeds": [0, 1]},
@@ -138,6 +144,7 @@ def test_what_needs_a_model(tmp_path, monkeypatch, no_global_seed):
         "diagnose": lambda: {"train": train},
         "make_reproducible": lambda: {"model": keras.Sequential(make_layers())},
         "run_trials": lambda: {"model": model, "train": train, "seeds": 1},
+        "spread": lambda: {"model": model, "train": train, "seeds": 3},
         "sample_rng": lambda: {"index": 0, "seed": 1, "epoch": 2},
         "seed_everything": lambda: {"seed": 1},
     }

@@ -427,6 +427,13 @@ def _add_trials_compare(actions: Any) -> None:
         metavar="DIR",
         help="the studies' folders",
     )
+    parser.add_argument(
+        "--margin",
+        type=a_number(POSITIVE),
+        metavar="SIZE",
+        help="the largest difference that does not matter: an interval within "
+        "it settles that two studies are equal for you",
+    )
     _add_metric(parser)
     _add_page(parser)
     _add_json(parser)

@@ -230,8 +230,8 @@ def _trials(options: Namespace) -> int:
     if options.action == "compare":
         compared = compare_studies(options)
         _show_trials(options, compared)
-        settled = any(one.settled for one in compared.comparisons)
-        return SETTLED if settled else NOT_SETTLED
+        found = {one.outcome for one in compared.comparisons}
+        return SETTLED if found & {"lower", "higher"} else NOT_SETTLED
     if options.csv is not None:
         _check_place(options.csv)
     if options.action == "show":

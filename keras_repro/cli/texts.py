@@ -157,10 +157,12 @@ examples:
 TRIALS_COMPARE = """\
 Compare studies, paired by seed: the difference of the means with its interval,
 paired tests, and whether it is settled. More than two are compared with the
-first, corrected for their number.
+first, corrected for their number. A study that is not what was planned when it
+began counts as watched: its interval holds however often one looks.
 """
 TRIALS_COMPARE_EXAMPLES = """\
 examples:
   keras-repro trials compare baseline smoothed
+  keras-repro trials compare baseline smoothed --margin 0.1
   keras-repro trials compare baseline smoothed wider --metric rmse
 """

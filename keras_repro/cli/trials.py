@@ -97,7 +97,11 @@ def compare_studies(options: Namespace) -> Any:
             "`trials compare` must be given two studies or more. Received: "
             f"{', '.join(options.paths)}. Name another folder."
         )
-    return compare_trials(load_studies(options.paths), metric=options.metric)
+    return compare_trials(
+        load_studies(options.paths),
+        metric=options.metric,
+        margin=options.margin,
+    )
 
 
 # --- the script --------------------------------------------------------------

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from keras_repro.common.checks import (
     FINITE,
+    check_flag,
     check_kind,
     check_name,
     check_number,
@@ -19,10 +21,11 @@ from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean
 from keras_repro.studies.results import TrialResults, find_metric, find_places
 from keras_repro.studies.scores import (
+    FEWEST_PAIRS,
     PairedStatistics,
     Scores,
-    adjust_holm,
-    check_resampling,
+    check_confidence_level,
+    check_margin,
     compare_paired,
     count_needed_pairs,
 )
@@ -40,8 +43,8 @@ def compare_trials(
     *,
     metric: str | None = None,
     confidence_level: float = 0.95,
-    num_resamples: int | None = None,
-    seed: int = 0,
+    margin: float | None = None,
+    watched: bool | None = None,
 ) -> TrialComparison: ...
 
 
@@ -52,8 +55,8 @@ def compare_trials(
     *,
     metric: str | None = None,
     confidence_level: float = 0.95,
-    num_resamples: int | None = None,
-    seed: int = 0,
+    margin: float | None = None,
+    watched: bool | None = None,
 ) -> TrialComparisons: ...
 
 
@@ -63,8 +66,8 @@ def compare_trials(
     *,
     metric: str | None = None,
     confidence_level: float = 0.95,
-    num_resamples: int | None = None,
-    seed: int = 0,
+    margin: float | None = None,
+    watched: bool | None = None,
 ) -> TrialComparison | TrialComparisons:
     """Compare studies that used the same seeds, seed by seed.
 
@@ -75,15 +78,20 @@ def compare_trials(
         metric: The name of the score; `None` for the first of the first
             study.
         confidence_level: Share of such intervals that should cover the true
-            difference, strictly between 0 and 1.
-        num_resamples: How many resamples to draw for each interval: at most
-            1,000,000, and of more than 1,000 pairs so many fewer.
-        seed: Seed of the resampling alone.
+            difference, strictly between 0 and 1; of several, the share of
+            such families whose intervals all do.
+        margin: The largest difference that does not matter to you, in the
+            unit of the scores. An interval within it settles that the two
+            are equal for you.
+        watched: Whether somebody looked at the scores before it was decided
+            how many seeds to run. `None` goes by what the studies recorded;
+            pass `True` where you looked and went on without a `path`.
 
     Returns:
         What two studies say of their difference, `b` minus `a`; for several,
-        one such comparison each. These are a family: p values are adjusted
-        after Holm, and the intervals are wider to match.
+        one such comparison each. These are a family of m: each interval has
+        the level `1 - (1 - confidence_level) / m`, and each p value is m
+        times as large (Bonferroni).
 
     Raises:
         ValueError: If the studies have other seeds, varied something else or
@@ -107,11 +115,16 @@ def compare_trials(
         (True, -0.55)
 
     References:
-        Holm, A simple sequentially rejective multiple test procedure,
-        Scandinavian Journal of Statistics 6(2), 1979, 65-70.
+        Dunn, Multiple Comparisons Among Means, Journal of the American
+        Statistical Association 56(293), 1961, 52-64: intervals that hold
+        jointly, whatever the comparisons have in common.
     """
-    checked = check_resampling(confidence_level, num_resamples, seed)
-    options = _Options(metric, *checked)
+    options = _Options(
+        metric,
+        check_confidence_level(confidence_level),
+        margin=check_margin(margin),
+        watched=None if watched is None else check_flag("watched", watched),
+    )
     if not isinstance(a, Mapping):
         pair = _check_study(a, "a"), _check_study(b, "b")
         return _compare(pair, _name_two(*pair), options)
@@ -133,9 +146,15 @@ def compare_trials(
 
 class _Options(NamedTuple):
     metric: str | None
-    confidence_level: float
-    num_resamples: int | None
-    seed: int
+    family_level: float
+    family_size: int = 1
+    margin: float | None = None
+    watched: bool | None = None
+
+    @property
+    def confidence_level(self) -> float:
+        """That of each interval, so that the family has its own."""
+        return 1 - (1 - self.family_level) / self.family_size
 
 
 def _check_study(value: object, name: str) -> TrialResults:
@@ -158,53 +177,33 @@ def _name_two(a: TrialResults, b: TrialResults) -> tuple[str, str]:
 def _compare_family(
     studies: Mapping[str, TrialResults], options: _Options
 ) -> TrialComparisons:
-    """Each against the first: the r-th smallest p value gets the r-th level."""
+    """Each against the first, at a level that holds for all of them."""
     (baseline, first), *others = studies.items()
     metric = find_metric(first, options.metric)
-    options = options._replace(metric=metric)
-    found = [
-        _compare((first, one), (baseline, name), options)
-        for name, one in others
-    ]
-    t_p = adjust_holm([one.t_p for one in found])
-    wilcoxon_p = adjust_holm([one.wilcoxon_p for one in found])
-    order = sorted(range(len(found)), key=lambda index: found[index].t_p)
-    waits_for: str | None = None
-    for rank, index in enumerate(order):
-        error = (1 - options.confidence_level) / (len(found) - rank)
-        one = _at_level(found[index], 1 - error, options)
-        found[index] = replace(
-            one,
-            t_p=float(t_p[index]),
-            wilcoxon_p=float(wilcoxon_p[index]),
-            waits_for=waits_for,
-            family_size=len(found),
-        )
-        if waits_for is None and not one.excludes_zero:
-            waits_for = one.name_b
+    options = options._replace(
+        metric=metric,
+        family_size=len(others),
+        watched=_find_watched(options, studies.values()),
+    )
     return TrialComparisons(
-        comparisons=tuple(found),
+        comparisons=tuple(
+            _compare((first, one), (baseline, name), options)
+            for name, one in others
+        ),
         baseline=baseline,
         metric=metric,
-        confidence_level=options.confidence_level,
+        confidence_level=options.family_level,
     )
 
 
-def _at_level(
-    comparison: TrialComparison, level: float, options: _Options
-) -> TrialComparison:
-    """The same with the interval of another level."""
-    if math.isclose(level, comparison.confidence_level):
-        return comparison
-    return replace(
-        comparison,
-        confidence_level=level,
-        statistics=_compute(
-            comparison.scores_a,
-            comparison.scores_b,
-            options._replace(confidence_level=level),
-        ),
-    )
+def _find_watched(
+    options: _Options, studies: Iterable[TrialResults]
+) -> bool | None:
+    """Whether one of them was; `False` if it is known that none was."""
+    known = [one.watched for one in studies]
+    if options.watched is not None or any(known):
+        return options.watched is not False
+    return None if None in known else False
 
 
 def _compare(
@@ -218,15 +217,22 @@ def _compare(
     _check_alike(studies, names)
     scores_a = a.scores[metric]
     scores_b = b.scores[metric][find_places(b, a.seeds)]
-    with np.errstate(invalid="ignore"):
-        num_pairs = int(np.isfinite(scores_a - scores_b).sum())
+    finite = np.isfinite(scores_a) & np.isfinite(scores_b)
+    num_pairs = int(np.count_nonzero(finite))
     if num_pairs < 2:
         raise ValueError(
             "Two studies must have at least two pairs of finite scores to be "
             f"compared. Received: {num_pairs} of {len(a.seeds)} pairs with a "
             f"finite `{clean(metric)}` in both. Run more seeds."
         )
-    found = _compute(scores_a, scores_b, options)
+    _check_range(scores_a[finite], scores_b[finite], metric)
+    watched = _find_watched(options, studies)
+    found = compare_paired(
+        scores_a[finite],
+        scores_b[finite],
+        confidence_level=options.confidence_level,
+        watched=bool(watched),
+    )
     return TrialComparison(
         name_a=names[0],
         name_b=names[1],
@@ -236,23 +242,26 @@ def _compare(
         scores_b=scores_b,
         statistics=found,
         confidence_level=options.confidence_level,
-        t_p=found.t_p,
-        wilcoxon_p=found.wilcoxon_p,
+        family_level=options.family_level,
+        t_p=min(options.family_size * found.t_p, 1.0),
+        wilcoxon_p=min(options.family_size * found.wilcoxon_p, 1.0),
+        family_size=options.family_size,
+        margin=options.margin,
+        watched=watched,
     )
 
 
-def _compute(
-    scores_a: Scores, scores_b: Scores, options: _Options
-) -> PairedStatistics:
-    with np.errstate(invalid="ignore"):
-        finite = np.isfinite(scores_b - scores_a)
-    return compare_paired(
-        scores_a[finite],
-        scores_b[finite],
-        confidence_level=options.confidence_level,
-        num_resamples=options.num_resamples,
-        seed=options.seed,
-    )
+def _check_range(scores_a: Scores, scores_b: Scores, metric: str) -> None:
+    """Refuse scores so far apart that no float holds their difference."""
+    halves = np.abs(scores_b / 2 - scores_a / 2)
+    if halves.max() > sys.float_info.max / 2:
+        place = int(halves.argmax())
+        raise ValueError(
+            f"The scores `{clean(metric)}` of two studies must be so close "
+            "that a float holds their difference. Received: "
+            f"{scores_a[place]:g} and {scores_b[place]:g} under one seed. "
+            "Divide all scores by a constant."
+        )
 
 
 def _check_alike(
@@ -293,12 +302,17 @@ class TrialComparison:
         scores_b: Those of the second, by the same seeds.
         statistics: What the pairs say in which both scores are finite.
         confidence_level: That of the interval of the difference; in a family
-            it is higher than the level asked for.
+            it is higher than the level asked for, so that all intervals hold
+            jointly at that.
+        family_level: The level at which all intervals of the family hold
+            jointly; that of the interval where there is but one.
         t_p: The p value of the paired t test, adjusted in a family.
         wilcoxon_p: That of the signed-rank test, adjusted in a family.
-        waits_for: The name of the condition that has to be settled before
-            this one may be, or `None`.
         family_size: How many comparisons are judged together.
+        margin: The largest difference that does not matter, or `None`.
+        watched: Whether the interval holds at every number of seeds at once;
+            `False` if they were fixed beforehand, `None` if nobody recorded
+            that and the interval takes them as fixed.
     """
 
     name_a: str
@@ -309,10 +323,12 @@ class TrialComparison:
     scores_b: Scores
     statistics: PairedStatistics
     confidence_level: float
+    family_level: float
     t_p: float
     wilcoxon_p: float
-    waits_for: str | None = None
     family_size: int = 1
+    margin: float | None = None
+    watched: bool | None = None
 
     @property
     def comparisons(self) -> tuple[TrialComparison, ...]:
@@ -322,9 +338,10 @@ class TrialComparison:
     @property
     def differences(self) -> Scores:
         """The differences of the pairs; NaN where one is not finite."""
-        with np.errstate(invalid="ignore"):
-            gaps = self.scores_b - self.scores_a
-        return np.where(np.isfinite(gaps), gaps, np.nan)
+        finite = np.isfinite(self.scores_a) & np.isfinite(self.scores_b)
+        gaps = np.full(len(finite), np.nan)
+        gaps[finite] = self.scores_b[finite] - self.scores_a[finite]
+        return gaps
 
     @property
     def num_left_out(self) -> int:
@@ -343,28 +360,44 @@ class TrialComparison:
         return bool(interval.low > 0 or interval.high < 0)
 
     @property
-    def settled(self) -> bool:
-        """Whether the interval, as it is shown, excludes 0.
+    def outcome(self) -> str:
+        """What the interval, as it is shown, says of `b`.
 
-        In a family, those with smaller p values have to be settled as well.
+        `"lower"` or `"higher"` if it excludes 0, `"equal"` if it lies within
+        the margin, else `"open"`. Two pairs leave everything open.
         """
-        return self.excludes_zero and self.waits_for is None
+        found = self.statistics
+        if found.num_pairs < FEWEST_PAIRS:
+            return "open"
+        farthest = max(-found.interval.low, found.interval.high)
+        if self.margin is not None and farthest <= self.margin:
+            return "equal"
+        if not self.excludes_zero:
+            return "open"
+        return "lower" if found.difference < 0 else "higher"
+
+    @property
+    def settled(self) -> bool:
+        """Whether `outcome` is not open."""
+        return self.outcome != "open"
 
     @property
     def num_more_trials(self) -> int | None:
         """How many more seeds would settle a difference of this size.
 
-        They would do so with a probability of 0.8. `None` if it is settled,
-        or if there is no difference to settle.
+        They would do so with a probability of 0.8, by an interval that may be
+        watched: who goes on has looked. `None` if it is settled, or if there
+        is no difference to settle.
         """
         if self.settled:
             return None
-        needed = self.count_trials()
-        return (
-            None
-            if needed is None
-            else max(needed - self.statistics.num_pairs, 1)
-        )
+        found = self.statistics
+        needed = [self._count(found.difference, 0.8, watched=True)]
+        if self.margin is not None:
+            room = self.margin - abs(found.difference)
+            needed.append(self._count(max(room, 0.0), 0.8, watched=True))
+        known = [one for one in needed if one is not None]
+        return max(min(known) - found.num_pairs, 1) if known else None
 
     def count_trials(
         self, difference: float | None = None, *, power: float = 0.8
@@ -385,19 +418,25 @@ class TrialComparison:
 
         Scope:
             Takes the spread of the differences from this study, so it is as
-            uncertain as that. The count is that of the paired t test.
+            uncertain as that. The count is that of the paired t test, or of
+            the sequential one where the studies were watched.
         """
         if difference is None:
             difference = self.statistics.difference
         advice = "Give the smallest difference that matters to you."
         difference = check_number("difference", difference, FINITE, advice)
-        gaps = self.differences
-        spread = float(np.std(gaps[np.isfinite(gaps)], ddof=1))
+        return self._count(difference, power, watched=bool(self.watched))
+
+    def _count(
+        self, difference: float, power: float, *, watched: bool
+    ) -> int | None:
+        spread = self.statistics.spread
         effect = abs(difference) / spread if spread else math.inf
         return count_needed_pairs(
             effect if difference else 0.0,
             power=power,
             confidence_level=self.confidence_level,
+            watched=watched,
         )
 
     @property
@@ -425,13 +464,21 @@ class TrialComparison:
             "name_b": self.name_b,
             "metric": self.metric,
             "verdict": self.verdict,
+            "outcome": self.outcome,
             "settled": self.settled,
             "equal": self.equal,
+            "margin": self.margin,
+            "watched": self.watched,
             "confidence_level": self.confidence_level,
-            "statistics": to_plain(self.statistics),
+            "statistics": {
+                **to_plain(self.statistics),
+                "higher_rate": self.statistics.higher_rate,
+                "agree_rate": self.statistics.agree_rate,
+                "probability_a_lower": self.statistics.probability_a_lower,
+            },
             "t_p": to_plain(self.t_p),
             "wilcoxon_p": to_plain(self.wilcoxon_p),
-            "waits_for": self.waits_for,
+            "family_level": self.family_level,
             "family_size": self.family_size,
             "num_left_out": self.num_left_out,
             "num_more_trials": self.num_more_trials,

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +21,8 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from keras_repro.common.checks import check_path
+from keras_repro.arrays.checksums import compute_checksum
+from keras_repro.common.checks import MOST_TRIALS, check_path
 from keras_repro.common.files import (
     LONGEST_LINE,
     iterate_lines,
@@ -67,6 +68,42 @@ _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """Which seeds a study was to have when it began.
+
+    Args:
+        num_seeds: How many.
+        checksum: Of these seeds, in rising order.
+        until: By what it might stop before the last of them: `"width"` of an
+            interval, or a `"rule"` that may look at all; empty if by nothing.
+    """
+
+    num_seeds: Annotated[int, Meta(ge=1, le=MOST_TRIALS)]
+    checksum: str
+    until: Annotated[str, Meta(pattern=r"\A(|width|rule)\Z")] = ""
+
+    @classmethod
+    def make(cls, seeds: Iterable[int], until: str = "") -> StudyPlan:
+        """The plan to run these seeds."""
+        ordered = np.array(sorted(seeds), np.int64)
+        return cls(
+            num_seeds=len(ordered),
+            checksum=compute_checksum(ordered),
+            until=until,
+        )
+
+    def is_watched(self, seeds: Collection[int]) -> bool | None:
+        """Whether a study with these seeds is another than was planned.
+
+        Then one may have looked at it and gone on, or stopped. `None` of a
+        study that its width stopped: neither fixed nor chosen by its scores.
+        """
+        if self.until == "width":
+            return None
+        return self != StudyPlan.make(seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyRecord:
     """What a study is: the schema of its `study.json` too.
 
@@ -74,11 +111,14 @@ class StudyRecord:
         format: The version of the folder's format.
         identity: What makes trials those of this study.
         environment: As `capture_environment` gives it.
+        plan: Which seeds it was to have; `None` where an earlier version
+            began it.
     """
 
     format: Annotated[str, Meta(pattern=rf"\A{FORMAT}\Z")]
     identity: StudyIdentity
     environment: Mapping[str, Any]
+    plan: StudyPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -170,6 +210,7 @@ class StudyFolder:
         path: The folder; made if there is none.
         identity: What the study is.
         environment: Of this process.
+        plan: Which seeds are to be run, kept if the study begins.
 
     Raises:
         ValueError: If the folder holds another study, or something else.
@@ -182,8 +223,9 @@ class StudyFolder:
         path: Path,
         identity: StudyIdentity,
         environment: Mapping[str, Any],
+        plan: StudyPlan | None = None,
     ) -> None:
-        self.path = path
+        self.path, self.plan = path, plan
         _check_folder(path)
         with os_errors_told(path, "The study's folder must be writable"):
             path.mkdir(parents=True, exist_ok=True)
@@ -193,7 +235,10 @@ class StudyFolder:
             self.content = read_content(path)
             self.warnings = self._settle(
                 StudyRecord(
-                    format=FORMAT, identity=identity, environment=environment
+                    format=FORMAT,
+                    identity=identity,
+                    environment=environment,
+                    plan=plan,
                 )
             )
             if self.is_writable:
@@ -226,6 +271,7 @@ class StudyFolder:
                 replace_whole(file, f"{text}\n".encode())
             return []
         before = read_study(self.path)
+        self.plan = before.plan
         changes = compare_identities(
             before.identity, now.identity, self.content.written
         )
@@ -354,6 +400,9 @@ def load_trials(path: str | os.PathLike[str]) -> TrialResults:
         notes=content.notes,
         vary=study.identity.vary,
         path=folder,
+        watched=None
+        if study.plan is None
+        else study.plan.is_watched(content.outcomes),
     )
 
 
@@ -363,6 +412,7 @@ def make_results(
     notes: Iterable[str],
     vary: str,
     path: Path | None,
+    watched: bool | None = None,
 ) -> TrialResults:
     """Put outcomes together."""
     listed = list(outcomes)
@@ -383,6 +433,7 @@ def make_results(
         notes=tuple(notes),
         name=None if path is None else path.resolve().name or None,
         vary=vary,
+        watched=watched,
         run_source=_RunSource(tuple(done), path),
     )
 

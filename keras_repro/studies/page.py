@@ -24,20 +24,25 @@ from keras_repro.reports.html import (
 from keras_repro.studies.chart import draw_strips
 from keras_repro.studies.strips import (
     make_difference_strips,
+    make_spread_strips,
     make_study_strips,
     make_summary_strip,
 )
 from keras_repro.studies.wording import (
     COLUMNS,
-    FAMILY_COLUMNS,
+    SPREAD_COLUMNS,
     list_cells,
     list_family,
     list_remarks,
+    list_spread,
     list_statistics,
+    name_family_columns,
     say_family,
     say_headline,
+    say_jointly,
     say_level,
     say_name,
+    say_plan,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
         TrialResults,
         TrialSummary,
     )
+    from keras_repro.studies.spread import TrialSpread
 
 
 _FOOTER = (
@@ -103,6 +109,18 @@ def write_comparisons_fragment(
     """A comparison of studies, or several, for a notebook."""
     return write_fragment(
         *_comparisons_parts(comparisons, "p", _FEW_CONDITIONS)
+    )
+
+
+def write_spread_fragment(spread: TrialSpread) -> str:
+    """Where the spread of a score comes from, for a notebook."""
+    level = say_level(spread.confidence_level)
+    titles = ["", SPREAD_COLUMNS[0], level, *SPREAD_COLUMNS[2:]]
+    rows = (_make_row(name, cells) for name, *cells in list_spread(spread))
+    return write_fragment(
+        make_verdict("neutral", "∑", "p", spread.verdict),
+        make_section("Parts", make_table(titles, rows, "wide numbers")),
+        draw_strips(make_spread_strips(spread), spread.metric),
     )
 
 
@@ -214,7 +232,11 @@ def _comparisons_parts(
         yield make_verdict(kind, mark, heading, _say_title(comparisons))
         table = _family_table(family)
         baseline = say_name(family[0].name_a, 40)
-        yield make_section("Each condition", table, quiet=f"against {baseline}")
+        plan = say_plan(family[0].watched, "they hold")
+        text = f"{say_jointly(family)} Intervals: {plan}."
+        joint = element("p", text, class_="quiet")
+        quiet = f"against {baseline}"
+        yield make_section("Each condition", table, joint, quiet=quiet)
     shown = family[:most]
     metric = family[0].metric
     yield make_section("Scores", draw_strips(make_study_strips(shown), metric))
@@ -239,7 +261,7 @@ def _say_title(comparisons: TrialComparison | TrialComparisons) -> str:
 
 def _find_kind(comparison: TrialComparison) -> tuple[str, str]:
     """The colour of a verdict and its mark."""
-    if comparison.equal:
+    if comparison.equal or comparison.outcome == "equal":
         return "neutral", "="
     return ("equal", "✓") if comparison.settled else ("within", "?")
 
@@ -271,7 +293,8 @@ def _family_table(family: Sequence[TrialComparison]) -> Html:
         ]
         for (name, *cells), one in zip(others, family, strict=True)
     ]
-    return make_table([*FAMILY_COLUMNS, "verdict"], rows, "wide numbers")
+    titles = [*name_family_columns(family), "verdict"]
+    return make_table(titles, rows, "wide numbers")
 
 
 def _details(comparison: TrialComparison) -> Html:

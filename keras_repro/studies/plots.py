@@ -16,6 +16,7 @@ from keras_repro.studies.strips import (
     Strip,
     choose_scale,
     make_difference_strips,
+    make_spread_strips,
     make_study_strips,
     make_summary_strip,
     spread_dots,
@@ -32,6 +33,7 @@ from keras_repro.studies.wording import (
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison
     from keras_repro.studies.results import TrialSummary
+    from keras_repro.studies.spread import TrialSpread
 
 
 _MOST_METRICS = 6
@@ -119,14 +121,47 @@ def plot_comparisons(comparisons: Sequence[TrialComparison]) -> Any:
     gaps = make_difference_strips(shown)
     _draw_columns(right, gaps, f"difference to {name}", with_zero=True)
     title = _say_shown(comparisons) if number > 1 else first.verdict
-    level = say_level(min(one.confidence_level for one in shown))
-    exact = "" if number == 1 else "; of differences, that of the family"
+    level = say_level(first.family_level)
+    exact = "" if number == 1 else "; of all differences jointly"
     figure.supxlabel(
         f"dots: trials; bars: means with their {level}{exact}",
         fontsize=9,
         color="0.3",
     )
     figure.suptitle(_fill(title, 44 + 16 * min(number, 5)), fontsize=11)
+    return figure
+
+
+def plot_spread(spread: TrialSpread) -> Any:
+    """Draw the scores of each study, and beside them the shares.
+
+    Raises:
+        ImportError: If Matplotlib is not installed (extra `plot`).
+    """
+    figure = new_figure(9.5, 4.6, "constrained")
+    left, right = figure.subplots(1, 2)
+    strips = make_spread_strips(spread)
+    _draw_columns(left, strips, make_safe(spread.metric), with_zero=False)
+    for place, part in enumerate(spread.parts):
+        if math.isnan(part.share):
+            continue
+        low, high = part.interval.low, part.interval.high
+        right.errorbar(
+            place,
+            100 * part.share,
+            yerr=[[100 * (part.share - low)], [100 * (high - part.share)]],
+            fmt="o",
+            color=_GREY if part.source == "rest" else f"C{place}",
+            capsize=4,
+        )
+    names = [one.source for one in spread.parts]
+    right.set_xticks(range(len(names)), names)
+    right.set_xlim(-0.6, len(names) - 0.4)
+    right.set_ylim(-3, 103)
+    level = say_level(spread.confidence_level)
+    right.set_ylabel(f"share of the variance in percent, {level}")
+    right.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(_fill(spread.verdict, 100), fontsize=10)
     return figure
 
 

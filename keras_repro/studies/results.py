@@ -23,6 +23,7 @@ import numpy as np
 from keras_repro.common.checks import (
     MAX_SEED,
     MOST_TRIALS,
+    check_flag,
     check_function,
     check_items,
     check_kind,
@@ -40,8 +41,8 @@ from keras_repro.common.text import clean, describe
 from keras_repro.studies.scores import (
     Scores,
     Summary,
+    check_confidence_level,
     check_numbers,
-    check_resampling,
     rank_of,
     summarize,
 )
@@ -98,6 +99,10 @@ class TrialResults:
         name: The name of the study, or `None`.
         vary: What the seeds moved: `"all"`, `"initial"`, `"order"` or
             `"random"`.
+        watched: `False` if the seeds were fixed before the first trial and
+            are all done, `True` if not, since one may have looked at the
+            study and gone on or stopped; `None` if nobody recorded that, or
+            `HalfWidth` stopped it.
         run_source: Loads the recorded runs of each trial, or `None`.
 
     Raises:
@@ -116,7 +121,7 @@ class TrialResults:
         5 trials, seeds 0 to 4 (none)
         <BLANKLINE>
                mean    95% interval   std  median    iqm    min    max
-        rmse  19.00  [18.27, 19.79]  0.61   19.00  18.97  18.20  19.90
+        rmse  19.00  [18.24, 19.76]  0.61   19.00  18.97  18.20  19.90
         >>> results.rank(1).rank
         1.0
         >>> results.typical_seed()
@@ -132,6 +137,7 @@ class TrialResults:
     notes: tuple[str, ...] = ()
     name: str | None = None
     vary: str = "all"
+    watched: bool | None = None
     run_source: Callable[[], tuple[tuple[Run, ...], ...]] | None = field(
         default=None, repr=False
     )
@@ -143,6 +149,8 @@ class TrialResults:
             "scores": _check_named_scores(self.scores, len(seeds)),
             "vary": check_name("vary", self.vary, "Leave it out for 'all'."),
         }
+        if self.watched is not None:
+            fields["watched"] = check_flag("watched", self.watched)
         if self.seconds is not None:
             fields["seconds"] = _freeze(self.seconds, "seconds", len(seeds))
         if self.name is not None:
@@ -184,27 +192,23 @@ class TrialResults:
         metric: str | None = None,
         *,
         confidence_level: float = 0.95,
-        num_resamples: int | None = None,
-        seed: int = 0,
     ) -> TrialSummary:
         """Sum the scores up.
+
+        The intervals of a study that was watched hold at every number of
+        trials at once; else they hold for this number alone.
 
         Args:
             metric: The name of one score; `None` for all of them.
             confidence_level: Share of such intervals that should cover the
                 mean over all seeds, strictly between 0 and 1.
-            num_resamples: How many resamples to draw for the interval: at
-                most 1,000,000, and of more than 1,000 scores so many fewer.
-            seed: Seed of the resampling alone.
 
         Raises:
             TypeError: If an argument is of the wrong type.
             ValueError: If there is no such metric, or one is out of range.
         """
         names = self.metrics if metric is None else [find_metric(self, metric)]
-        confidence_level, num_resamples, seed = check_resampling(
-            confidence_level, num_resamples, seed, size=self.num_trials
-        )
+        confidence_level = check_confidence_level(confidence_level)
         return TrialSummary(
             results=self,
             confidence_level=confidence_level,
@@ -212,8 +216,7 @@ class TrialResults:
                 name: summarize_scores(
                     self.scores[name],
                     confidence_level=confidence_level,
-                    num_resamples=num_resamples,
-                    seed=seed,
+                    watched=bool(self.watched),
                 )
                 for name in names
             },
@@ -263,7 +266,8 @@ class TrialResults:
             seeds: Their seeds.
 
         Returns:
-            Results of these trials; failures of others are left out.
+            Results of these trials; failures of others are left out. That
+            their number was fixed beforehand is known of all of them alone.
 
         Raises:
             TypeError: If one is not an integer.
@@ -282,6 +286,9 @@ class TrialResults:
             ),
             workers=tuple(self.workers[one] for one in places if self.workers),
             failures=(),
+            watched=self.watched
+            if self.watched or len(chosen) == self.num_trials
+            else None,
             run_source=source and partial(_pick_runs, self, places),
         )
 
@@ -342,6 +349,7 @@ class TrialResults:
             "format": FORMAT,
             "name": self.name,
             "vary": self.vary,
+            "watched": self.watched,
             "seeds": list(self.seeds),
             "scores": to_plain(scores),
             "seconds": to_plain(seconds),
@@ -523,6 +531,7 @@ class TrialSummary:
             "num_failures": len(self.results.failures),
             "name": self.results.name,
             "vary": self.results.vary,
+            "watched": self.results.watched,
             "confidence_level": self.confidence_level,
             "metrics": to_plain(self.metrics),
         }
@@ -539,11 +548,7 @@ class TrialSummary:
 
 
 def summarize_scores(
-    scores: Scores,
-    *,
-    confidence_level: float = 0.95,
-    num_resamples: int | None = None,
-    seed: int = 0,
+    scores: Scores, *, confidence_level: float = 0.95, watched: bool = False
 ) -> Summary:
     """Sum scores up, as `summarize`; NaN for all if none of them is finite.
 
@@ -553,10 +558,7 @@ def summarize_scores(
     """
     if np.isfinite(scores).any():
         return summarize(
-            scores,
-            confidence_level=confidence_level,
-            num_resamples=num_resamples,
-            seed=seed,
+            scores, confidence_level=confidence_level, watched=watched
         )
     names = ("mean", "std", "median", "iqm", "min", "max")
     return Summary(

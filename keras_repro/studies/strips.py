@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from keras_repro.studies.scores import Scores, bootstrap_interval
+from keras_repro.studies.scores import Scores, compute_mean, t_interval
 
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison
     from keras_repro.studies.results import TrialSummary
+    from keras_repro.studies.spread import TrialSpread
 
 
 MOST_DOTS = 2000
@@ -80,11 +81,11 @@ def make_summary_strip(summary: TrialSummary, metric: str) -> Strip | None:
 def make_study_strips(comparisons: Sequence[TrialComparison]) -> list[Strip]:
     """The scores of the baseline and of each study compared with it.
 
-    Each mean has an interval of its own, at the lowest of the levels; whether
-    two of these overlap does not decide, the differences do.
+    Each mean has an interval of its own, at the level that the family has;
+    whether two of these overlap does not decide, the differences do.
     """
     first = comparisons[0]
-    level = min(one.confidence_level for one in comparisons)
+    level = first.family_level
     strips = []
     for name, scores, color in (
         (first.name_a, first.scores_a, None),
@@ -94,13 +95,15 @@ def make_study_strips(comparisons: Sequence[TrialComparison]) -> list[Strip]:
         ),
     ):
         seeds, finite = _keep_finite(first.seeds, scores)
-        interval = bootstrap_interval(finite, confidence_level=level)
+        interval = t_interval(
+            finite, confidence_level=level, watched=bool(first.watched)
+        )
         strips.append(
             Strip(
                 name=name,
                 seeds=seeds,
                 scores=finite,
-                center=float(np.mean(finite)),
+                center=compute_mean(finite),
                 low=interval.low,
                 high=interval.high,
                 color=color,
@@ -127,6 +130,28 @@ def make_difference_strips(
                 high=found.interval.high,
                 color=number,
                 settled=one.settled,
+            )
+        )
+    return strips
+
+
+def make_spread_strips(spread: TrialSpread) -> list[Strip]:
+    """The scores where the seed moves everything, then where one part."""
+    strips = []
+    for number, (vary, results) in enumerate(spread.studies.items()):
+        seeds, scores = _keep_finite(
+            results.seeds, results.scores[spread.metric]
+        )
+        interval = t_interval(scores, confidence_level=spread.confidence_level)
+        strips.append(
+            Strip(
+                name=vary,
+                seeds=seeds,
+                scores=scores,
+                center=compute_mean(scores),
+                low=interval.low,
+                high=interval.high,
+                color=number - 1 if number else None,
             )
         )
     return strips

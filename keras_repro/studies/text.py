@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 from keras_repro.common.text import WIDTH, count_of, list_more, wrap
 from keras_repro.studies.wording import (
     COLUMNS,
-    FAMILY_COLUMNS,
+    SPREAD_COLUMNS,
     list_cells,
     list_family,
     list_remarks,
+    list_spread,
     list_statistics,
+    name_family_columns,
     say_family,
     say_headline,
+    say_jointly,
     say_level,
     say_name,
+    say_plan,
 )
 
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison, TrialComparisons
     from keras_repro.studies.results import TrialSummary
+    from keras_repro.studies.spread import TrialSpread
 
 
 _MOST_REMARKS = 20
@@ -60,15 +65,28 @@ def write_comparisons_text(comparisons: TrialComparisons) -> str:
     """Several studies against the first, for a terminal."""
     family = comparisons.comparisons
     lines = [*wrap(say_family(family)), ""]
-    lines += [*_format_table(FAMILY_COLUMNS, list_family(family)), ""]
+    titles = name_family_columns(family)
+    lines += [*_format_table(titles, list_family(family)), ""]
     for one in family:
         name = f"{say_name(one.name_b)}: " if one.equal else ""
         lines += wrap(f"- {name}{one.verdict}", hang=2)
+    if len(family) > 1:
+        lines += wrap(say_jointly(family))
+    plan = say_plan(family[0].watched, "they hold")
+    lines += wrap(f"Intervals: {plan}.")
     left_out = max(one.num_left_out for one in family)
     if left_out:
         number = count_of(left_out, "pair")
         lines += wrap(f"Up to {number} without two finite scores left out.")
     return "\n".join(lines)
+
+
+def write_spread_text(spread: TrialSpread) -> str:
+    """Where the spread of a score comes from, for a terminal."""
+    level = say_level(spread.confidence_level)
+    titles = ["", SPREAD_COLUMNS[0], level, *SPREAD_COLUMNS[2:]]
+    table = _format_table(titles, list_spread(spread))
+    return "\n".join([*wrap(spread.verdict), "", *table])
 
 
 # --- lines ---------------------------------------------------------------

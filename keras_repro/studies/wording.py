@@ -15,10 +15,14 @@ from keras_repro.common.text import clean, count_of, say_more
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison
     from keras_repro.studies.results import Rank, TrialResults, TrialSummary
-    from keras_repro.studies.scores import Interval, Summary
+    from keras_repro.studies.scores import (
+        Interval,
+        PairedStatistics,
+        Summary,
+    )
+    from keras_repro.studies.spread import SpreadPart, TrialSpread
 
 
-FAMILY_COLUMNS = ("", "mean", "difference", "interval", "level", "p")
 COLUMNS = ("mean", "interval", "std", "median", "iqm", "min", "max")
 
 _MOST_SPANS = 8
@@ -68,6 +72,8 @@ def write_interval(low: float, high: float) -> str:
         '[18.84, 19.21]'
     """
     error = (high - low) / 2
+    if math.isinf(error):
+        return "[no bounds yet]"
     return f"[{write_number(low, error)}, {write_number(high, error)}]"
 
 
@@ -134,7 +140,11 @@ def say_headline(results: TrialResults) -> str:
     number = count_of(results.num_trials, "trial")
     other = f", `vary` is {clean(results.vary)}"
     varied = _VARIED.get(results.vary, other)
-    return f"{number}, {say_seeds(results.seeds)}{name}{varied}"
+    planned = {None: "", True: ", watched", False: ", fixed beforehand"}
+    return (
+        f"{number}, {say_seeds(results.seeds)}{planned[results.watched]}"
+        f"{name}{varied}"
+    )
 
 
 def list_remarks(summary: TrialSummary) -> list[str]:
@@ -207,35 +217,124 @@ def _say_ordinal(number: float) -> str:
     return f"{whole}{ending} "
 
 
+# --- spread ----------------------------------------------------------------
+
+_SOURCES = {
+    "initial": "the initial weights",
+    "order": "the order of the data",
+    "random": "random draws",
+    "rest": "these only together",
+}
+SPREAD_COLUMNS = ("share", "interval", "std alone")
+
+
+def say_source(part: SpreadPart) -> str:
+    """Where a part of the spread comes from."""
+    return _SOURCES[part.source]
+
+
+def say_spread(spread: TrialSpread) -> str:
+    """Which share comes from where, in one sentence."""
+    name = say_name(spread.metric)
+    seeds = count_of(spread.num_seeds, "seed")
+    if not spread.std:
+        return f"No seed moves {name}: it is the same under all {seeds}."
+    shares = [
+        f"{_write_share(one.share)} {_write_shares(one)} from {say_source(one)}"
+        for one in spread.parts
+    ]
+    listed = f"{', '.join(shares[:-1])} and {shares[-1]}"
+    std = write_number(spread.std, spread.std / 10)
+    return f"Of the variance of {name} (std {std}, {seeds}) {listed}."
+
+
+def list_spread(spread: TrialSpread) -> list[list[str]]:
+    """A row for each part: where from, and `SPREAD_COLUMNS`."""
+    return [
+        [
+            say_source(one),
+            _write_share(one.share),
+            _write_shares(one),
+            ""
+            if one.source == "rest"
+            else write_number(one.std, spread.std / 10),
+        ]
+        for one in spread.parts
+    ]
+
+
+def _write_share(share: float) -> str:
+    return "none" if math.isnan(share) else f"{100 * share:.0f}%"
+
+
+def _write_shares(part: SpreadPart) -> str:
+    low, high = part.interval.low, part.interval.high
+    if math.isnan(low):
+        return "none"
+    return f"[{100 * low:.0f}%, {100 * high:.0f}%]"
+
+
 # --- comparisons ---------------------------------------------------------
 
 
+def _find_error(found: PairedStatistics) -> float:
+    """By how much a difference may be off, for the digits of its numbers."""
+    half = found.interval.half_width
+    return found.spread if math.isinf(half) else half
+
+
 def say_trials_verdict(comparison: TrialComparison) -> str:
-    """What can be said of two studies, in one sentence."""
+    """What can be said of two studies, in a sentence or two."""
     found = comparison.statistics
+    left_out = ""
+    if comparison.num_left_out:
+        number = count_of(len(comparison.seeds), "pair")
+        left_out = f" ({comparison.num_left_out} of {number} left out)"
     if comparison.equal:
-        return f"Equal: all {found.num_pairs} pairs have the same score."
+        claim = f"Equal: all {found.num_pairs} pairs have the same score"
+        return f"{claim}{left_out}."
     interval = found.interval
     side, sign = ("lower", -1) if found.difference < 0 else ("higher", 1)
-    size = write_number(sign * found.difference, interval.half_width)
+    size = write_number(sign * found.difference, _find_error(found))
     bounds = sorted((sign * interval.low, sign * interval.high))
     claim = f"{say_name(comparison.name_b)} is {side} by {size} "
-    claim += write_interval(*bounds)
-    if comparison.settled:
-        return f"{claim}; a single pair of runs would have said so " + (
-            f"{say_times(found.sign_rate)}."
-        )
-    return f"Not settled: {claim}; {_say_need(comparison)}."
+    if not found.difference:
+        claim = f"{say_name(comparison.name_b)} has the same mean, "
+    claim += f"{write_interval(*bounds)}{left_out}"
+    if comparison.outcome == "equal":
+        margin = write_number(comparison.margin or 0.0)
+        claim = f"Equal within {margin}: {claim}"
+    if not comparison.settled:
+        claim = f"Not settled: {claim}; {_say_need(comparison)}"
+    return f"{claim}.{_say_singles(comparison, side)}"
+
+
+def _say_singles(comparison: TrialComparison, side: str) -> str:
+    """What one pair of runs would have shown, settled or not.
+
+    Said of settled differences alone it would be too large: a share that came
+    out large by chance goes with a difference that did.
+    """
+    found = comparison.statistics
+    if not found.difference:
+        return ""
+    equal = say_share(found.equal_rate).partition(" ")[0]
+    ties = f" and {equal} no difference" if found.equal_rate else ""
+    return (
+        f" By these seeds about {say_share(found.agree_rate)} pairs of single "
+        f"runs would show it {side}{ties}."
+    )
 
 
 def _say_need(comparison: TrialComparison) -> str:
-    if comparison.excludes_zero and comparison.waits_for is not None:
-        return f"it waits until {say_name(comparison.waits_for)} is settled"
     more = comparison.num_more_trials
     if more is None:
         return "hardly any number of seeds would settle so small a difference"
     seeds = count_of(_round_up(more), "more seed")
-    return f"about {seeds} would settle a difference of this size"
+    claim = f"about {seeds} would settle a difference of this size"
+    if comparison.statistics.num_pairs < 3:
+        return f"two pairs settle nothing, {claim}"
+    return claim
 
 
 def _round_up(number: int) -> int:
@@ -244,29 +343,40 @@ def _round_up(number: int) -> int:
     return -(-number // step) * step
 
 
-def say_times(share: float) -> str:
-    """A probability as people say it; one below 1 is never 100 in 100.
+def say_share(share: float) -> str:
+    """A share as people say it; one between 0 and 1 is neither of these.
 
     Example:
-        >>> say_times(0.957), say_times(0.999), say_times(1.0)
-        ('96 times in 100', '99 times in 100', '100 times in 100')
+        >>> say_share(0.957), say_share(0.999), say_share(1.0)
+        ('96 of 100', '99 of 100', '100 of 100')
     """
     times = round(100 * share)
     if 0 < share < 1:
         times = min(max(times, 1), 99)
-    return f"{times} time{'' if times == 1 else 's'} in 100"
+    return f"{times} of 100"
+
+
+def say_plan(watched: bool | None, they_hold: str) -> str:
+    """For which numbers of seeds intervals hold, and why."""
+    if watched:
+        return f"watched: {they_hold} however often one looks"
+    if watched is None:
+        return f"no record of it: {they_hold} if the seeds were fixed before"
+    return f"seeds fixed beforehand: {they_hold} for these"
 
 
 def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
     """All numbers of a comparison, as labels and values."""
     found, interval = comparison.statistics, comparison.statistics.interval
-    error = interval.half_width
+    error = _find_error(found)
     a, b = say_name(comparison.name_a), say_name(comparison.name_b)
-    holm = "" if comparison.family_size == 1 else ", adjusted after Holm"
+    times = comparison.family_size
+    family = "" if times == 1 else f", {times} times that of one comparison"
     level = say_level(comparison.confidence_level)
     facts = [
         ("Score", say_name(comparison.metric, 60)),
         ("Pairs", f"{found.num_pairs}, {say_seeds(comparison.seeds)}"),
+        ("Interval", say_plan(comparison.watched, "it holds")),
         (f"Mean of {a}", write_number(found.mean_a, error)),
         (f"Mean of {b}", write_number(found.mean_b, error)),
         (
@@ -274,12 +384,18 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
             f"{write_number(found.difference, error)} ({b} - {a}), "
             f"{level} {write_interval(interval.low, interval.high)}",
         ),
-        ("Paired t test", f"p {write_p(comparison.t_p)}{holm}"),
-        ("Wilcoxon test", f"p {write_p(comparison.wilcoxon_p)}{holm}"),
+        ("Paired t test", f"p {write_p(comparison.t_p)}{family}"),
+        *(
+            [("Wilcoxon test", f"p {write_p(comparison.wilcoxon_p)}{family}")]
+            if not comparison.watched
+            else []
+        ),
         (
             "Single runs",
-            f"one of {a} is lower than one of {b} with probability "
-            f"{found.probability_a_lower:.2f}",
+            f"in pairs of unrelated seeds {b} is lower in "
+            f"{say_share(found.lower_rate)}, equal in "
+            f"{say_share(found.equal_rate)}, higher in "
+            f"{say_share(found.higher_rate)}",
         ),
         (
             "Effect sizes",
@@ -287,30 +403,50 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
             f"d_z {found.effect_size_paired:.2f} (in spreads of the pairs)",
         ),
     ]
+    # From a tenth of the variance on.
+    if found.resolution > math.sqrt(0.6) * found.spread:
+        step = write_number(found.resolution)
+        text = f"scores move by steps of {step}, so the interval is wider"
+        facts.append(("Rounding", text))
     if comparison.num_left_out:
         text = f"{count_of(comparison.num_left_out, 'pair')} without two "
         facts.append(("Left out", f"{text}finite scores"))
     return facts
 
 
+def name_family_columns(family: Sequence[TrialComparison]) -> list[str]:
+    """What the columns of `list_family` are called."""
+    level = say_level(family[0].confidence_level)
+    return ["", "mean", "difference", level, "p"]
+
+
 def list_family(family: Sequence[TrialComparison]) -> list[list[str]]:
-    """A row for each condition, the baseline first, as `FAMILY_COLUMNS`."""
+    """A row for each condition, the baseline first."""
     first = family[0].statistics
-    mean = write_number(first.mean_a, first.interval.half_width)
-    rows = [[say_name(family[0].name_a), mean, "", "", "", ""]]
+    mean = write_number(first.mean_a, _find_error(first))
+    rows = [[say_name(family[0].name_a), mean, "", "", ""]]
     for one in family:
         found, interval = one.statistics, one.statistics.interval
         rows.append(
             [
                 say_name(one.name_b),
-                write_number(found.mean_b, interval.half_width),
-                write_number(found.difference, interval.half_width),
+                write_number(found.mean_b, _find_error(found)),
+                write_number(found.difference, _find_error(found)),
                 write_interval(interval.low, interval.high),
-                f"{100 * one.confidence_level:.4g}%",
                 write_p(one.t_p),
             ]
         )
     return rows
+
+
+def say_jointly(family: Sequence[TrialComparison]) -> str:
+    """What the intervals and p values of a family hold for."""
+    level = 100 * family[0].family_level
+    return (
+        f"Of the family: all {len(family)} intervals hold at once at "
+        f"{level:.4g}%, and each p is {len(family)} times that of one "
+        "comparison (Bonferroni)."
+    )
 
 
 def say_family(family: Sequence[TrialComparison]) -> str:

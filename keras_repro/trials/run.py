@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -41,7 +42,7 @@ from keras_repro.environment.capture import capture_environment
 from keras_repro.model.transfer import find_own_parts
 from keras_repro.model.trial import check_vary, find_seed
 from keras_repro.recording.header import describe_model
-from keras_repro.studies.files import StudyFolder, make_results
+from keras_repro.studies.files import StudyFolder, StudyPlan, make_results
 from keras_repro.studies.identity import (
     StudyIdentity,
     find_written,
@@ -55,7 +56,8 @@ from keras_repro.studies.outcomes import (
     gather_scores,
 )
 from keras_repro.studies.results import TrialResults, check_seeds
-from keras_repro.studies.scores import t_interval
+from keras_repro.studies.scores import compute_mean, t_interval
+from keras_repro.studies.stopping import HalfWidth, Settled
 from keras_repro.trials.backups import StudyBackups, check_backup
 from keras_repro.trials.check import check_elsewhere, tell_differences
 from keras_repro.trials.executors import (
@@ -118,7 +120,8 @@ def run_trials(
             where standard error is a terminal or a notebook.
         vary: What the seeds move: `"all"`, or `"initial"` weights, `"order"`
             of the data or `"random"` draws alone, as for `reset`.
-        until: When to stop before the last seed, such as `HalfWidth(0.1)`.
+        until: When to stop before the last seed: `Settled(baseline)`, when
+            the difference to another study is settled, or `HalfWidth(0.1)`.
         check: Share of the trials that is repeated in another process, their
             checksums compared; of 0.1 every tenth.
         patience: For how many seconds no trial may finish on any worker
@@ -163,13 +166,15 @@ def run_trials(
         True
     """
     listed = read_seeds(seeds)
+    vary = check_vary(vary)
     num_workers, check, patience = check_arguments(
         executor, num_workers, until, check, patience
     )
     folder_path = None if path is None else check_path("path", path, _FOLDER)
     backup = check_backup(backup, folder_path, executor)
     progress = check_flag("progress", progress)
-    vary = check_vary(vary)
+    if isinstance(until, Settled):
+        until.check(listed, vary)
     runner = TrialRunner(model, train)
     study = _Study(listed, until)
     with ExitStack() as stack:
@@ -223,7 +228,8 @@ class _Study:
         """Take up a study on disk, or begin one."""
         identity = identify()
         self._begun = identity, identify
-        self._folder = StudyFolder(path, identity, capture_environment())
+        plan = StudyPlan.make(self._seeds, self._name_rule())
+        self._folder = StudyFolder(path, identity, capture_environment(), plan)
         content = self._folder.content
         wanted = set(self._seeds)
         for seed, outcome in content.outcomes.items():
@@ -329,8 +335,13 @@ class _Study:
 
     def _is_met(self) -> bool:
         done = [self._outcomes[seed] for seed in self._seeds[: self._num_done]]
-        scores = gather_scores(one for one in done if not one.status)
-        return bool(scores) and bool(self._until.is_met(scores))
+        done = [one for one in done if not one.status]
+        scores = gather_scores(done)
+        if not scores:
+            return False
+        if isinstance(self._until, Settled):
+            return self._until.is_met(scores, [one.seed for one in done])
+        return bool(self._until.is_met(scores))
 
     def check(self, engine: PoolEngine, vary: str, share: float) -> None:
         """Repeat a share of the trials in other processes."""
@@ -367,6 +378,21 @@ class _Study:
             self._outcomes[seed] for seed in seeds if seed in self._outcomes
         ]
 
+    def _is_watched(self, outcomes: Sequence[TrialLine]) -> bool | None:
+        """Whether one may have looked at them and gone on, or stopped."""
+        seeds = [one.seed for one in outcomes]
+        plan = StudyPlan.make(self._seeds, self._name_rule())
+        if self._folder is None or plan.until:
+            return plan.is_watched(seeds)
+        known = self._folder.plan
+        return None if known is None else known.is_watched(seeds)
+
+    def _name_rule(self) -> str:
+        """By what it may stop, as a `StudyPlan` has it."""
+        if self._until is None:
+            return ""
+        return "width" if isinstance(self._until, HalfWidth) else "rule"
+
     def make_results(self, vary: str) -> TrialResults:
         """The results; there must be at least one score."""
         outcomes = self._list_outcomes()
@@ -381,7 +407,13 @@ class _Study:
         if self._folder is not None:
             self._folder.check(outcomes)
             path = self._folder.path
-        return make_results(outcomes, notes=self._notes, vary=vary, path=path)
+        return make_results(
+            outcomes,
+            notes=self._notes,
+            vary=vary,
+            path=path,
+            watched=self._is_watched(outcomes),
+        )
 
 
 # --- around the study --------------------------------------------------------
@@ -529,7 +561,7 @@ class TrialBar:
 
 
 def say_so_far(outcomes: list[TrialLine]) -> str:
-    """The first score's mean, with the t interval; how many trials failed."""
+    """The first score's mean, with its interval; how many trials failed."""
     done = [one for one in outcomes if not one.status]
     words = []
     if done:
@@ -545,10 +577,13 @@ def say_so_far(outcomes: list[TrialLine]) -> str:
 def _say_mean(scores: Any) -> str:
     if not len(scores):
         return "none finite"
-    mean = f"{float(np.mean(scores)):.4g}"
+    mean = f"{compute_mean(scores):.4g}"
     if len(scores) < 2:
         return mean
-    interval = t_interval(scores)
+    # It is looked at after each trial.
+    interval = t_interval(scores, watched=True)
+    if math.isinf(interval.half_width):
+        return mean
     return f"{mean} [{interval.low:.4g}, {interval.high:.4g}]"
 
 

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import keras
 import loky
@@ -22,6 +23,8 @@ import pytest
 import keras_repro as kr
 from keras_repro.cli import trials
 from keras_repro.studies import files as study_files
+from keras_repro.studies.scores import t_interval
+from keras_repro.trials.run import say_so_far
 from tests import builders, checkout
 
 RNG = np.random.default_rng(0)
@@ -247,6 +250,38 @@ def test_vary_moves_one_part_alone(model):
 
 
 @pytest.mark.slow
+@pytest.mark.alike
+def test_a_spread_is_split_by_what_the_seed_moves(model, tmp_path):
+    """Four studies of the same seeds, kept where they can go on."""
+    options = {"progress": False, "path": tmp_path / "spread"}
+    found = kr.spread(model, train_quickly, seeds=4, **options)
+    assert list(found.studies) == ["all", "initial", "order", "random"]
+    for vary, one in found.studies.items():
+        assert (one.vary, one.seeds) == (vary, (1, 2, 3, 4))
+        assert one.watched is False
+        kept = kr.load_trials(tmp_path / "spread" / vary)
+        assert kept.checksums == one.checksums
+    initial = found.studies["initial"].scores["score"]
+    alone = kr.run_trials(
+        model, train_quickly, seeds=[3], progress=False, vary="initial"
+    )
+    assert alone.scores["score"][0] == initial[2]
+    whole = found.studies["all"].scores["score"]
+    slope = np.polyfit(whole, initial, 1)[0]
+    share = found["initial"].share
+    assert share == pytest.approx(np.clip(slope, 0, 1), abs=1e-5)
+    again = kr.spread(model, train_quickly, seeds=4, **options)
+    assert again.to_json() == found.to_json()
+    assert "4 seeds) " in str(again)
+
+
+@pytest.mark.parametrize("seeds", [2, [1, 2], [0, 1, 2], range(3)])
+def test_seeds_of_a_spread_are_not_the_one_that_stands(model, seeds):
+    """Seed 0 is where the others stay; two seeds have no line."""
+    with pytest.raises(ValueError, match="at least three, none of them 0"):
+        kr.spread(model, pytest.fail, seeds=seeds, progress=False)
+
+
 def test_vary_belongs_to_the_identity_of_a_run(model, tmp_path):
     """Two trials of one seed that vary other parts are no drift."""
     checks = kr.ChecksumCallback(tmp_path / "runs.jsonl")
@@ -316,6 +351,93 @@ def test_the_half_width_is_kept(model):
             until=kr.HalfWidth(half_width, min_trials=3),
         )
         assert results.num_trials == number
+        # Nor fixed beforehand, nor watched: its interval is Student's.
+        assert results.watched is None
+
+
+def test_a_study_stops_when_its_difference_is_settled(model):
+    """Lower, higher or equal within the margin, and its results say so."""
+    baseline = kr.run_trials(model, train_quickly, seeds=9, progress=False)
+    assert baseline.watched is False
+    scores = baseline.scores["score"]
+    for shift, number, outcome in ((5.0, 5, "higher"), (0.0, 5, "equal")):
+
+        def shifted(model, shift=shift):
+            place = baseline.seeds.index(model.seed)
+            return {"score": float(scores[place]) + shift + 1e-6 * place}
+
+        results = kr.run_trials(
+            model,
+            shifted,
+            seeds=9,
+            progress=False,
+            until=kr.Settled(baseline, margin=1.0),
+        )
+        assert (results.num_trials, results.watched) == (number, True)
+        pair = baseline.select(results.seeds), results
+        found = kr.compare_trials(*pair, margin=1.0)
+        assert (found.outcome, found.watched) == (outcome, True)
+    # The twin: what is not settled runs to the last seed.
+    rule = kr.Settled(baseline)
+    results = kr.run_trials(
+        model, train_quickly, seeds=9, progress=False, until=rule
+    )
+    assert results.num_trials == 9
+
+
+def test_a_baseline_must_have_all_seeds(model):
+    """Refused before anything runs, with the seeds that are missing."""
+    baseline = kr.TrialResults(seeds=range(3), scores={"score": [1.0, 2.0, 3]})
+    rule = kr.Settled(baseline)
+    for options, message in (
+        ({"seeds": 5}, "without seeds 3, 4"),
+        ({"seeds": 3, "vary": "order"}, "'all' and 'order'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            kr.run_trials(
+                model,
+                pytest.fail,
+                progress=False,
+                until=rule,
+                **options,
+            )
+
+
+@pytest.mark.alike
+def test_a_study_remembers_what_was_planned(model, tmp_path):
+    """As many seeds as when it began are fixed, others are watched."""
+
+    def run(path, seeds, **options):
+        return kr.run_trials(
+            model,
+            train_quickly,
+            seeds=seeds,
+            path=tmp_path / path,
+            progress=False,
+            **options,
+        ).watched
+
+    assert run("study", 2) is False
+    assert kr.load_trials(tmp_path / "study").watched is False
+    assert run("study", 3) is True
+    assert kr.load_trials(tmp_path / "study").watched is True
+    assert run("study", 2) is False
+    assert run("study", [1, 0]) is False
+    assert run("study", [0, 2]) is True
+    assert run("study", 2, until=Stop(2)) is True
+    # Begun with a rule, no later number was fixed beforehand.
+    assert run("stopped", 3, until=Stop(1)) is True
+    assert run("stopped", 3) is True
+    width = kr.HalfWidth(1e6, min_trials=2)
+    assert run("narrow", 3, until=width) is None
+    assert kr.load_trials(tmp_path / "narrow").watched is None
+    # An earlier version recorded no plan.
+    file = tmp_path / "study" / "study.json"
+    content = json.loads(file.read_text("utf-8"))
+    del content["plan"]
+    file.write_text(json.dumps(content), "utf-8")
+    assert run("study", 2) is None
+    assert kr.load_trials(tmp_path / "study").watched is None
 
 
 # --- what goes wrong ---------------------------------------------------------
@@ -1046,11 +1168,20 @@ def test_the_bar_shows_the_mean_so_far(model, monkeypatch, capsys):
     kr.run_trials(model, train_quickly, seeds=2)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    kr.run_trials(model, train_quickly, seeds=2)
+    kr.run_trials(model, train_quickly, seeds=5)
     shown = capsys.readouterr().err
-    assert "2/2" in shown
+    assert "5/5" in shown
     assert "score " in shown
+    # It is looked at, so that there is no interval yet of four.
     assert "[" in shown.rpartition("score ")[2]
+    outcomes = [
+        SimpleNamespace(status="", scores={"score": float(seed**2)})
+        for seed in range(5)
+    ]
+    assert say_so_far(outcomes[:4]) == "score 3.5"
+    found = t_interval([0, 1, 4, 9, 16], watched=True)
+    bounds = f"[{found.low:.4g}, {found.high:.4g}]"
+    assert say_so_far(outcomes) == f"score 6 {bounds}"
 
 
 # --- Dask --------------------------------------------------------------------
@@ -1141,7 +1272,7 @@ def test_the_command_runs_shows_and_compares(tmp_path):
         tmp_path, *target, "--path", "a", "--quiet", "--csv", "a.csv"
     )
     assert first.returncode == 0, first.stderr
-    assert first.stdout.startswith("4 trials, seeds 0 to 3 (a)")
+    assert first.stdout.startswith("4 trials, seeds 0 to 3, fixed before")
     assert (tmp_path / "a.csv").read_text().startswith("seed,loss,")
     read = json.loads(run_command(tmp_path, "show", "a", "--json").stdout)
     assert read["seeds"] == read["scores"]["seed"] == [0, 1, 2, 3]
