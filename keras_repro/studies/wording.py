@@ -442,8 +442,9 @@ def list_family(family: Sequence[TrialComparison]) -> list[list[str]]:
 def say_jointly(family: Sequence[TrialComparison]) -> str:
     """What the intervals and p values of a family hold for."""
     level = 100 * family[0].family_level
+    every = "both" if len(family) == 2 else f"all {len(family)}"
     return (
-        f"Of the family: all {len(family)} intervals hold at once at "
+        f"Of the family: {every} intervals hold at once at "
         f"{level:.4g}%, and each p is {len(family)} times that of one "
         "comparison (Bonferroni)."
     )
