@@ -9,7 +9,6 @@ where it has one, and else by reading it once more.
 from __future__ import annotations
 
 import collections
-import copy
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,6 +19,12 @@ import keras
 from keras_repro.arrays.checksums import combine_checksums, compute_checksum
 from keras_repro.backends.data_adapters import is_grain, is_torch_loader
 from keras_repro.backends.data_state import DataState, is_equal
+from keras_repro.backends.iterator_places import (
+    LoaderPlace,
+    gives_indices,
+    is_stateful_loader,
+    read_place,
+)
 from keras_repro.backends.keras_internals import list_leaves
 from keras_repro.backends.random_streams import (
     RngState,
@@ -65,7 +70,7 @@ class Passes:
         # Whether the pass that was made last has given nothing yet.
         self._is_fresh = False
         self._begun: RngState | None = None
-        self._data = self._after_first = self._start
+        self._made_data = self._data = self._after_first = self._start
         # The last batches by number, and the states of the library's own
         # iterator before each.
         self._last: collections.deque[tuple[int, Any, Any]]
@@ -99,15 +104,19 @@ class Passes:
             # Keras 3.12 reads ahead on JAX: where data and streams stood
             # before it did is not known.
             return None
+        if isinstance(state, LoaderPlace):
+            state = state.to_json()
         try:
+            made_data = self._start.moves_to(self._made_data)
             data = self._start.moves_to(self._data if in_pass else now)
             arrived = self._start.moves_to(now)
         except UnknownValueError:
             return None
-        if _count_bytes([data, arrived]) > MOST_BYTES:
+        if _count_bytes([made_data, data, arrived]) > MOST_BYTES:
             return None
         return {
             "made": None if made is None else rng_to_json(made),
+            "made_data": made_data,
             "begun": None if begun is None else rng_to_json(begun),
             "data": data,
             "arrived": arrived,
@@ -128,6 +137,7 @@ class Passes:
             **written,
             "made": written["made"] and rng_from_json(written["made"]),
             "begun": written["begun"] and rng_from_json(written["begun"]),
+            "made_data": self._start.moved_to(written["made_data"]),
             "data": self._start.moved_to(written["data"]),
         }
 
@@ -145,15 +155,56 @@ class Passes:
             self._stored["data"].restore()
             self._stored = None
         self._made, self._is_fresh = made or capture_python(), True
-        if made is None:
+        stored = self._stored
+        if stored is None:
+            self._made_data = DataState(self._root, self._start)
             return self._go(make())
-        with kept_python(made):
+        self._made_data = stored["made_data"]
+        if stored["state"] is not None and is_stateful_loader(self._root):
+            source = self._make_there(make, stored)
+            stored["state"] = None
+            if source is not None:
+                self._note_first()
+                return self._go(source, is_there=True)
+        stored["made_data"].restore()
+        with kept_python(stored["made"]):
             return self._go(make())
 
-    def _go(self, source: Iterator[Any]) -> Iterator[Any]:
+    def _make_there(
+        self, make: Callable[[], Iterator[Any]], stored: dict[str, Any]
+    ) -> Iterator[Any] | None:
+        """The iterator where it told that it stood.
+
+        `None` where the last batch is another one then, or the data stand
+        otherwise after it.
+        """
+        place, source, batch = stored["state"], None, None
+        stored["made_data"].restore()
+        with suppress(Exception):  # Whatever its data set makes of it.
+            self._root.load_state_dict(place["told"])
+            with kept_python(stored["made"]):
+                source = make()
+            with kept_python(rng_from_json(place["streams"])):
+                batch = next(source)
+        if self._is_there(batch, stored):
+            return source
+        self._root.load_state_dict({})
+        return None
+
+    def _is_there(self, batch: Any, stored: dict[str, Any]) -> bool:
+        """Whether the last batch is the same, and data stand as they stood."""
+        last = checksum_batch(batch)
+        if last is None or last != stored["last"]:
+            return False
+        now = DataState(self._root, self._start)
+        return is_equal(self._start.moves_to(now), stored["arrived"])
+
+    def _go(
+        self, source: Iterator[Any], *, is_there: bool = False
+    ) -> Iterator[Any]:
         stored, self._stored, self._is_fresh = self._stored, None, False
         self._last.clear()
-        if stored is not None:
+        if stored is not None and not is_there:
             stored["data"].restore()
         if stored is None or not stored["in_pass"]:
             self._begun, given = capture_python(), 0
@@ -161,10 +212,11 @@ class Passes:
         else:
             self._begun, given = stored["begun"], stored["in_pass"]
             self._data = stored["data"]
-            with kept_python(stored["begun"]):
-                self._skip(source, stored)
+            if not is_there:
+                with kept_python(stored["begun"]):
+                    self._skip(source, stored)
         while True:
-            state = _read_state(source)
+            state = read_place(source)
             try:
                 batch = next(source)
             except StopIteration:
@@ -191,7 +243,7 @@ class Passes:
         self.is_dry = not stored["reads"]
         try:
             for number in range(num_before):
-                if self.is_dry and type(source).__name__ == _TORCH:
+                if self.is_dry and gives_indices(source):
                     source._next_index()  # And no samples of them.
                 else:
                     self._read(source, stored)
@@ -218,10 +270,8 @@ class Passes:
         return batch
 
 
-# Private in PyTorch 2; without it samples are read.
-_TORCH = "_SingleProcessDataLoaderIter"
 _FIELDS = (
-    *("made", "begun", "data", "arrived"),
+    *("made", "made_data", "begun", "data", "arrived"),
     *("reads", "state", "last", "in_pass"),
 )
 
@@ -236,16 +286,6 @@ def checksum_batch(batch: Any) -> str | None:
     except (TypeError, ValueError):  # Such as sparse or ragged values.
         return None
     return combine_checksums(parts) if parts else None
-
-
-def _read_state(source: Any) -> Any:
-    """Where an iterator of Grain stands; `None` of others."""
-    read = getattr(source, "get_state", None)
-    if read is None or not type(source).__module__.startswith("grain."):
-        return None
-    with suppress(Exception):  # This kind of data set has none.
-        return copy.deepcopy(read())
-    return None
 
 
 def _count_bytes(value: Any) -> int:

@@ -365,7 +365,8 @@ class _Attributes(_Kept):
                 now[name] = value
 
     def is_same(self, other: _Kept) -> bool:
-        return not _list_changes(self.value, other.value)
+        changes = _list_changes(self.value, other.value)
+        return _ITERATORS.issuperset(changes)
 
     def move_to(self, now: _Kept) -> Any:
         changes = _list_changes(self.value, now.value)

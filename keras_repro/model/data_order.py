@@ -334,6 +334,8 @@ def can_begin_in_midst(call: dict[str, Any]) -> bool:
     if is_grain(x):
         others = ("y", "sample_weight", "class_weight")
         return all(call.get(name) is None for name in others)
+    if getattr(x, "persistent_workers", False):
+        return False  # What these draw goes on from one pass to the next.
     return not isinstance(x, types.GeneratorType) and is_read_by_python(call)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
+from keras_repro.backends import data_passes
 from keras_repro.backends.data_passes import Passes
 from keras_repro.backends.pipeline_passes import PipelinePasses
 from keras_repro.backends.reading import Reading
@@ -16,6 +17,7 @@ from tests.resuming.interrupting import StopAt, differs, go_on, interrupt, run
 pytestmark = [
     pytest.mark.requires_backend,
     pytest.mark.filterwarnings("ignore:Your input ran out of data"),
+    pytest.mark.filterwarnings("ignore:'set_vital' is deprecated"),
 ]
 RNG = np.random.default_rng(0)
 NUM_ROWS, SIZE = 18, 4
@@ -132,24 +134,87 @@ def with_noise(data, tf):
     return data.map(lambda x, y: (x + tf.random.uniform((3,)), y)).batch(SIZE)
 
 
-def loader(*, noisy=False, own=False, **options):
+# Each sample that a data set of PyTorch was asked for in this process.
+samples_read = []
+
+
+def loader(*, noisy=False, own=False, module="torch.utils.data", **options):
     """A loader of PyTorch."""
     torch = pytest.importorskip("torch")
+    kind = "DataLoader" if module == "torch.utils.data" else STATEFUL[1]
+    torch.manual_seed(3)  # A StatefulDataLoader draws when it is made.
 
     class Rows(torch.utils.data.Dataset):
         def __len__(self):
             return NUM_ROWS
 
         def __getitem__(self, index):
+            samples_read.append(index)
             noise = torch.randn(3) if noisy else 0.0
             return torch.tensor(X[index]) + noise, torch.tensor(Y[index])
 
     if own:
         options["generator"] = torch.Generator().manual_seed(4)
+    skip_where_forks_hang(options)
+    make_loader = getattr(pytest.importorskip(module), kind)
+    return {"x": make_loader(Rows(), batch_size=SIZE, shuffle=True, **options)}
+
+
+def skip_where_forks_hang(options):
+    """Workers are forked, which threads of JAX and TensorFlow may not bear."""
+    if "num_workers" in options and keras.backend.backend() != "torch":
+        pytest.skip("workers are forked")
+
+
+STATEFUL = ("torchdata.stateful_dataloader", "StatefulDataLoader")
+
+
+def stateful(**options):
+    """A loader of torchdata, whose samples have indices."""
+    return loader(module=STATEFUL[0], **options)
+
+
+def stream(*, noisy=False):
+    """A loader of PyTorch whose samples come in a row."""
+    torch = pytest.importorskip("torch")
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            for x, y in zip(X, Y, strict=True):
+                noise = torch.randn(3) if noisy else 0.0
+                yield torch.tensor(x) + noise, torch.tensor(y)
+
+    return {"x": torch.utils.data.DataLoader(Stream(), batch_size=SIZE)}
+
+
+def stateful_stream(*, forgets=False, **options):
+    """A loader of torchdata whose data set tells where it stands."""
+    torch = pytest.importorskip("torch")
+    torchdata = pytest.importorskip(STATEFUL[0])
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __init__(self):
+            self.rng, self.first, self.next = np.random.default_rng(3), 0, 0
+
+        def __iter__(self):
+            first, self.first = self.first, 0
+            for index in range(first, NUM_ROWS):
+                samples_read.append(index)
+                noise = self.rng.normal() + torch.randn(3)
+                self.next = index + 1
+                yield torch.tensor(X[index]) + noise, torch.tensor(Y[index])
+
+        def state_dict(self):
+            return {"next": self.next, "rng": self.rng.bit_generator.state}
+
+        def load_state_dict(self, state):
+            self.first = self.next = state["next"]
+            if not forgets:
+                self.rng.bit_generator.state = state["rng"]
+
+    skip_where_forks_hang(options)
     return {
-        "x": torch.utils.data.DataLoader(
-            Rows(), batch_size=SIZE, shuffle=True, **options
-        )
+        "x": torchdata.StatefulDataLoader(Stream(), batch_size=SIZE, **options)
     }
 
 
@@ -241,6 +306,20 @@ DATA = {
     "loader with a generator": lambda: loader(own=True),
     "loader with noise": lambda: loader(noisy=True),
     "loader, some steps": lambda: {**loader(), "steps_per_epoch": 3},
+    "loader with workers": lambda: loader(own=True, noisy=True, num_workers=2),
+    "loader with lasting workers": lambda: loader(
+        own=True, noisy=True, num_workers=2, persistent_workers=True
+    ),
+    "loader of a stream": stream,
+    "loader of a stream, noise": lambda: stream(noisy=True),
+    "stateful loader": stateful,
+    "stateful loader with a generator": lambda: stateful(own=True, noisy=True),
+    "stateful loader with workers": lambda: stateful(noisy=True, num_workers=2),
+    "stateful loader of a stream": stateful_stream,
+    "stateful loader of a stream, workers": lambda: stateful_stream(
+        num_workers=2
+    ),
+    "stateful loader that forgets": lambda: stateful_stream(forgets=True),
     "Grain": lambda: {"x": rows_of_grain()},
     "Grain, repeated": lambda: steps(
         rows_of_grain().repeat().to_iter_dataset()
@@ -296,6 +375,81 @@ def test_pipelines_are_read_again_where_they_must(
     train = training_on(name)
     assert differs(make, train, tmp_path, number, save_freq=1) == []
     assert ways == [is_read_again]
+
+
+@pytest.mark.parametrize("name", ["loader", "stateful loader"])
+def test_loaders_leave_samples_out(name, tmp_path):
+    """Nothing that was read before is read again, where that is exact."""
+    assert count_read_again(name, tmp_path) == 0
+
+
+def test_a_data_set_that_tells_its_place_is_not_read_again(
+    tmp_path, monkeypatch
+):
+    """It begins at what it told; the twin, which does not ask, reads again."""
+    name = "stateful loader of a stream"
+    assert count_read_again(name, tmp_path / "told") == 0
+    monkeypatch.setattr(data_passes, "read_place", lambda _: None)
+    assert count_read_again(name, tmp_path / "twin") == 2 * SIZE
+
+
+def test_a_data_set_that_tells_its_place_wrongly_is_read_again(
+    tmp_path, monkeypatch
+):
+    """What is told is used if the last batch is the same; the twin trusts."""
+    name = "stateful loader that forgets"
+    assert count_read_again(name, tmp_path / "forgets") > 0
+    monkeypatch.setattr(Passes, "_is_there", lambda *_: True)
+    with pytest.raises(AssertionError):
+        count_read_again(name, tmp_path / "twin")
+
+
+def test_a_stream_is_read_again(tmp_path, monkeypatch):
+    """The twin: it has no indices to leave out."""
+    train = training_on("loader of a stream, noise")
+    assert differs(make, train, tmp_path / "whole", 14, save_freq=1) == []
+    interrupt(make, train, tmp_path, 14, save_freq=1)
+    monkeypatch.setattr(data_passes, "gives_indices", lambda _: True)
+    _, result = go_on(make, train, tmp_path)
+    assert result["trained"] != run(make, train)["trained"]
+
+
+def test_an_order_is_drawn_when_a_pass_is_made(tmp_path, monkeypatch):
+    """The twin: without how the data stood then it is another one."""
+    train = training_on("stateful loader with a generator")
+    interrupt(make, train, tmp_path, 14)
+    begin_at = Passes.begin_at
+
+    def begin(passes, written):
+        begin_at(passes, {**written, "made_data": []})
+
+    monkeypatch.setattr(Passes, "begin_at", begin)
+    _, result = go_on(make, train, tmp_path)
+    assert result["trained"] != run(make, train)["trained"]
+
+
+def count_read_again(name, folder, number=13):
+    """How many samples are read again, but for the last batch.
+
+    The twin of each is a training that is not interrupted.
+    """
+    train = training_on(name)
+    whole = run(make, train)
+    interrupt(make, train, folder, number + 1, save_freq=1)
+    looked = num_looked_at(name)
+    samples_read.clear()
+    place, result = go_on(make, train, folder, save_freq=1)
+    assert place == f"epoch 3, batch {number % NUM_BATCHES + 1}"
+    assert result == whole
+    left = NUM_ROWS - number % NUM_BATCHES * SIZE
+    return len(samples_read) - looked - left - SIZE
+
+
+def num_looked_at(name):
+    """How many samples Keras looks at before a training."""
+    samples_read.clear()
+    training_on(name, epochs=1)(make())
+    return len(samples_read) - NUM_ROWS
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5, 6, 10, 11, 14, 15])
