@@ -1,6 +1,6 @@
 """How often the statistics of studies are wrong, in simulated studies.
 
-    python -m benchmarks.statistics            # two minutes
+    python -m benchmarks.statistics            # three minutes
     python -m benchmarks.statistics --check    # fail if a promise is broken
 
 Each table says in how many of 100 studies something is wrong that may be wrong

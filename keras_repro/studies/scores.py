@@ -485,7 +485,7 @@ def compare_paired(
         spread=measure(spread),
         resolution=step * scale,
         t_p=find_p(gaps.size, _divide(difference, error), watched),
-        wilcoxon_p=math.nan if watched else _test_wilcoxon(gaps),
+        wilcoxon_p=math.nan if watched else _test_wilcoxon(x, y),
         lower_rate=lower,
         equal_rate=equal,
         effect_size=_divide(difference * (step or 1.0), single),
@@ -494,7 +494,7 @@ def compare_paired(
 
 
 _NOISE = 2.0**-22  # Of scores that are float32: four times their last bit.
-_NOISE_OF_GAPS = 2.0**-40
+_NOISE_OF_GAPS = 2.0**-48  # In scores: sixteen times their last bit.
 
 
 def find_resolution(scores: Scores) -> float:
@@ -510,16 +510,19 @@ def find_resolution(scores: Scores) -> float:
         (0.01, 0.0)
     """
     values = np.unique(scores)
-    noise = _NOISE * float(np.abs(values).max(initial=0.0))
-    offsets = np.sort(values - values.min(initial=math.inf))
-    span = float(offsets.max(initial=0.0))
-    if span <= 64 * noise:
+    values = values[np.argsort(np.abs(values), kind="stable")]
+    # Each score has noise of its own: a large one hides no small ones.
+    noise = 2 * _NOISE * np.abs(values)
+    offsets = np.abs(values - values[:1])
+    span, least = float(offsets.max(initial=0.0)), 32 * noise.max(initial=0.0)
+    if span <= least:
         return 0.0
-    counts = np.arange(1.0, span / (64 * noise) + 1)
-    for offset in offsets[1:-1]:
+    allowed = noise + noise.max() * offsets / span
+    counts = np.arange(1.0, span / least + 1)
+    for offset, most in zip(offsets.tolist(), allowed.tolist(), strict=True):
         places = offset / span * counts
         off = np.abs(places - np.rint(places)) * (span / counts)
-        counts = counts[off <= 2 * noise]
+        counts = counts[off <= most]
         if not counts.size:
             return 0.0
     return span / float(counts[0])
@@ -619,15 +622,19 @@ def _compute_earlier(num_pairs: int, effect: float, bound: float) -> float:
     return math.exp(min(power, 0.0))
 
 
-def _test_wilcoxon(gaps: Scores) -> float:
+def _test_wilcoxon(x: Scores, y: Scores) -> float:
     from scipy.stats import wilcoxon
 
-    if not gaps.any():
-        return 1.0
-    sizes = np.sort(np.abs(gaps))
+    gaps = y - x
+    sizes = np.abs(gaps)
+    order = np.argsort(sizes, kind="stable")
+    noise = _NOISE_OF_GAPS * np.maximum(np.abs(x), np.abs(y))[order]
     # Those that agree but for their last bits are ties, so only ranks go in.
-    apart = np.diff(sizes, prepend=0.0) > _NOISE_OF_GAPS * sizes[-1]
-    ranks = np.cumsum(apart)[np.searchsorted(sizes, np.abs(gaps))]
+    apart = np.diff(sizes[order], prepend=0.0) > noise
+    ranks = np.empty(len(gaps))
+    ranks[order] = np.cumsum(apart)
+    if not ranks.any():
+        return 1.0
     return float(wilcoxon(np.copysign(ranks, gaps)).pvalue)
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_repro.studies.results import TrialFailure, TrialResults
+from keras_repro.studies.scores import t_interval
 from keras_repro.studies.wording import (
     say_level,
     say_seeds,
@@ -128,6 +129,25 @@ def test_options_reach_the_interval():
 
     assert interval() == interval()
     assert interval(confidence_level=0.8).low > interval().low
+
+
+@pytest.mark.parametrize(
+    ("watched", "words"),
+    [(None, ""), (False, ", fixed beforehand"), (True, ", watched")],
+)
+def test_a_study_says_which_intervals_it_has(watched, words):
+    """Those that hold at every look are wider, and are said to be that."""
+    results = make_results(name="none", watched=watched)
+    assert lines_of(results)[0] == f"5 trials, seeds 0 to 4{words} (none)"
+    found = results.summary()["rmse"].interval
+    assert found == t_interval(SCORES, watched=bool(watched))
+    assert results.to_json()["watched"] is watched
+    assert results.summary().to_json()["watched"] is watched
+    assert results.select([3, 0, 1, 2, 4]).watched is watched
+    # Of some of them alone nobody fixed the number.
+    some = results.select([0, 1]).watched
+    assert some is (True if watched else None)
+    assert f"seeds 0 to 4{words}" in results._repr_html_()
 
 
 def test_unknown_metric_is_refused_with_those_known():

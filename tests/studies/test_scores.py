@@ -513,6 +513,22 @@ def test_resolution_is_one_over_the_number_of_examples(steps, dtype, unit):
     assert scores_module.find_resolution(unit * others.astype(float)) == 0.0
 
 
+@pytest.mark.parametrize("outlier", [1e3, 1e6, 1e12, -1e6])
+def test_a_score_far_off_hides_no_others(outlier):
+    """A trial that diverged is a score, not the step of the others."""
+    a, b = draw(6) / 7 + 0.9, draw(6, 1) / 7 + 0.9
+    a[2], b[4] = outlier, 1.1 * outlier
+    found = compare_paired(a, b)
+    assert found.resolution == 0.0
+    assert found.t_p == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    assert found.wilcoxon_p == pytest.approx(stats.wilcoxon(b - a).pvalue)
+    assert found.equal_rate == 0.0
+    # Rounded scores far apart are still on their grid, if floats hold it.
+    rounded = np.array([0.91, 0.93, 0.9, -7.5])
+    found = scores_module.find_resolution(rounded)
+    assert found == pytest.approx(0.01)
+
+
 def test_gaps_that_agree_but_for_their_last_bits_are_ties():
     """Wilcoxon's p is the same for fractions and for percents."""
     a = np.array([0.93, 0.94, 0.91, 0.95, 0.90, 0.92, 0.96])
@@ -524,6 +540,9 @@ def test_gaps_that_agree_but_for_their_last_bits_are_ties():
         assert found == pytest.approx(expected)
     # The twin: taken as they are, the gaps are no ties.
     assert stats.wilcoxon(b - a).pvalue != pytest.approx(expected)
+    # Where all agree but for their last bits there is no rank at all.
+    last = compare_paired(a + 1 / 3, np.nextafter(a + 1 / 3, 9))
+    assert (last.wilcoxon_p, last.interval.low < 0) == (1.0, True)
     # Scores that were not rounded may have equal gaps too.
     noise = draw(7) / 7
     found = compare_paired(noise, noise + steps * math.pi).wilcoxon_p
