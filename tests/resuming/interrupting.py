@@ -1,6 +1,7 @@
 """A training that is interrupted, and gone on with by a fresh model."""
 
 import functools
+import random
 import re
 
 import keras
@@ -106,13 +107,13 @@ def go_on(make, train, folder, **options):
 def differs(make, train, folder, number=None, **options):
     """What of a training is another one after an interruption.
 
-    Without a number that is at the last batch but one.
+    Without a number that is at some batch, another one for each folder's name.
     """
     counter = StopAt()
     whole = run(make, train, counter)
-    if number is None:
-        number = counter.count - 1
-    interrupt(make, train, folder, number, **options)
+    somewhere = random.Random(folder.name).randint(3, counter.count - 1)
+    interrupt(make, train, folder, number or somewhere, **options)
     place, result = go_on(make, train, folder, **options)
-    assert place is not None
+    # A second training may have been interrupted before it had a backup.
+    assert place is not None or number is None
     return parting(whole, result)

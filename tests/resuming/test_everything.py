@@ -1,4 +1,4 @@
-"""All that `reset()` holds for is gone on with after an interruption.
+"""All that `reset()` holds for is gone on with from some batch or other.
 
 Each case is tried on one backend, the next one on the next; on all of them:
 `python -m pytest tests/resuming/test_everything.py -m ""`.
@@ -36,12 +36,12 @@ def in_turns(cases):
 @pytest.mark.sampled(30)
 @pytest.mark.parametrize("case", [*in_turns(CASES)])
 def test_conformance(case, tmp_path):
-    """What the table of `reset()` holds, trained in two halves."""
+    """What the table of `reset()` holds, trained in two parts."""
     if BACKEND not in case.backends:
         pytest.skip(f"not on {BACKEND}")
     if case.name in TOO_SHORT:
         pytest.skip("no backup is made before it ends")
-    folder = tmp_path / "backups"
+    folder = tmp_path / case.name
     if case.name in REFUSED:
         with pytest.warns(RuntimeWarning, match="No backup .* would be exact"):
             interrupt(case.make, case.train, folder, 5)
@@ -53,11 +53,11 @@ def test_conformance(case, tmp_path):
 @pytest.mark.sampled(30)
 @pytest.mark.parametrize("workload", [*in_turns(WORKLOADS)])
 def test_workloads(workload, tmp_path):
-    """Programs as people publish them, trained in two halves."""
+    """Programs as people publish them, trained in two parts."""
     if workload.name in TOO_SHORT:
         pytest.skip("no backup is made before it ends")
 
     def make():
         return workload.build(OURS)
 
-    assert differs(make, workload.train, tmp_path / "backups") == []
+    assert differs(make, workload.train, tmp_path / workload.name) == []
