@@ -420,6 +420,83 @@ def check_share(whole, part, source, shares, halves):
         assert np.allclose(given, ends, atol=1e-4), (given, ends)
 
 
+# --- seeds crossed with test examples ------------------------------------
+
+NUM_EXAMPLES, NUM_CROSSED = 100, 3_000
+# Standard deviations by the seed, by the example, and by both of them.
+CROSSED = {
+    "seeds and examples alike": (1, 1, 1),
+    "hardly by seeds": (0.1, 1, 1),
+    "by examples alone": (0, 1, 1),
+    "by seeds alone": (1, 0, 1),
+}
+
+
+def cross(gaps, tail, watched):
+    """The mean of each study, half of its interval, and that of seeds alone."""
+    size, number = gaps.shape[1:]
+    rows, columns, center = gaps.mean(2), gaps.mean(1), gaps.mean((1, 2))
+    off = gaps - rows[..., None] - columns[:, None] + center[:, None, None]
+    both = np.sum(off**2, axis=(1, 2)) / (size - 1) / (number - 1)
+    examples = (columns.var(1, ddof=1) - both / size) / number
+    each = tail / 2 if watched else tail
+    theirs = find_bound(number, 1 - each, watched=False)
+    theirs *= np.sqrt(np.maximum(examples, 0))
+    alone = find_bound(size, 1 - each, watched)
+    alone *= rows.std(1, ddof=1) / math.sqrt(size)
+    half = alone + theirs if watched else np.hypot(alone, theirs)
+    return center, half, alone
+
+
+def draw_crossed(rng, spreads, size):
+    shapes = (size, 1), (1, NUM_EXAMPLES), (size, NUM_EXAMPLES)
+    return sum(
+        spread * rng.normal(size=(NUM_CROSSED, *shape))
+        for spread, shape in zip(spreads, shapes, strict=True)
+    )
+
+
+def check_crossed(gaps, halves):
+    """What is simulated must be what the package computes."""
+    for one, half in zip(gaps[:CHECKED], halves, strict=False):
+        none, some = (
+            TrialResults(
+                seeds=range(len(losses)),
+                scores={"test": losses.mean(1)},
+                examples={"test": losses},
+            )
+            for losses in (np.zeros_like(one), one)
+        )
+        found = compare_trials(none, some).statistics.interval.half_width
+        assert math.isclose(found, half, rel_tol=1e-3), (found, half)
+
+
+def report_crossed(promises):
+    """How often an interval of seeds and examples misses the difference."""
+    titles = "".join(f"{name:>10}" for name in ("95%", "99.5%", "seeds"))
+    print(
+        f"\n{NUM_CROSSED:,} studies on {NUM_EXAMPLES} test examples.\n"
+        f"{'interval misses, %':<28}{'seeds':>6}{titles}{'looks':>10}"
+    )
+    for name, spreads in CROSSED.items():
+        for size in SIZES:
+            gaps = draw_crossed(make_rng(7, size), spreads, size)
+            cells = ""
+            for tail in (0.05, 0.005):
+                center, half, alone = cross(gaps, tail, watched=False)
+                cells += promises.write(np.abs(center) > half, tail)
+                if tail == 0.05:
+                    check_crossed(gaps, half)
+                    missed = np.abs(center) > alone
+            cells += promises.write(missed, 0.05, promised=False)
+            settled = np.zeros(NUM_CROSSED, bool)
+            for seen in range(6, size + 1):
+                center, half, _ = cross(gaps[:, :seen], 0.05, watched=True)
+                settled |= np.abs(center) > half
+            cells += promises.write(settled, 0.05)
+            print(f"{name:<28}{size:>6}{cells}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="fail on a miss")
@@ -431,6 +508,7 @@ def main():
     report_stopped(promises)
     report_watched(promises)
     report_spread(promises)
+    report_crossed(promises)
     if args.check and promises.num_broken:
         raise SystemExit(f"{promises.num_broken} promises are broken.")
 

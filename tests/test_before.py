@@ -155,7 +155,10 @@ def check_study(results, expected):
 
 @pytest.mark.parametrize("name", EXPECTED["studies"])
 def test_studies_load(name):
-    """Scores, checksums, failures and the summary's words are the same."""
+    """Scores, checksums, failures and words are the same.
+
+    The interval in these is today's, which is Student's.
+    """
     results = kr.load_trials(DATA / name)
     expected = EXPECTED["studies"][name]
     check_study(results, expected)

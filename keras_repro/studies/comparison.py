@@ -12,13 +12,20 @@ import numpy as np
 
 from keras_repro.common.checks import (
     FINITE,
+    INNER_SHARE,
     check_flag,
     check_kind,
     check_name,
     check_number,
 )
 from keras_repro.common.json import to_plain
-from keras_repro.common.text import clean
+from keras_repro.common.text import clean, describe
+from keras_repro.studies.examples import (
+    ExampleStatistics,
+    count_seeds,
+    cross_examples,
+    number_groups,
+)
 from keras_repro.studies.results import TrialResults, find_metric, find_places
 from keras_repro.studies.scores import (
     FEWEST_PAIRS,
@@ -45,6 +52,7 @@ def compare_trials(
     confidence_level: float = 0.95,
     margin: float | None = None,
     watched: bool | None = None,
+    groups: Any = None,
 ) -> TrialComparison: ...
 
 
@@ -57,6 +65,7 @@ def compare_trials(
     confidence_level: float = 0.95,
     margin: float | None = None,
     watched: bool | None = None,
+    groups: Any = None,
 ) -> TrialComparisons: ...
 
 
@@ -68,6 +77,7 @@ def compare_trials(
     confidence_level: float = 0.95,
     margin: float | None = None,
     watched: bool | None = None,
+    groups: Any = None,
 ) -> TrialComparison | TrialComparisons:
     """Compare studies that used the same seeds, seed by seed.
 
@@ -86,6 +96,9 @@ def compare_trials(
         watched: Whether somebody looked at the scores before it was decided
             how many seeds to run. `None` goes by what the studies recorded;
             pass `True` where you looked and went on without a `path`.
+        groups: Where `train` returned losses per test example: the group of
+            each, such as the patient that a row belongs to, if examples of
+            one group are alike. `None` takes each for itself.
 
     Returns:
         What two studies say of their difference, `b` minus `a`; for several,
@@ -124,6 +137,7 @@ def compare_trials(
         check_confidence_level(confidence_level),
         margin=check_margin(margin),
         watched=None if watched is None else check_flag("watched", watched),
+        groups=groups,
     )
     if not isinstance(a, Mapping):
         pair = _check_study(a, "a"), _check_study(b, "b")
@@ -150,6 +164,7 @@ class _Options(NamedTuple):
     family_size: int = 1
     margin: float | None = None
     watched: bool | None = None
+    groups: Any = None
 
     @property
     def confidence_level(self) -> float:
@@ -233,6 +248,19 @@ def _compare(
         confidence_level=options.confidence_level,
         watched=bool(watched),
     )
+    examples = None
+    gaps = _find_gaps(studies, metric)
+    if gaps is not None:
+        places = number_groups(options.groups, gaps.shape[1])
+        found, examples = cross_examples(
+            gaps[finite], places, found, watched=bool(watched)
+        )
+    elif options.groups is not None:
+        raise ValueError(
+            "`groups` must be those of test examples whose losses both studies "
+            f"have. Received: {describe(options.groups)}; they have no losses "
+            f"of `{clean(metric)}`. Have `train` return an array of them."
+        )
     return TrialComparison(
         name_a=names[0],
         name_b=names[1],
@@ -248,7 +276,26 @@ def _compare(
         family_size=options.family_size,
         margin=options.margin,
         watched=watched,
+        examples=examples,
     )
+
+
+def _find_gaps(
+    studies: tuple[TrialResults, TrialResults], metric: str
+) -> Scores | None:
+    """Differences per test example, a row for each seed; `None` if unknown."""
+    a, b = studies
+    first, second = (one.examples.get(metric) for one in studies)
+    if first is None or second is None:
+        return None
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(
+            "Two studies must have losses of the same test examples. "
+            f"Received: `{clean(metric)}` of {first.shape[1]} and of "
+            f"{second.shape[1]} examples. Evaluate both on one test set."
+        )
+    gaps: Scores = second[find_places(b, a.seeds)] - first
+    return gaps
 
 
 def _check_range(scores_a: Scores, scores_b: Scores, metric: str) -> None:
@@ -313,6 +360,8 @@ class TrialComparison:
         watched: Whether the interval holds at every number of seeds at once;
             `False` if they were fixed beforehand, `None` if nobody recorded
             that and the interval takes them as fixed.
+        examples: What of the interval is the chance of the test examples, if
+            both studies have losses of these; else it speaks of seeds alone.
     """
 
     name_a: str
@@ -329,6 +378,7 @@ class TrialComparison:
     family_size: int = 1
     margin: float | None = None
     watched: bool | None = None
+    examples: ExampleStatistics | None = None
 
     @property
     def comparisons(self) -> tuple[TrialComparison, ...]:
@@ -430,6 +480,14 @@ class TrialComparison:
     def _count(
         self, difference: float, power: float, *, watched: bool
     ) -> int | None:
+        if self.examples is not None:
+            return count_seeds(
+                self.statistics,
+                self.examples,
+                difference,
+                check_number("power", power, INNER_SHARE, "Pass 0.8 for 80%."),
+                watched=watched,
+            )
         spread = self.statistics.spread
         effect = abs(difference) / spread if spread else math.inf
         return count_needed_pairs(
@@ -469,6 +527,7 @@ class TrialComparison:
             "equal": self.equal,
             "margin": self.margin,
             "watched": self.watched,
+            "examples": to_plain(self.examples),
             "confidence_level": self.confidence_level,
             "statistics": {
                 **to_plain(self.statistics),

@@ -50,6 +50,7 @@ from keras_repro.studies.identity import StudyIdentity, compare_identities
 from keras_repro.studies.outcomes import (
     TrialLine,
     TrialOutcome,
+    gather_examples,
     gather_scores,
 )
 from keras_repro.studies.results import TrialFailure, TrialResults
@@ -420,6 +421,7 @@ def make_results(
     return TrialResults(
         seeds=tuple(one.seed for one in done),
         scores=gather_scores(done),
+        examples=gather_examples(done),
         checksums=tuple(one.checksum for one in done),
         seconds=np.array([one.seconds for one in done]),
         workers=tuple(one.worker for one in done),

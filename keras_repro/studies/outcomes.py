@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 import numpy as np
@@ -73,6 +74,8 @@ class TrialLine:
             if what it returned is no score.
         error: What went wrong, on one line.
         traceback: Where.
+        examples: Losses per test example, by the name of the score that is
+            their mean; empty where there are none.
     """
 
     seed: Seed
@@ -84,12 +87,17 @@ class TrialLine:
     status: Status
     error: str
     traceback: str
+    examples: Mapping[str, tuple[Number, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Make numbers of the words for NaN and the infinities."""
         object.__setattr__(self, "scores", to_named_floats(self.scores))
         [seconds] = to_floats([self.seconds])
         object.__setattr__(self, "seconds", seconds)
+        names = to_named_floats(dict.fromkeys(self.examples, 0.0))
+        losses = [tuple(to_floats(one)) for one in self.examples.values()]
+        examples = dict(zip(names, losses, strict=True))
+        object.__setattr__(self, "examples", examples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +128,31 @@ def gather_scores(
         name: np.array([one.scores.get(name, np.nan) for one in done])
         for name in names
     }
+
+
+def gather_examples(
+    outcomes: Iterable[TrialLine],
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The losses per test example, a row for each trial; NaN where it has none.
+
+    Raises:
+        ValueError: If two trials have losses of another number of examples.
+    """
+    done = list(outcomes)
+    found = {}
+    for name in dict.fromkeys(name for one in done for name in one.examples):
+        sizes = {
+            len(one.examples[name]) for one in done if name in one.examples
+        }
+        if len(sizes) > 1:
+            raise ValueError(
+                "`train` must return the losses of the same test examples "
+                f"under each seed. Received: {name!r} of {min(sizes)} and of "
+                f"{max(sizes)} examples. Evaluate all trials on one test set."
+            )
+        none = (math.nan,) * sizes.pop()
+        found[name] = np.array([one.examples.get(name, none) for one in done])
+    return found
 
 
 @dataclass(frozen=True)

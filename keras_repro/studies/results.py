@@ -103,6 +103,8 @@ class TrialResults:
             are all done, `True` if not, since one may have looked at the
             study and gone on or stopped; `None` if nobody recorded that, or
             `HalfWidth` stopped it.
+        examples: Losses per test example, by the name of the score that is
+            their mean, shape `(num_trials, num_examples)`.
         run_source: Loads the recorded runs of each trial, or `None`.
 
     Raises:
@@ -138,6 +140,7 @@ class TrialResults:
     name: str | None = None
     vary: str = "all"
     watched: bool | None = None
+    examples: Mapping[str, Scores] = field(default_factory=dict)
     run_source: Callable[[], tuple[tuple[Run, ...], ...]] | None = field(
         default=None, repr=False
     )
@@ -148,7 +151,11 @@ class TrialResults:
             "seeds": seeds,
             "scores": _check_named_scores(self.scores, len(seeds)),
             "vary": check_name("vary", self.vary, "Leave it out for 'all'."),
+            "examples": _check_examples(self.examples, len(seeds)),
         }
+        for name, losses in fields["examples"].items():
+            scores = fields["scores"][find_metric(self, name)]
+            _check_means(name, losses, scores)
         if self.watched is not None:
             fields["watched"] = check_flag("watched", self.watched)
         if self.seconds is not None:
@@ -280,6 +287,7 @@ class TrialResults:
             self,
             seeds=chosen,
             scores={name: one[places] for name, one in self.scores.items()},
+            examples={name: one[places] for name, one in self.examples.items()},
             seconds=None if self.seconds is None else self.seconds[places],
             checksums=tuple(
                 self.checksums[one] for one in places if self.checksums
@@ -352,6 +360,9 @@ class TrialResults:
             "watched": self.watched,
             "seeds": list(self.seeds),
             "scores": to_plain(scores),
+            "num_examples": {
+                name: one.shape[1] for name, one in self.examples.items()
+            },
             "seconds": to_plain(seconds),
             "checksums": list(self.checksums),
             "workers": list(self.workers),
@@ -442,6 +453,41 @@ def _check_named_scores(scores: Any, length: int) -> dict[str, Scores]:
         for name, values in scores.items()
         if check_name("scores", name, advice)
     }
+
+
+def _check_examples(examples: Any, length: int) -> dict[str, Scores]:
+    """Losses per test example, a row for each seed."""
+    advice = "Leave it out where there are none."
+    check_kind("examples", examples, Mapping, advice)
+    found = {}
+    for name, values in examples.items():
+        array = check_numbers("examples", values)
+        check_name("examples", name, advice)
+        if array.ndim != 2 or len(array) != length or array.shape[1] < 2:
+            raise ValueError(
+                "`examples` must hold, for each score, a row for each of "
+                f"{length} `seeds` with the losses of two examples or more. "
+                f"Received: an array of shape {array.shape}. {advice}"
+            )
+        array.flags.writeable = False
+        found[name] = array
+    return found
+
+
+def _check_means(name: str, losses: Scores, scores: Scores) -> None:
+    """A score must be the mean of its losses."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        off = np.abs(losses.mean(axis=1) - scores)
+        largest = np.abs(losses).max(axis=1)
+        wrong = np.isfinite(scores) & ~(off <= 1e-6 * largest)
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise ValueError(
+            f"Each score `{clean(name)}` must be the mean of its losses per "
+            f"test example. Received: {scores[place]:g}, and losses of mean "
+            f"{losses[place].mean():g}, at position {place}. Give the losses "
+            "of all trials, or of none."
+        )
 
 
 def _freeze(values: Any, name: str, length: int) -> Scores:

@@ -293,13 +293,17 @@ _MIXED = 1.0
 
 def find_bound(size: int, confidence_level: float, watched: bool) -> float:
     """How many standard errors an interval reaches to either side."""
+    return find_bound_of_tail(size, 1 - confidence_level, watched)
+
+
+def find_bound_of_tail(size: int, tail: float, watched: bool) -> float:
+    """The same by what lies outside, which may be far below 1e-16."""
     from scipy.special import stdtrit
 
-    tail = 1 - confidence_level
     if not watched:
         return -float(stdtrit(size - 1, tail / 2))
     spread = 1 + size * _MIXED
-    # Where the p of `find_p` is 1 - confidence_level.
+    # Where the p of `find_p` is that of the tail.
     power = 2 / size * (math.log(spread) / 2 - math.log(tail))
     if power >= math.log(spread):
         return math.inf

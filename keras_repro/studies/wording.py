@@ -14,6 +14,7 @@ from keras_repro.common.text import clean, count_of, say_more
 
 if TYPE_CHECKING:
     from keras_repro.studies.comparison import TrialComparison
+    from keras_repro.studies.examples import ExampleStatistics
     from keras_repro.studies.results import Rank, TrialResults, TrialSummary
     from keras_repro.studies.scores import (
         Interval,
@@ -328,6 +329,8 @@ def _say_singles(comparison: TrialComparison, side: str) -> str:
 
 def _say_need(comparison: TrialComparison) -> str:
     more = comparison.num_more_trials
+    if more is None and comparison.examples is not None:
+        return "no number of seeds would settle it on so few test examples"
     if more is None:
         return "hardly any number of seeds would settle so small a difference"
     seeds = count_of(_round_up(more), "more seed")
@@ -387,7 +390,7 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
         ("Paired t test", f"p {write_p(comparison.t_p)}{family}"),
         *(
             [("Wilcoxon test", f"p {write_p(comparison.wilcoxon_p)}{family}")]
-            if not comparison.watched
+            if not math.isnan(comparison.wilcoxon_p)
             else []
         ),
         (
@@ -403,6 +406,8 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
             f"d_z {found.effect_size_paired:.2f} (in spreads of the pairs)",
         ),
     ]
+    if comparison.examples is not None:
+        facts.append(("Test set", _say_examples(comparison.examples)))
     # From a tenth of the variance on.
     if found.resolution > math.sqrt(0.6) * found.spread:
         step = write_number(found.resolution)
@@ -412,6 +417,22 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
         text = f"{count_of(comparison.num_left_out, 'pair')} without two "
         facts.append(("Left out", f"{text}finite scores"))
     return facts
+
+
+def _say_examples(examples: ExampleStatistics) -> str:
+    """How many there are, and which share of the width is theirs."""
+    number = count_of(examples.num_examples, "example")
+    if examples.num_groups < examples.num_examples:
+        number += f" in {count_of(examples.num_groups, 'group')}"
+    share = examples.width_share
+    interval = examples.seeds_interval
+    alone = write_interval(interval.low, interval.high)
+    if math.isnan(share):
+        return f"{number}, crossed with the seeds"
+    return (
+        f"{number}, crossed with the seeds: {100 * share:.0f}% of the "
+        f"interval's width is theirs; of seeds alone {alone}"
+    )
 
 
 def name_family_columns(family: Sequence[TrialComparison]) -> list[str]:

@@ -103,8 +103,9 @@ def run_trials(
         model: A compiled `ReproducibleModel`, or a function without arguments
             that builds one.
         train: Fits the model that it is given, and returns a score or a dict
-            of scores by name. What it makes anew each time (callbacks,
-            pipelines) is each trial's own.
+            of scores by name; a score may be an array of losses per test
+            example, whose mean it then is. What it makes anew each time
+            (callbacks, pipelines) is each trial's own.
         seeds: How many trials, of seeds 0, 1, 2, ..., or the seeds; at most
             1,000,000.
         executor: Any `concurrent.futures.Executor` with fresh processes;

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import keras  # noqa: TID253
 import numpy as np
+import numpy.typing as npt
 
 from keras_repro.arrays.checksums import compute_checksum
 from keras_repro.backends import owners, random_streams
@@ -48,6 +49,7 @@ from keras_repro.trials.fingerprint import find_generators
 Train = Callable[[Any], Any]
 DEFAULT_SCORE = "score"
 _MODEL = "be a `ReproducibleModel`, or a function that builds one"
+MOST_EXAMPLES = 100_000
 _MOST_HELD = 2  # Studies of which a worker keeps the model.
 
 
@@ -88,7 +90,9 @@ class TrialRunner:
             return self._run(task)
 
     def _run(self, task: TrialTask) -> TrialOutcome:
-        worker, scores = name_worker(), {}
+        worker = name_worker()
+        scores: dict[str, float] = {}
+        examples: dict[str, tuple[float, ...]] = {}
         problem = {"status": "", "error": "", "traceback": ""}
         if task.after is not None and not self._has_run:
             # What a first training leaves behind is then of another seed.
@@ -101,7 +105,7 @@ class TrialRunner:
         started = time.perf_counter()
         try:
             self.rewind_generators()
-            scores = self._train(task, recorder)
+            scores, examples = self._train(task, recorder)
         except _ScoreError as error:
             told = f"{error} It came under seed {task.seed}."
             problem |= {"status": MISUSE, "error": told}
@@ -115,6 +119,7 @@ class TrialRunner:
             seed=task.seed,
             worker=worker,
             scores=scores,
+            examples=examples,
             checksum=checksum,
             seconds=seconds,
             lines=tuple(recorder.lines),
@@ -125,7 +130,7 @@ class TrialRunner:
 
     def _train(
         self, task: TrialTask, recorder: _TrialRecorder
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], dict[str, tuple[float, ...]]]:
         model = self.model
         # What `train` uses it makes; `check=` finds what it keeps outside.
         with (
@@ -179,17 +184,50 @@ def _make_backups(task: TrialTask) -> list[Any]:
     return [SeveralBackups(Path(wanted.folder), wanted.save_freq)]
 
 
-def read_scores(value: Any) -> dict[str, float]:
-    """What `train` returned, as numbers by name.
+def read_scores(
+    value: Any,
+) -> tuple[dict[str, float], dict[str, tuple[float, ...]]]:
+    """What `train` returned, as numbers by name, and losses per example.
 
     Raises:
         _ScoreError: If it is neither.
     """
-    if isinstance(value, Mapping):
-        if not value:
-            raise _ScoreError(_say_score(value))
-        return {_read_name(key): _read_number(value[key], key) for key in value}
-    return {DEFAULT_SCORE: _read_number(value, DEFAULT_SCORE)}
+    if not isinstance(value, Mapping):
+        return {DEFAULT_SCORE: _read_number(value, DEFAULT_SCORE)}, {}
+    if not value:
+        raise _ScoreError(_say_score(value))
+    scores: dict[str, float] = {}
+    examples: dict[str, tuple[float, ...]] = {}
+    for key in value:
+        name, losses = _read_name(key), _read_losses(value[key], key)
+        if losses is None:
+            scores[name] = _read_number(value[key], key)
+        else:
+            examples[name] = tuple(losses.tolist())
+            scores[name] = float(np.mean(losses))
+    return scores, examples
+
+
+def _read_losses(value: Any, name: str) -> npt.NDArray[np.float64] | None:
+    """Losses per test example; `None` of what is no row of numbers."""
+    shape = getattr(value, "shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 1 or shape[0] in (0, 1):
+        return None
+    try:
+        array = np.asarray(keras.ops.convert_to_numpy(value))
+        _refuse_complex(array, value, name)
+        losses = array.astype(np.float64)
+    except _ScoreError:
+        raise
+    except Exception as error:
+        raise _ScoreError(_say_score(value)) from error
+    if losses.size > MOST_EXAMPLES:
+        raise _ScoreError(
+            f"The losses {name!r} must be of at most {MOST_EXAMPLES:,} test "
+            f"examples. Received: {losses.size:,}. Return the mean of each "
+            "group of them, which is then an example."
+        )
+    return losses
 
 
 class _ScoreError(TypeError):
@@ -238,7 +276,8 @@ def _say_score(value: Any) -> str:
     return (
         "`train` must return a score, or a dict of scores by name. Received: "
         f"{describe(value, typed=True)}. Return a number, "
-        'for example `model.evaluate(x, y)` or `{"rmse": rmse}`.'
+        'for example `model.evaluate(x, y)` or `{"rmse": rmse}`; by name also '
+        "an array of losses per test example."
     )
 
 

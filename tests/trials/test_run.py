@@ -404,6 +404,55 @@ def test_a_baseline_must_have_all_seeds(model):
 
 
 @pytest.mark.alike
+def test_losses_per_example_are_kept(model, tmp_path):
+    """A row for each seed, on disk too; their mean is the score."""
+
+    def train(model):
+        model.fit(X, Y, epochs=1, verbose=0)
+        losses = (keras.ops.convert_to_numpy(model(X)) - Y)[:, 0] ** 2
+        return {"mse": losses, "first": losses[:1], "last": float(losses[-1])}
+
+    path = tmp_path / "study"
+    results = kr.run_trials(model, train, seeds=3, path=path, progress=False)
+    assert list(results.examples) == ["mse"]
+    losses = results.examples["mse"]
+    assert losses.shape == (3, len(X))
+    assert (results.scores["mse"] == losses.mean(axis=1)).all()
+    assert (results.scores["last"] == losses[:, -1]).all()
+    assert (results.scores["first"] == losses[:, 0]).all()
+    kept = kr.load_trials(path)
+    assert (kept.examples["mse"] == losses).all()
+    again = kr.run_trials(model, train, seeds=3, path=path, progress=False)
+    assert (again.examples["mse"] == losses).all()
+    pair = again, again.select(again.seeds)
+    assert kr.compare_trials(*pair).examples.num_examples == len(X)
+    # An earlier version wrote none.
+    lines = (path / "trials.jsonl").read_text("utf-8").splitlines()
+    entries = [json.loads(one) for one in lines]
+    for one in entries:
+        one.pop("examples", None)
+    text = "".join(f"{json.dumps(one)}\n" for one in entries)
+    (path / "trials.jsonl").write_text(text, "utf-8")
+    assert kr.load_trials(path).examples == {}
+
+
+def test_losses_must_be_of_the_same_examples(model):
+    """Under each seed, and not too many; told when they come."""
+
+    def changing(model):
+        return {"mse": np.ones(10 + model.seed)}
+
+    with pytest.raises(ValueError, match="'mse' of 10 and of 11 examples"):
+        kr.run_trials(model, changing, seeds=2, progress=False)
+
+    def large(model):
+        return {"mse": np.ones(100_001)}
+
+    with pytest.raises(TypeError, match=r"at most 100,000.*came under seed 0"):
+        kr.run_trials(model, large, seeds=2, progress=False)
+
+
+@pytest.mark.alike
 def test_a_study_remembers_what_was_planned(model, tmp_path):
     """As many seeds as when it began are fixed, others are watched."""
 
