@@ -334,7 +334,8 @@ def _say_need(comparison: TrialComparison) -> str:
     if more is None:
         return "hardly any number of seeds would settle so small a difference"
     seeds = count_of(_round_up(more), "more seed")
-    claim = f"about {seeds} would settle a difference of this size"
+    what = "a difference of this size" if comparison.margin is None else "it"
+    claim = f"about {seeds} would settle {what}"
     if comparison.statistics.num_pairs < 3:
         return f"two pairs settle nothing, {claim}"
     return claim

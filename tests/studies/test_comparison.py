@@ -332,6 +332,10 @@ def test_outcomes(scores, margin, outcome, words):
     assert plain["verdict"] == found.verdict
     assert found.verdict in found._repr_html_()
     assert (plain["num_more_trials"] is None) == (outcome != "open")
+    if outcome == "open":
+        # Or that it is equal, where that is asked.
+        what = "a difference of this size" if margin is None else "it"
+        assert f" would settle {what}. " in found.verdict
     back = compare_trials(scores, A, margin=margin).outcome
     assert back == {"lower": "higher"}.get(outcome, outcome)
 
