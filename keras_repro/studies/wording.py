@@ -407,6 +407,12 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
             f"d_z {found.effect_size_paired:.2f} (in spreads of the pairs)",
         ),
     ]
+    return [*facts, *_list_limits(comparison)]
+
+
+def _list_limits(comparison: TrialComparison) -> list[tuple[str, str]]:
+    """What else makes an interval what it is."""
+    found, facts = comparison.statistics, []
     if comparison.examples is not None:
         facts.append(("Test set", _say_examples(comparison.examples)))
     # From a tenth of the variance on.
