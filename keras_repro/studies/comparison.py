@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_repro.common.checks import (
     FINITE,
@@ -195,16 +196,17 @@ def _compare_family(
     """Each against the first, at a level that holds for all of them."""
     (baseline, first), *others = studies.items()
     metric = find_metric(first, options.metric)
+    watched = _find_watched(options, studies.values())
     options = options._replace(
-        metric=metric,
-        family_size=len(others),
-        watched=_find_watched(options, studies.values()),
+        metric=metric, family_size=len(others), watched=watched
+    )
+    found = (
+        _compare((first, one), (baseline, name), options)
+        for name, one in others
     )
     return TrialComparisons(
-        comparisons=tuple(
-            _compare((first, one), (baseline, name), options)
-            for name, one in others
-        ),
+        # What is not known of one of them is not known of the family.
+        comparisons=tuple(replace(one, watched=watched) for one in found),
         baseline=baseline,
         metric=metric,
         confidence_level=options.family_level,
@@ -241,26 +243,14 @@ def _compare(
             f"finite `{clean(metric)}` in both. Run more seeds."
         )
     _check_range(scores_a[finite], scores_b[finite], metric)
-    watched = _find_watched(options, studies)
+    options = options._replace(watched=_find_watched(options, studies))
     found = compare_paired(
         scores_a[finite],
         scores_b[finite],
         confidence_level=options.confidence_level,
-        watched=bool(watched),
+        watched=bool(options.watched),
     )
-    examples = None
-    gaps = _find_gaps(studies, metric)
-    if gaps is not None:
-        places = number_groups(options.groups, gaps.shape[1])
-        found, examples = cross_examples(
-            gaps[finite], places, found, watched=bool(watched)
-        )
-    elif options.groups is not None:
-        raise ValueError(
-            "`groups` must be those of test examples whose losses both studies "
-            f"have. Received: {describe(options.groups)}; they have no losses "
-            f"of `{clean(metric)}`. Have `train` return an array of them."
-        )
+    found, examples = _cross(studies, metric, finite, found, options)
     return TrialComparison(
         name_a=names[0],
         name_b=names[1],
@@ -275,9 +265,31 @@ def _compare(
         wilcoxon_p=min(options.family_size * found.wilcoxon_p, 1.0),
         family_size=options.family_size,
         margin=options.margin,
-        watched=watched,
+        watched=options.watched,
         examples=examples,
     )
+
+
+def _cross(
+    studies: tuple[TrialResults, TrialResults],
+    metric: str,
+    finite: npt.NDArray[np.bool_],
+    found: PairedStatistics,
+    options: _Options,
+) -> tuple[PairedStatistics, ExampleStatistics | None]:
+    """What seeds say, crossed with the test examples where these are known."""
+    gaps = _find_gaps(studies, metric)
+    if gaps is not None:
+        places = number_groups(options.groups, gaps.shape[1])
+        watched = bool(options.watched)
+        return cross_examples(gaps[finite], places, found, watched=watched)
+    if options.groups is not None:
+        raise ValueError(
+            "`groups` must be those of test examples whose losses both studies "
+            f"have. Received: {describe(options.groups)}; they have no losses "
+            f"of `{clean(metric)}`. Have `train` return an array of them."
+        )
+    return found, None
 
 
 def _find_gaps(

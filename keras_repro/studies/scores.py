@@ -448,14 +448,7 @@ def compare_paired(
         Effect Sizes, Frontiers in Psychology 4, 2013, 863: the effect sizes
         are Cohen's d_av, with the root mean square for the average, and d_z.
     """
-    x = check_scores(a, at_least=2, name="a")
-    y = check_scores(b, at_least=2, name="b")
-    if x.size != y.size:
-        raise ValueError(
-            "`a` and `b` must hold scores of the same seeds. "
-            f"Received: {x.size} and {y.size} scores. "
-            "Keep the seeds that both have."
-        )
+    x, y = _check_pairs(a, b)
     level = check_confidence_level(confidence_level)
     scale = find_scale(x, y)
     x, y = x / scale, y / scale
@@ -495,6 +488,19 @@ def compare_paired(
         effect_size=_divide(difference * (step or 1.0), single),
         effect_size_paired=_divide(difference, spread),
     )
+
+
+def _check_pairs(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Scores, Scores]:
+    """As many scores of one as of the other."""
+    x = check_scores(a, at_least=2, name="a")
+    y = check_scores(b, at_least=2, name="b")
+    if x.size != y.size:
+        raise ValueError(
+            "`a` and `b` must hold scores of the same seeds. "
+            f"Received: {x.size} and {y.size} scores. "
+            "Keep the seeds that both have."
+        )
+    return x, y
 
 
 _NOISE = 2.0**-22  # Of scores that are float32: four times their last bit.

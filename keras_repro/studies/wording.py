@@ -334,7 +334,8 @@ def _say_need(comparison: TrialComparison) -> str:
     if more is None:
         return "hardly any number of seeds would settle so small a difference"
     seeds = count_of(_round_up(more), "more seed")
-    claim = f"about {seeds} would settle a difference of this size"
+    what = "a difference of this size" if comparison.margin is None else "it"
+    claim = f"about {seeds} would settle {what}"
     if comparison.statistics.num_pairs < 3:
         return f"two pairs settle nothing, {claim}"
     return claim
@@ -406,6 +407,12 @@ def list_statistics(comparison: TrialComparison) -> list[tuple[str, str]]:
             f"d_z {found.effect_size_paired:.2f} (in spreads of the pairs)",
         ),
     ]
+    return [*facts, *_list_limits(comparison)]
+
+
+def _list_limits(comparison: TrialComparison) -> list[tuple[str, str]]:
+    """What else makes an interval what it is."""
+    found, facts = comparison.statistics, []
     if comparison.examples is not None:
         facts.append(("Test set", _say_examples(comparison.examples)))
     # From a tenth of the variance on.

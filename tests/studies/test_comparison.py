@@ -332,6 +332,10 @@ def test_outcomes(scores, margin, outcome, words):
     assert plain["verdict"] == found.verdict
     assert found.verdict in found._repr_html_()
     assert (plain["num_more_trials"] is None) == (outcome != "open")
+    if outcome == "open":
+        # Or that it is equal, where that is asked.
+        what = "a difference of this size" if margin is None else "it"
+        assert f" would settle {what}. " in found.verdict
     back = compare_trials(scores, A, margin=margin).outcome
     assert back == {"lower": "higher"}.get(outcome, outcome)
 
@@ -399,6 +403,19 @@ def test_intervals_go_by_what_the_studies_recorded(known, given, expected):
     )
     assert family["b"].statistics == found.statistics
     assert ("Wilcoxon" in str(found)) == (not expected)
+
+
+def test_a_family_is_as_well_known_as_the_least_known():
+    """One study that was watched, or of which nobody knows, makes it so."""
+    fixed, unknown, watched = (
+        make_results(BASE + 1e-3 * NOISE[0], watched=one)
+        for one in (False, None, True)
+    )
+    for last, expected in ((fixed, False), (unknown, None), (watched, True)):
+        family = {"a": fixed, "b": fixed, "c": last}
+        found = compare_trials(family)
+        assert [one.watched for one in found] == [expected] * 2
+        assert found.to_json()["comparisons"][0]["watched"] is expected
 
 
 def test_few_watched_seeds_have_no_bounds_yet():
