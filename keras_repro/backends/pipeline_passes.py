@@ -24,6 +24,8 @@ from keras_repro.backends.data_passes import (
     Over,
 )
 from keras_repro.backends.tensorflow import (
+    checksum_structure,
+    holds_datasets,
     list_moving_ops,
     serialize_pipeline,
 )
@@ -32,7 +34,7 @@ from keras_repro.common.json import check_fields
 _RESOURCE = "_iterator_resource"
 # TensorFlow's own number for "raise where a part has a state elsewhere".
 _FAIL = 2
-_FIELDS = ("state", "ahead", "in_pass")
+_FIELDS = ("state", "ahead", "in_pass", "structure")
 # What each part that goes on with the next pass has in a state, and no other.
 _MARK = b"epoch_num_random_samples"
 _GOES_ON = frozenset(
@@ -55,7 +57,7 @@ class PipelinePasses:
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
         # How many shuffles there are; `None` where no state is exact.
-        self._num_going_on = _count_going_on(dataset)
+        self._num_going_on, self._structure = _examine(dataset)
         # The iterator of this pass and, once it is asked about, of the next.
         self._source: Any = None
         self._next: Any = None
@@ -88,7 +90,12 @@ class PipelinePasses:
         size = sum(leaf.nbytes for one in written for leaf in one)
         if state is None or size > MOST_BYTES:
             return None
-        return {"state": state, "ahead": written, "in_pass": in_pass}
+        return {
+            "state": state,
+            "ahead": written,
+            "in_pass": in_pass,
+            "structure": self._structure,
+        }
 
     def _write_source(self, source: Any) -> _Bytes | None:
         """Where an iterator stands, if that can be told."""
@@ -113,9 +120,11 @@ class PipelinePasses:
         """Have the next pass go on as `write` told.
 
         Raises:
-            ValueError: If it told no such thing.
+            ValueError: If it told no such thing, or of another pipeline.
         """
         check_fields(written, dict.fromkeys(_FIELDS, lambda _: True))
+        if written["structure"] != self._structure:
+            raise ArrivalError(self._dataset, written["in_pass"])
         self._stored = written
 
     def follow(self, source: Any) -> None:
@@ -184,32 +193,35 @@ def make_pipeline_adapter(
     return adapter, passes
 
 
-def _count_going_on(dataset: Any) -> int | None:
-    """How many parts go on with the next pass; `None` if no state is exact.
+def _examine(dataset: Any) -> tuple[int | None, str | None]:
+    """How many parts go on with the next pass, and what a pipeline does.
 
-    With symbolic checkpoints TensorFlow does not see that a random op moves
-    on, and tells a wrong place.
+    `None` in the place of the number where no state is exact. With symbolic
+    checkpoints TensorFlow does not see that a random op moves on, and tells a
+    wrong place.
     """
     options = getattr(dataset, "options", None)
     if options is None or options().experimental_symbolic_checkpoint:
-        return None
+        return None, None
     try:
         graph = serialize_pipeline(dataset)
     except Exception:  # noqa: BLE001 - of many kinds
-        return None
+        return None, None
     ops, inner = list_moving_ops(graph)
-    # A snapshot is none, and writes what it was given to the disk.
-    if inner or b"SnapshotDataset" in graph:
-        return None
     others = set(ops) - _GOES_ON - _SEEDS
-    return None if others else sum(1 for op in ops if op in _GOES_ON)
+    # A snapshot is none of them, and writes what it was given to the disk; a
+    # pipeline that is an element of another one goes on by itself.
+    if inner or others or b"SnapshotDataset" in graph or holds_datasets(graph):
+        return None, None
+    number = sum(1 for op in ops if op in _GOES_ON)
+    return number, checksum_structure(graph)
 
 
 def _write_batch(batch: Any) -> list[_Bytes]:
     import tensorflow as tf
 
     leaves = tf.nest.flatten(batch, expand_composites=True)
-    return [_to_bytes(one) for one in leaves]
+    return [_to_bytes(one) for one in leaves if one is not None]
 
 
 def _read_batch(leaves: list[_Bytes], dataset: Any) -> Any:

@@ -73,6 +73,58 @@ def list_moving_ops(graph: bytes) -> tuple[list[str], list[str]]:
     )
 
 
+def holds_datasets(graph: bytes) -> bool:
+    """Whether elements of a pipeline are pipelines that were made before it."""
+    nodes, _, _ = _list_nodes(graph)
+    named = {node.name: node for node in nodes}
+    sources = ("TensorDataset", "TensorSliceDataset")
+    todo = [name for node in nodes if node.op in sources for name in node.input]
+    seen: set[str] = set()
+    while todo:
+        name = todo.pop().lstrip("^").partition(":")[0]
+        node = named.get(name)
+        if node is None or name in seen:
+            continue
+        if "Dataset" in node.op:
+            return True
+        seen.add(name)
+        todo.extend(node.input)
+    return False
+
+
+def checksum_structure(graph: bytes) -> str:
+    """Checksum of what a pipeline does, and of the numbers that it does it by.
+
+    Not of names, which another process chooses otherwise, nor of the values
+    that `checksum_constants` is of.
+    """
+    nodes, inner, functions = _list_nodes(graph)
+    texts = sorted(_describe_node(node, functions) for node in [*nodes, *inner])
+    return checksum_array(np.frombuffer("\n".join(texts).encode(), np.uint8))
+
+
+def _describe_node(node: Any, functions: set[str]) -> str:
+    parts = ["function" if node.op in functions else node.op]
+    for name, value in sorted(node.attr.items()):
+        is_named = name.startswith("_") or name in _NAMES
+        if is_named or value.HasField("func") or value.list.func:
+            continue
+        tensor = value.tensor
+        if (
+            tensor.tensor_shape.dim
+            or tensor.string_val
+            or tensor.dtype == _HANDLE
+        ):
+            continue
+        written = value.SerializeToString(deterministic=True)
+        parts.append(f"{name}={written.hex()}")
+    return " ".join(parts)
+
+
+_HANDLE = 20  # The number of `tf.resource`: a place in this process.
+_NAMES = frozenset({"container", "metadata", "shared_name", "token"})
+
+
 def checksum_constants(graph: bytes) -> str:
     """Checksum of the values that a pipeline holds: data, and names of files.
 

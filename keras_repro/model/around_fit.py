@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,6 +39,8 @@ from keras_repro.model.data_positions import (
     describe_chance,
     describe_changes,
     describe_limits,
+    moves_by_itself,
+    position_of,
     start_of,
 )
 from keras_repro.model.first_step import (
@@ -409,7 +412,9 @@ def _follow_pipeline(trial: Trial, call: dict[str, Any]) -> None:
     """Know of each pass over a pipeline how it is gone on with."""
     if get_backend().reads_ahead:  # Its own steps take the batches.
         trial.passes = PipelinePasses(call["x"])
-    elif keras.distribution.distribution() is None:
+    elif keras.distribution.distribution() is None and all(
+        call.get(name) is None for name in ("y", "sample_weight")
+    ):  # Else Keras refuses it.
         call["x"], trial.passes = make_pipeline_adapter(
             call["x"], _take(call, "class_weight")
         )
@@ -541,10 +546,24 @@ def evaluating(
             entered = trial.positions.entered(trial.validation, kind)
             stack.enter_context(entered)
         elif call is not None:
+            x = call.get("x")
             _enter(model, call, kind, stack)
+            if trial.keeper is not None:
+                stack.enter_context(_told(trial.keeper, x))
         if call is not None:
             args, kwargs = unbind(method, call, len(args))
         yield args, kwargs
+
+
+@contextmanager
+def _told(keeper: Any, x: Any) -> Iterator[None]:
+    """Have a keeper know of data of an evaluation that move."""
+    before = position_of(x)
+    yield
+    after = position_of(x)
+    has_moved = before and after and not after.is_same(before)
+    if has_moved or moves_by_itself(x) or isinstance(x, types.GeneratorType):
+        keeper.note_moved(describe(x))
 
 
 @contextmanager

@@ -263,6 +263,12 @@ def start_of(x: Any) -> DataState:
     return _known.get(x, lambda: _Known(_find_root(x))).start
 
 
+def position_of(x: Any) -> DataState | None:
+    """Where data that Python gives stand; `None` of others."""
+    root = _find_root(x)
+    return None if root is None else DataState(root, start_of(x))
+
+
 def moves_by_itself(x: Any) -> bool:
     """Whether data are a pipeline whose next pass may be another one."""
     return is_pipeline(x) and not _pipeline(x).is_fixed

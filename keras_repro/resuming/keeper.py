@@ -26,7 +26,11 @@ from keras_repro.backends.tensorflow import (
 from keras_repro.common.plain_values import UnknownValueError
 from keras_repro.common.text import describe, join_words, quote
 from keras_repro.model.around_fit import list_callbacks
-from keras_repro.model.data_positions import moves_by_itself
+from keras_repro.model.data_positions import (
+    moves_by_itself,
+    position_of,
+    start_of,
+)
 from keras_repro.model.initial_state import InitialState
 from keras_repro.model.stored_trial import VALIDATION
 from keras_repro.model.trial import (
@@ -126,6 +130,8 @@ class Keeper:
             self.series = self._about["series"] = uuid.uuid4().hex
         else:
             self.series = found[1].series
+            if trial.kept_series == self.series:
+                _refuse_in_this_process(call, found[1])
             self._take_up(found[1])
 
     def _count_anew(self, epoch: int) -> None:
@@ -233,12 +239,29 @@ class Keeper:
             trial.own_streams.position = self._fit_streams
             is_over = self.place.epoch >= self._epochs  # All is read again.
             passes = None if is_over else pending["passes"]
-            if passes is not None and trial.passes is not None:
-                trial.passes.begin_at(passes)
+            if passes is not None:
+                self._begin_passes(passes)
             reading.begin_at(self.place, goes_through=pending["goes_through"])
             # So that no callback sees the model as it began.
             self._late.put(self._model, pending["variables"])
         reading.begin()
+
+    def _begin_passes(self, written: Any) -> None:
+        """Have the data begin where a backup tells, by those that told it.
+
+        Raises:
+            ValueError: If the data are read in another way now.
+        """
+        passes = self._trial.passes
+        if passes is None:
+            msg = (
+                "A training can be gone on with on data that are read as they "
+                "were. Received: data that begin elsewhere now, by other "
+                "workers or under another distribution. Read them as before, "
+                "or remove the backup."
+            )
+            raise ValueError(msg)
+        passes.begin_at(written)
 
     def put_end(self) -> None:
         """Put back what a training left that had ended, its data too."""
@@ -353,7 +376,17 @@ class Keeper:
             )
         return bool(ops)
 
+    def note_moved(self, what: str) -> None:
+        """Know of data of an evaluation within the training that moved."""
+        self._refuse(
+            f"`evaluate` or `predict` within it reads {what}, which goes on "
+            "from where it was, and a new process does not know where. Pass "
+            "arrays, or `validation_data`"
+        )
+
     def _refuse(self, why: str) -> None:
+        if self._is_refused:
+            return
         self._is_refused = True
         what = f"no backup of this training would be exact: {why}"
         self._trial.data_notes.append(what)
@@ -416,6 +449,29 @@ class Keeper:
         self._trial.kept_series = self.series
 
 
+def _refuse_in_this_process(call: dict[str, Any], backup: files.Backup) -> None:
+    """Raise where what is read again stands elsewhere in this process.
+
+    What moved before this training did so in an earlier one.
+    """
+    x = call.get("x")
+    position = position_of(x)
+    has_moved = position is not None and not position.is_same(start_of(x))
+    if (
+        not backup.about["epochs_trained"]
+        or not backup.state["goes_through"]
+        or not (has_moved or moves_by_itself(x))
+    ):
+        return
+    msg = (
+        "A later training of a model, whose data are read again from their "
+        "start, can be gone on with in a new process. Received: "
+        f"{describe(x)}, which has moved on in this one. Start the program "
+        "again, or remove the backup."
+    )
+    raise ValueError(msg)
+
+
 def _refuse_data(call: dict[str, Any]) -> None:
     """Raise where no training with such a validation can be gone on with."""
     given = call.get("validation_data")
@@ -423,9 +479,9 @@ def _refuse_data(call: dict[str, Any]) -> None:
     x = parts[0] if parts else None
     if isinstance(x, types.GeneratorType) or moves_by_itself(x):
         msg = (
-            "`validation_data` must not go on from one pass to the next where "
-            f"a training is backed up. Received: {describe(x)}, which draws, "
-            "shuffles or is consumed. Pass arrays, a PyDataset, or a pipeline "
-            "that does not shuffle."
+            "`validation_data` must keep nothing from one pass to the next "
+            f"where a training is backed up. Received: {describe(x)}, which is "
+            "consumed, shuffles, draws, caches, or calls what may. Pass "
+            "arrays, a PyDataset, or a pipeline that does none of it."
         )
         raise ValueError(msg)

@@ -12,7 +12,15 @@ from keras_repro.backends.reading import Reading
 from keras_repro.resuming import keeper
 from keras_repro.resuming.state import Late
 from tests.builders import make_model
-from tests.resuming.interrupting import StopAt, differs, go_on, interrupt, run
+from tests.resuming.interrupting import (
+    InterruptError,
+    StopAt,
+    as_a_new_process,
+    differs,
+    go_on,
+    interrupt,
+    run,
+)
 
 pytestmark = [
     pytest.mark.requires_backend,
@@ -517,3 +525,130 @@ def test_without_it_the_training_is_another_one(
     monkeypatch.setattr(*LEFT_OUT[left_out])
     _, result = go_on(make, train, tmp_path)
     assert result["trained"] != whole["trained"]
+
+
+def rows_of_pipeline():
+    """Rows, in pieces of their own."""
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices((X, Y))
+
+
+CHANGED = {
+    "batch size": (lambda d: d.batch(4), lambda d: d.batch(6)),
+    "map": (
+        lambda d: d.map(lambda x, y: (x * 2.0, y)).batch(4),
+        lambda d: d.map(lambda x, y: (x * 3.0, y)).batch(4),
+    ),
+    "seed": (
+        lambda d: d.shuffle(8, seed=1).batch(4),
+        lambda d: d.shuffle(8, seed=2).batch(4),
+    ),
+    "rows": (lambda d: d.batch(4), lambda d: d.take(16).batch(4)),
+}
+
+
+def on(data, **options):
+    """What trains a model on data that are made anew each time."""
+
+    def train(model):
+        call = {"epochs": 3, "verbose": 0, "shuffle": False, **options}
+        return model.fit(data(), **call).history
+
+    return train
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("what", CHANGED)
+def test_another_pipeline_is_refused(what, tmp_path):
+    """What it does is compared, also where nothing is read again."""
+    before, after = CHANGED[what]
+    interrupt(make, on(lambda: before(rows_of_pipeline())), tmp_path, 7)
+    with pytest.raises(ValueError, match="begun with"):
+        go_on(make, on(lambda: after(rows_of_pipeline())), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_pipeline_of_pipelines_is_read_again(tmp_path):
+    """The one within goes on by itself, and TensorFlow restores another."""
+
+    def data():
+        tf = pytest.importorskip("tensorflow")
+        rows = rows_of_pipeline().shuffle(8, seed=3)
+        return tf.data.Dataset.from_tensors(rows).flat_map(lambda d: d).batch(4)
+
+    assert differs(make, on(data), tmp_path, 7) == []
+
+
+@pytest.mark.parametrize("name", ["y", "sample_weight"])
+def test_what_keras_refuses_beside_a_pipeline_is_refused(name, tmp_path):
+    """Its own message, and nothing is dropped."""
+    train = on(lambda: rows_of_pipeline().batch(4), **{name: Y})
+    with pytest.raises(ValueError, match=f"`{name}s?`"):
+        run(make, train, kr.BackupAndRestore(tmp_path))
+
+
+@pytest.mark.slow
+def test_other_workers_are_refused(tmp_path):
+    """What was to be left out by its index would be read from the start."""
+    interrupt(make, on(lambda: Batches(workers=1)), tmp_path, 7)
+    with pytest.raises(ValueError, match="read as they were"):
+        go_on(make, on(lambda: Batches(workers=2)), tmp_path)
+
+
+class Evaluates(keras.callbacks.Callback):
+    """Evaluates on data of its own after each epoch."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.data = data
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.evaluate(self.data, steps=2, verbose=0)
+
+    def get_state(self):
+        """It remembers nothing."""
+
+    def set_state(self, state):
+        """It remembers nothing."""
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_data_of_an_evaluation_within(moves, tmp_path):
+    """Those that go on from where they were have a place that nobody knows."""
+
+    def train(model):
+        callback = Evaluates(OwnOrder() if moves else Batches())
+        call = {**arrays(), "epochs": 3, "verbose": 0}
+        return model.fit(**call, callbacks=[callback]).history
+
+    if moves:
+        with pytest.warns(RuntimeWarning, match="`evaluate` or `predict`"):
+            interrupt(make, train, tmp_path, 12, save_freq="epoch")
+        assert not list(tmp_path.glob("*/*.backup"))
+    else:
+        assert differs(make, train, tmp_path, 12, save_freq="epoch") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_later_training_in_the_same_process(moves, tmp_path):
+    """What was read again from its start stands elsewhere by now."""
+    as_a_new_process()
+    data = pipeline(with_noise)["x"] if moves else Batches(workers=2)
+    model = make()
+
+    def train(epochs, *callbacks):
+        call = {"epochs": epochs, "verbose": 0, "shuffle": False}
+        return model.fit(data, **call, callbacks=callbacks).history
+
+    train(1)
+    with pytest.raises(InterruptError):
+        train(3, kr.BackupAndRestore(tmp_path, 2), StopAt(8))
+    if moves:
+        with pytest.raises(ValueError, match="moved on"):
+            train(3, kr.BackupAndRestore(tmp_path, 2))
+        return
+    history = train(3, kr.BackupAndRestore(tmp_path, 2))
+    model.reset()
+    train(1)
+    assert train(3) == history
