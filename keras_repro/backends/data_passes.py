@@ -70,6 +70,8 @@ class Passes:
         # Whether the pass that was made last has given nothing yet.
         self._is_fresh = False
         self._begun: RngState | None = None
+        # How the streams stood after the first batch, whose order may draw.
+        self._drawn: RngState | None = None
         self._made_data = self._data = self._after_first = self._start
         # The last batches by number, and the states of the library's own
         # iterator before each.
@@ -96,11 +98,10 @@ class Passes:
         kept = {number: rest for number, *rest in list(self._last)}
         batch, state = kept.get(in_pass, (None, None))
         moves = not now.is_same(self._after_first)
-        if (
-            begun is not None
-            and max(kept, default=0) > in_pass
-            and (moves or not is_same(begun, capture_python()))
-        ):
+        draws = self._drawn is None or not is_same(
+            self._drawn, capture_python()
+        )
+        if in_pass and max(kept, default=0) > in_pass and (moves or draws):
             # Keras 3.12 reads ahead on JAX: where data and streams stood
             # before it did is not known.
             return None
@@ -228,6 +229,7 @@ class Passes:
 
     def _note_first(self) -> None:
         self._after_first = DataState(self._root, self._start)
+        self._drawn = capture_python()
 
     def _skip(self, source: Any, stored: dict[str, Any]) -> None:
         """Leave out what was read before.
