@@ -481,12 +481,55 @@ def test_a_study_remembers_what_was_planned(model, tmp_path):
     assert run("narrow", 3, until=width) is None
     assert kr.load_trials(tmp_path / "narrow").watched is None
     # An earlier version recorded no plan.
-    file = tmp_path / "study" / "study.json"
+    assert run("old", 2) is False
+    file = tmp_path / "old" / "study.json"
     content = json.loads(file.read_text("utf-8"))
     del content["plan"]
     file.write_text(json.dumps(content), "utf-8")
-    assert run("study", 2) is None
-    assert kr.load_trials(tmp_path / "study").watched is None
+    assert run("old", 2) is None
+    assert kr.load_trials(tmp_path / "old").watched is None
+    assert run("old", 2, until=Stop(2)) is True
+    assert kr.load_trials(tmp_path / "old").watched is True
+
+
+@pytest.mark.alike
+@pytest.mark.parametrize(
+    ("calls", "watched"),
+    [
+        # Stopped by its width; the same when it goes on.
+        ([(4, 1e6)], None),
+        ([(4, 1e6), (4, 1e6)], None),
+        ([(4, 1e-9), (4, 1e-9)], None),
+        # One may have looked: at a fixed number, or where its width was.
+        ([(3, None), (4, 1e-9)], True),
+        ([(2, None), (4, 1e6)], True),
+        ([(4, None), (4, 1e6)], True),
+        ([(3, 1e6), (4, None)], True),
+        ([(4, 1e6), (4, None)], True),
+        ([(3, 1e6), (4, 1e-9)], True),
+        ([(4, 1e6), (4, 1e-9)], True),
+        ([(3, 1e6), (4, 0)], True),
+        ([(4, 0), (4, 1e6)], True),
+        # By their number alone nothing else was planned.
+        ([(4, None), (4, None)], False),
+    ],
+)
+def test_a_rule_does_not_hide_that_one_looked(model, tmp_path, calls, watched):
+    """Whatever the last call stops by; the folder says what the call did."""
+    for seeds, width in calls:
+        rule = None
+        if width is not None:
+            rule = kr.HalfWidth(width, min_trials=2) if width else Stop(9)
+        found = kr.run_trials(
+            model,
+            train_quickly,
+            seeds=seeds,
+            path=tmp_path,
+            progress=False,
+            until=rule,
+        )
+    assert found.watched is watched
+    assert kr.load_trials(tmp_path).watched is watched
 
 
 # --- what goes wrong ---------------------------------------------------------
