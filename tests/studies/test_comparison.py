@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from keras_repro.studies.comparison import compare_trials
-from keras_repro.studies.scores import count_needed_pairs
+from keras_repro.studies.scores import count_needed_pairs, find_bound
 from tests.builders import make_results
 
 NUM = 30
@@ -129,6 +129,36 @@ def test_one_more_seed_is_asked_for_at_least():
     )
     assert not found.settled
     assert found.num_more_trials >= 1
+
+
+@pytest.mark.parametrize("difference", [0.0, 0.1])
+def test_a_margin_has_two_sides(difference):
+    """So many seeds settle it in 8 of 10 studies; by one side fewer do."""
+    rng = np.random.default_rng(3)
+    gaps = rng.normal(size=10)
+    gaps = difference + (gaps - gaps.mean()) / gaps.std(ddof=1)
+    margin = difference + 0.6
+    found = compare_trials(
+        make_results(np.zeros(10)), make_results(gaps), margin=margin
+    )
+    size = 10 + found.num_more_trials
+    assert find_settled(size, difference, margin) >= 0.78
+    one_side = count_needed_pairs(0.6, watched=True)
+    assert one_side < size
+    if not difference:
+        assert find_settled(one_side, difference, margin) < 0.7
+
+
+def find_settled(most, difference, margin, number=2000):
+    """The share of studies that some look shows to be equal."""
+    gaps = np.random.default_rng(0).normal(difference, 1, (number, most))
+    done = np.zeros(number, bool)
+    for size in range(5, most + 1):
+        part = gaps[:, :size]
+        half = find_bound(size, 0.95, watched=True) / math.sqrt(size)
+        half = half * part.std(axis=1, ddof=1)
+        done |= np.abs(part.mean(axis=1)) + half <= margin
+    return done.mean()
 
 
 def test_text_shows_all_numbers():
