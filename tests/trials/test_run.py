@@ -269,10 +269,34 @@ def test_a_spread_is_split_by_what_the_seed_moves(model, tmp_path):
     whole = found.studies["all"].scores["score"]
     slope = np.polyfit(whole, initial, 1)[0]
     share = found["initial"].share
-    assert share == pytest.approx(np.clip(slope, 0, 1), abs=1e-5)
+    assert share == pytest.approx(slope, abs=1e-5)
     again = kr.spread(model, train_quickly, seeds=4, **options)
     assert again.to_json() == found.to_json()
     assert "4 seeds) " in str(again)
+    # Gone on with, it was looked at.
+    more = kr.spread(model, train_quickly, seeds=5, **options)
+    assert (found.watched, more.watched) == (False, True)
+    assert "studies was watched" in " ".join(str(more).split())
+
+
+@pytest.mark.slow
+def test_a_spread_goes_on_without_a_seed_that_failed(model):
+    """The other seeds count; a metric that is none ends the first study."""
+    calls = []
+
+    def train(model):
+        calls.append(model._repro.vary)
+        if (model.seed, calls[-1]) == (3, "order"):
+            raise ValueError("boom")
+        return train_quickly(model)
+
+    found = kr.spread(model, train, seeds=5, progress=False)
+    assert (found.num_seeds, found.left_out) == (4, (3,))
+    assert "boom" in str(found)
+    calls.clear()
+    with pytest.raises(ValueError, match="Received: 'other'"):
+        kr.spread(model, train, seeds=5, progress=False, metric="other")
+    assert set(calls) == {"all"}
 
 
 @pytest.mark.parametrize("seeds", [2, [1, 2], [0, 1, 2], range(3)])
