@@ -200,6 +200,12 @@ def _compare_family(
     options = options._replace(
         metric=metric, family_size=len(others), watched=watched
     )
+    if options.confidence_level >= 1:
+        raise ValueError(
+            "`confidence_level` must leave each comparison of a family a "
+            f"level below 1. Received: {options.family_level} for "
+            f"{len(others)} comparisons at once. Pass 0.95 for 95%."
+        )
     found = (
         _compare((first, one), (baseline, name), options)
         for name, one in others

@@ -548,6 +548,18 @@ def all_held(comparisons, shifts):
     return all(one.low <= shift <= one.high for one, shift in intervals)
 
 
+def test_a_level_that_leaves_none_to_each_is_refused():
+    """By the level that was passed, and for how many it is too high."""
+    level = 1 - 1e-16
+    studies = {f"{n}": make_results(BASE + n * NOISE[0]) for n in range(30)}
+    with pytest.raises(ValueError, match=f"{level} for 29 comparisons"):
+        compare_trials(studies, confidence_level=level)
+    # The twin: one comparison has that level.
+    pair = {name: studies[name] for name in ("0", "1")}
+    found = compare_trials(pair, confidence_level=level)
+    assert found["1"].confidence_level == level
+
+
 def test_two_pairs_settle_nothing():
     """Though their interval may exclude 0; three may."""
     scores = [5.0, 6.001, 7.003]
