@@ -90,6 +90,10 @@ def test_equal_scores_are_said_to_be_equal():
     assert found.equal
     assert not found.settled
     assert found.num_more_trials is None
+    # Other seeds might differ; within a margin they do not.
+    assert (found.outcome, found.to_json()["equal"]) == ("open", True)
+    within = compare_trials(A, make_results(BASE.copy()), margin=0.1)
+    assert (within.outcome, within.verdict) == ("equal", found.verdict)
     scores = BASE.copy()
     scores[3] = np.nextafter(scores[3], 99)
     assert not compare_trials(A, make_results(scores)).equal
