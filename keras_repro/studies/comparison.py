@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, overload
 
@@ -35,7 +35,7 @@ from keras_repro.studies.scores import (
     check_confidence_level,
     check_margin,
     compare_paired,
-    count_needed_pairs,
+    count_pairs,
 )
 from keras_repro.studies.text import (
     write_comparison_text,
@@ -200,6 +200,12 @@ def _compare_family(
     options = options._replace(
         metric=metric, family_size=len(others), watched=watched
     )
+    if options.confidence_level >= 1:
+        raise ValueError(
+            "`confidence_level` must leave each comparison of a family a "
+            f"level below 1. Received: {options.family_level} for "
+            f"{len(others)} comparisons at once. Pass 0.95 for 95%."
+        )
     found = (
         _compare((first, one), (baseline, name), options)
         for name, one in others
@@ -454,10 +460,12 @@ class TrialComparison:
         if self.settled:
             return None
         found = self.statistics
-        needed = [self._count(found.difference, 0.8, watched=True)]
-        if self.margin is not None:
-            room = self.margin - abs(found.difference)
-            needed.append(self._count(max(room, 0.0), 0.8, watched=True))
+        size = abs(found.difference)
+        needed = [self._count([size], 0.8, watched=True)]
+        if self.margin is not None and size < self.margin:
+            # Both ends of the interval must lie within it.
+            rooms = [self.margin - size, self.margin + size]
+            needed.append(self._count(rooms, 0.8, watched=True))
         known = [one for one in needed if one is not None]
         return max(min(known) - found.num_pairs, 1) if known else None
 
@@ -487,27 +495,24 @@ class TrialComparison:
             difference = self.statistics.difference
         advice = "Give the smallest difference that matters to you."
         difference = check_number("difference", difference, FINITE, advice)
-        return self._count(difference, power, watched=bool(self.watched))
+        power = check_number("power", power, INNER_SHARE, "Pass 0.8 for 80%.")
+        watched = bool(self.watched)
+        return self._count([abs(difference)], power, watched=watched)
 
     def _count(
-        self, difference: float, power: float, *, watched: bool
+        self, distances: Sequence[float], power: float, *, watched: bool
     ) -> int | None:
-        if self.examples is not None:
+        """How many seeds would show at once that all of them are above 0."""
+        found, examples = self.statistics, self.examples
+        if not all(distances):
+            return None
+        if examples is not None:
             return count_seeds(
-                self.statistics,
-                self.examples,
-                difference,
-                check_number("power", power, INNER_SHARE, "Pass 0.8 for 80%."),
-                watched=watched,
+                found, examples, distances, power, watched=watched
             )
-        spread = self.statistics.spread
-        effect = abs(difference) / spread if spread else math.inf
-        return count_needed_pairs(
-            effect if difference else 0.0,
-            power=power,
-            confidence_level=self.confidence_level,
-            watched=watched,
-        )
+        spread = found.spread
+        effects = [one / spread if spread else math.inf for one in distances]
+        return count_pairs(effects, power, self.confidence_level, watched)
 
     @property
     def verdict(self) -> str:

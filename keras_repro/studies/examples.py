@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,15 +13,14 @@ import numpy.typing as npt
 
 from keras_repro.common.text import clean, describe
 from keras_repro.studies.scores import (
-    FEWEST_PAIRS,
     Interval,
     PairedStatistics,
     Scores,
     find_bound_of_tail,
     find_scale,
+    find_smallest,
 )
 
-_MOST_SEEDS = 1_000_000
 # Steps of a search that halves: as many as a float has bits, and some.
 _HALVINGS = 80
 
@@ -190,31 +191,21 @@ def number_groups(groups: Any, num_examples: int) -> npt.NDArray[np.intp]:
 def count_seeds(
     found: PairedStatistics,
     examples: ExampleStatistics,
-    difference: float,
+    distances: Collection[float],
     power: float,
     *,
     watched: bool,
 ) -> int | None:
-    """About how many seeds would show a difference on as many examples."""
-    from scipy.special import ndtri
+    """About how many seeds would show all of some distances from 0 at once."""
+    from scipy.special import ndtr
 
     tail = 1 - found.interval.confidence_level
-    wanted = float(ndtri(power))
 
     def suffices(size: int) -> bool:
         errors = found.spread / math.sqrt(size), examples.error
         half = _reach(size, examples.num_groups, errors, tail, watched)
-        return abs(difference) >= half + wanted * math.hypot(*errors)
+        error = max(math.hypot(*errors), sys.float_info.min)
+        shown = [float(ndtr((one - half) / error)) for one in distances]
+        return 1 - sum(1 - one for one in shown) >= power
 
-    too_few, enough = FEWEST_PAIRS - 1, FEWEST_PAIRS
-    while not suffices(enough):
-        if enough >= _MOST_SEEDS:
-            return None
-        too_few, enough = enough, min(2 * enough, _MOST_SEEDS)
-    while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        if suffices(middle):
-            enough = middle
-        else:
-            too_few = middle
-    return enough
+    return find_smallest(suffices)

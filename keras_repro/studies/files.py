@@ -70,27 +70,32 @@ _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPlan:
-    """Which seeds a study was to have when it began.
+    """Which seeds a study was to have when it began, or was gone on with.
 
     Args:
         num_seeds: How many.
         checksum: Of these seeds, in rising order.
         until: By what it might stop before the last of them: `"width"` of an
             interval, or a `"rule"` that may look at all; empty if by nothing.
+        width: The `HalfWidth` in words; empty of all others.
     """
 
     num_seeds: Annotated[int, Meta(ge=1, le=MOST_TRIALS)]
     checksum: str
     until: Annotated[str, Meta(pattern=r"\A(|width|rule)\Z")] = ""
+    width: str = ""
 
     @classmethod
-    def make(cls, seeds: Iterable[int], until: str = "") -> StudyPlan:
+    def make(
+        cls, seeds: Iterable[int], until: str = "", width: str = ""
+    ) -> StudyPlan:
         """The plan to run these seeds."""
         ordered = np.array(sorted(seeds), np.int64)
         return cls(
             num_seeds=len(ordered),
             checksum=compute_checksum(ordered),
             until=until,
+            width=width,
         )
 
     def is_watched(self, seeds: Collection[int]) -> bool | None:
@@ -99,9 +104,31 @@ class StudyPlan:
         Then one may have looked at it and gone on, or stopped. `None` of a
         study that its width stopped: neither fixed nor chosen by its scores.
         """
-        if self.until == "width":
+        if self.until == "width" and len(seeds) <= self.num_seeds:
             return None
         return self != StudyPlan.make(seeds)
+
+
+def find_watched(
+    begun: StudyPlan | None, later: Iterable[StudyPlan], seeds: Collection[int]
+) -> bool | None:
+    """Whether one may have looked at a study before it had these seeds.
+
+    Args:
+        begun: The plan by which it began; `None` if an earlier version did.
+        later: Other plans by which it was gone on with.
+        seeds: Those that it has.
+
+    Returns:
+        `None` if that is not known, or if its width stopped it.
+    """
+    if begun is None:
+        # Only what may look at all is sure to be another plan.
+        return True if any(one.until == "rule" for one in later) else None
+    # A fixed number is told by the seeds; a rule may stop at any of them.
+    if any(one != begun and (begun.until or one.until) for one in later):
+        return True
+    return begun.is_watched(seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +171,7 @@ class WrittenLine:
     names: tuple[str, ...]
 
 
-Line = TrialLine | NoteLine | WrittenLine
+Line = TrialLine | NoteLine | WrittenLine | StudyPlan
 
 
 class _StudyFormat(LineFormat[Line]):
@@ -160,6 +187,7 @@ _KINDS: dict[str, type[Line]] = {
     "trial": TrialLine,
     "note": NoteLine,
     "written": WrittenLine,
+    "plan": StudyPlan,
 }
 _format = _StudyFormat(
     _KINDS,
@@ -179,6 +207,7 @@ class StudyContent:
         outcomes: The last outcome of each seed, in the order of their lines.
         notes: What else was written down.
         written: Names of data that the trials themselves change.
+        plans: By which other plans it was gone on with.
         whole: So many bytes of the file are whole lines: less than all if the
             last line is torn.
     """
@@ -186,6 +215,7 @@ class StudyContent:
     outcomes: dict[int, TrialLine] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
+    plans: list[StudyPlan] = field(default_factory=list)
     whole: int = 0
 
     def add(self, line: Line) -> None:
@@ -194,6 +224,8 @@ class StudyContent:
             self.notes.append(line.text)
         elif isinstance(line, WrittenLine):
             self.written.update(line.names)
+        elif isinstance(line, StudyPlan):
+            self.plans.append(line)
         else:
             known = self.outcomes.get(line.seed)
             if known is not None and not known.status:
@@ -211,7 +243,7 @@ class StudyFolder:
         path: The folder; made if there is none.
         identity: What the study is.
         environment: Of this process.
-        plan: Which seeds are to be run, kept if the study begins.
+        plan: Which seeds are to be run, and by what rule; kept.
 
     Raises:
         ValueError: If the folder holds another study, or something else.
@@ -226,7 +258,8 @@ class StudyFolder:
         environment: Mapping[str, Any],
         plan: StudyPlan | None = None,
     ) -> None:
-        self.path, self.plan = path, plan
+        self.path = path
+        self._begun: StudyPlan | None = plan
         _check_folder(path)
         with os_errors_told(path, "The study's folder must be writable"):
             path.mkdir(parents=True, exist_ok=True)
@@ -244,6 +277,7 @@ class StudyFolder:
             )
             if self.is_writable:
                 self._take_up()
+            self._note_plan(plan)
         except BaseException:
             self.close()
             raise
@@ -272,7 +306,7 @@ class StudyFolder:
                 replace_whole(file, f"{text}\n".encode())
             return []
         before = read_study(self.path)
-        self.plan = before.plan
+        self._begun = before.plan
         changes = compare_identities(
             before.identity, now.identity, self.content.written
         )
@@ -313,6 +347,22 @@ class StudyFolder:
     def note(self, text: str) -> None:
         """Write down what else there is to say of the study."""
         self._append(TRIALS, [_format.encode(NoteLine(text))])
+
+    def _note_plan(self, plan: StudyPlan | None) -> None:
+        """Write down a plan by which a rule could stop where none is known."""
+        content = self.content
+        plans = (self._begun, *content.plans)
+        if plan is None or plan in plans:
+            return
+        # Without a rule the seeds tell, and no line needs to.
+        if plan.until or any(one.until for one in plans if one):
+            content.plans.append(plan)
+            if self.is_writable:
+                self._append(TRIALS, [_format.encode(plan)])
+
+    def is_watched(self, seeds: Collection[int]) -> bool | None:
+        """Whether one may have looked before the study had these seeds."""
+        return find_watched(self._begun, self.content.plans, seeds)
 
     def note_written(self, names: Iterable[str]) -> None:
         """Write down which data the trials themselves change."""
@@ -401,9 +451,7 @@ def load_trials(path: str | os.PathLike[str]) -> TrialResults:
         notes=content.notes,
         vary=study.identity.vary,
         path=folder,
-        watched=None
-        if study.plan is None
-        else study.plan.is_watched(content.outcomes),
+        watched=find_watched(study.plan, content.plans, content.outcomes),
     )
 
 

@@ -35,6 +35,7 @@ from keras_repro.studies.wording import (
     list_family,
     list_remarks,
     list_spread,
+    list_spread_remarks,
     list_statistics,
     name_family_columns,
     say_family,
@@ -117,9 +118,14 @@ def write_spread_fragment(spread: TrialSpread) -> str:
     level = say_level(spread.confidence_level)
     titles = ["", SPREAD_COLUMNS[0], level, *SPREAD_COLUMNS[2:]]
     rows = (_make_row(name, cells) for name, *cells in list_spread(spread))
+    remarks = [
+        element("p", one, class_="quiet") for one in list_spread_remarks(spread)
+    ]
     return write_fragment(
         make_verdict("neutral", "∑", "p", spread.verdict),
-        make_section("Parts", make_table(titles, rows, "wide numbers")),
+        make_section(
+            "Parts", make_table(titles, rows, "wide numbers"), *remarks
+        ),
         draw_strips(make_spread_strips(spread), spread.metric),
     )
 

@@ -145,19 +145,23 @@ def plot_spread(spread: TrialSpread) -> Any:
     for place, part in enumerate(spread.parts):
         if math.isnan(part.share):
             continue
-        low, high = part.interval.low, part.interval.high
+        interval = part.interval
+        color = _GREY if part.source == "rest" else f"C{place}"
+        right.plot(place, 100 * part.share, "o", color=color)
+        # The share of few seeds may lie beyond what is possible.
         right.errorbar(
             place,
-            100 * part.share,
-            yerr=[[100 * (part.share - low)], [100 * (high - part.share)]],
-            fmt="o",
-            color=_GREY if part.source == "rest" else f"C{place}",
+            50 * (interval.low + interval.high),
+            yerr=100 * interval.half_width,
+            fmt="none",
+            color=color,
             capsize=4,
         )
     names = [one.source for one in spread.parts]
     right.set_xticks(range(len(names)), names)
     right.set_xlim(-0.6, len(names) - 0.4)
-    right.set_ylim(-3, 103)
+    shares = [100 * one.share for one in spread.parts]
+    right.set_ylim(min(0, *shares) - 3, max(100, *shares) + 3)
     level = say_level(spread.confidence_level)
     right.set_ylabel(f"share of the variance in percent, {level}")
     right.spines[["top", "right"]].set_visible(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -582,16 +583,38 @@ def count_needed_pairs(
         NUMBER,
         "Pass what `compare_paired` gives.",
     )
-    effect = min(abs(effect_size_paired), _LARGEST_EFFECT)
+    effects = [abs(effect_size_paired)]
+    return count_pairs(effects, power, confidence_level, watched)
+
+
+def count_pairs(
+    effects: Iterable[float],
+    power: float,
+    confidence_level: float,
+    watched: bool,
+) -> int | None:
+    """Count the pairs that would show all of some effects above 0 at once.
+
+    At least so often as each is shown less what may go wrong with the others.
+    """
+    sizes = [min(one, _LARGEST_EFFECT) for one in effects]
 
     def suffices(num_pairs: int) -> bool:
         # NaN, if SciPy should give it, is never enough.
         bound = find_bound(num_pairs, confidence_level, watched)
-        found = _compute_power(num_pairs, effect, bound)
-        if watched:
-            found += _compute_earlier(num_pairs, effect, bound)
+        found = 1.0
+        for effect in sizes:
+            shown = _compute_power(num_pairs, effect, bound)
+            if watched:
+                shown += _compute_earlier(num_pairs, effect, bound)
+            found -= 1 - shown
         return found >= power
 
+    return find_smallest(suffices)
+
+
+def find_smallest(suffices: Callable[[int], bool]) -> int | None:
+    """The smallest number of pairs that is enough, if there is one."""
     too_few, enough = FEWEST_PAIRS - 1, FEWEST_PAIRS
     # Not from the top: the distribution is hard to compute far out.
     while not suffices(enough):

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean
-from keras_repro.studies.results import TrialResults, find_metric, find_places
+from keras_repro.studies.results import TrialResults, find_metric
 from keras_repro.studies.scores import (
     Interval,
     Scores,
@@ -22,6 +22,7 @@ from keras_repro.studies.scores import (
     find_resolution,
     find_scale,
 )
+from keras_repro.studies.wording import say_seeds, say_spread
 
 ALL, REST = "all", "rest"
 SOURCES = ("initial", "order", "random")
@@ -36,8 +37,9 @@ class SpreadPart:
     Args:
         source: What the seed moves there, as `vary` has it: `"initial"`,
             `"order"` or `"random"`; `"rest"` for what these do only together.
-        share: The share of the variance, from 0 to 1; NaN if no score moves.
-        interval: Where that share lies under other seeds.
+        share: The share of the variance; NaN if no score moves. All four add
+            up to 1, so that of few seeds one may come out below 0 or above 1.
+        interval: Where that share lies under other seeds, from 0 to 1.
         std: The standard deviation where the seed moves this alone; NaN for
             the rest.
     """
@@ -54,9 +56,11 @@ class TrialSpread:
 
     Args:
         studies: By what the seeds moved: `"all"`, `"initial"`, `"order"` and
-            `"random"`, of the same seeds.
+            `"random"`.
         metric: The name of the score.
         num_seeds: Of how many seeds all four scores are finite.
+        left_out: The seeds of which one of the four failed, or gave a score
+            that is not finite.
         std: The standard deviation where the seed moves everything.
         parts: The three sources, then the rest.
         confidence_level: That of each interval.
@@ -65,6 +69,7 @@ class TrialSpread:
     studies: Mapping[str, TrialResults]
     metric: str
     num_seeds: int
+    left_out: tuple[int, ...]
     std: float
     parts: tuple[SpreadPart, ...]
     confidence_level: float
@@ -76,10 +81,19 @@ class TrialSpread:
         raise KeyError(source)
 
     @property
+    def watched(self) -> bool | None:
+        """Whether one of the studies was; `None` if that is not known.
+
+        The intervals hold for a number of seeds that was fixed beforehand.
+        """
+        known = [self.studies[one].watched for one in (ALL, *SOURCES)]
+        if any(known):
+            return True
+        return None if None in known else False
+
+    @property
     def verdict(self) -> str:
         """What can be said, in one sentence."""
-        from keras_repro.studies.wording import say_spread
-
         return say_spread(self)
 
     def plot(self) -> Any:
@@ -100,6 +114,10 @@ class TrialSpread:
         return {
             "metric": self.metric,
             "num_seeds": self.num_seeds,
+            "num_left_out": len(self.left_out),
+            "left_out": list(self.left_out),
+            "watched": self.watched,
+            "interval_holds": "for a number of seeds fixed beforehand",
             "std": to_plain(self.std),
             "verdict": self.verdict,
             "confidence_level": self.confidence_level,
@@ -135,17 +153,20 @@ def find_spread(
 
     Args:
         studies: By what the seeds moved: `"all"`, `"initial"`, `"order"` and
-            `"random"`, of the same seeds.
+            `"random"`, of the same seeds; those that not all have are left
+            out.
         metric: The name of the score; `None` for the first one.
         confidence_level: Of each interval, strictly between 0 and 1.
 
     Raises:
-        ValueError: If a study is missing, has other seeds or varied something
-            else, or if fewer than three seeds have finite scores.
+        ValueError: If a study is missing or varied something else, or if
+            fewer than three seeds have a finite score in all four.
 
     Scope:
         Intervals cover as often as they say, or more often, for scores that
-        are distributed normally; docs/trials.md has the figures for others.
+        are distributed normally, and for a number of seeds that was fixed
+        beforehand, also where a study was watched; docs/trials.md has the
+        figures for others.
         Where two sources act only together, what the line
         gives a source depends on the one seed at which the others stand.
 
@@ -157,28 +178,17 @@ def find_spread(
     """
     level = check_confidence_level(confidence_level)
     _check_studies(studies)
-    whole = studies[ALL]
-    name = find_metric(whole, metric)
-    scores = {}
-    for source in (ALL, *SOURCES):
-        one = studies[source]
-        values = one.scores[find_metric(one, name)]
-        scores[source] = values[find_places(one, whole.seeds)]
-    finite = np.all([np.isfinite(one) for one in scores.values()], axis=0)
-    if np.count_nonzero(finite) < _FEWEST:
-        raise ValueError(
-            f"At least {_FEWEST} seeds must have a finite `{clean(name)}` in "
-            f"all four studies. Received: {np.count_nonzero(finite)} of "
-            f"{len(finite)}. Run more seeds."
-        )
-    scale = find_scale(*(one[finite] for one in scores.values()))
-    kept = {source: one[finite] / scale for source, one in scores.items()}
+    name = find_metric(studies[ALL], metric)
+    seeds, scores = _find_scores(studies, name)
+    scale = find_scale(*scores.values())
+    kept = {source: one / scale for source, one in scores.items()}
     rest = kept[ALL] - sum(kept[source] for source in SOURCES)
     step = find_resolution(np.concatenate(list(kept.values())))
     return TrialSpread(
         studies=studies,
         metric=name,
-        num_seeds=int(np.count_nonzero(finite)),
+        num_seeds=len(seeds),
+        left_out=tuple(sorted(_list_seeds(studies) - set(seeds))),
         std=compute_std(kept[ALL]) * scale,
         parts=tuple(
             _measure(
@@ -207,11 +217,41 @@ def _check_studies(studies: Mapping[str, TrialResults]) -> None:
                 f"{'none' if one is None else repr(clean(one.vary))} for "
                 f"{source!r}. Run it with that `vary`."
             )
-        if set(one.seeds) != set(studies[ALL].seeds):
-            raise ValueError(
-                "All four `studies` must have the same seeds. Received: others "
-                f"in {source!r}. Run what is missing."
-            )
+
+
+def _list_seeds(studies: Mapping[str, TrialResults]) -> set[int]:
+    """Those that one of the studies has, or that failed in it."""
+    parts = [studies[source] for source in (ALL, *SOURCES)]
+    done = {seed for one in parts for seed in one.seeds}
+    return done.union(one.seed for part in parts for one in part.failures)
+
+
+def _find_scores(
+    studies: Mapping[str, TrialResults], metric: str
+) -> tuple[list[int], dict[str, Scores]]:
+    """The seeds with a finite score in all four studies, and these scores."""
+    found = {}
+    for source in (ALL, *SOURCES):
+        values = studies[source].scores[find_metric(studies[source], metric)]
+        pairs = zip(studies[source].seeds, values.tolist(), strict=True)
+        found[source] = {a: b for a, b in pairs if math.isfinite(b)}
+    seeds = [
+        seed
+        for seed in studies[ALL].seeds
+        if all(seed in one for one in found.values())
+    ]
+    if len(seeds) < _FEWEST:
+        others = _list_seeds(studies) - set(seeds)
+        raise ValueError(
+            f"At least {_FEWEST} seeds must have a finite `{clean(metric)}` in "
+            f"all four studies. Received: {len(seeds)}, without "
+            f"{say_seeds(others)}. Run more seeds."
+        )
+    scores = {
+        source: np.array([one[seed] for seed in seeds])
+        for source, one in found.items()
+    }
+    return seeds, scores
 
 
 def _measure(
@@ -240,10 +280,10 @@ def _measure(
     leverage = np.minimum(1 / size + x * x / squares, 1 - 1e-9)
     robust = float(np.linalg.norm(x * off / (1 - leverage))) / squares
     half = find_bound(size - 1, level, watched=False) * max(plain, robust)
-    low, high, share = np.clip([slope - half, slope + half, slope], 0, 1)
+    low, high = np.clip([slope - half, slope + half], 0, 1)
     return SpreadPart(
         source=source,
-        share=float(share),
+        share=slope + 0.0,  # No -0.0.
         interval=Interval(float(low), float(high), level),
         std=std,
     )

@@ -142,7 +142,11 @@ def make_spread_strips(spread: TrialSpread) -> list[Strip]:
         seeds, scores = _keep_finite(
             results.seeds, results.scores[spread.metric]
         )
-        interval = t_interval(scores, confidence_level=spread.confidence_level)
+        interval = t_interval(
+            scores,
+            confidence_level=spread.confidence_level,
+            watched=bool(results.watched),
+        )
         strips.append(
             Strip(
                 name=vary,

@@ -13,6 +13,7 @@ from keras_repro.studies.wording import (
     list_family,
     list_remarks,
     list_spread,
+    list_spread_remarks,
     list_statistics,
     name_family_columns,
     say_family,
@@ -86,7 +87,10 @@ def write_spread_text(spread: TrialSpread) -> str:
     level = say_level(spread.confidence_level)
     titles = ["", SPREAD_COLUMNS[0], level, *SPREAD_COLUMNS[2:]]
     table = _format_table(titles, list_spread(spread))
-    return "\n".join([*wrap(spread.verdict), "", *table])
+    lines = [*wrap(spread.verdict), "", *table, ""]
+    for one in list_spread_remarks(spread):
+        lines += wrap(one, hang=2)
+    return "\n".join(lines)
 
 
 # --- lines ---------------------------------------------------------------

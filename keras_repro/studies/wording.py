@@ -264,8 +264,39 @@ def list_spread(spread: TrialSpread) -> list[list[str]]:
     ]
 
 
+def list_spread_remarks(spread: TrialSpread) -> list[str]:
+    """For what the intervals hold, and which seeds are left out and why."""
+    plan = say_plan(spread.watched, "they hold")
+    if spread.watched:
+        plan = (
+            "they hold for a number of seeds fixed beforehand, and one of "
+            "these studies was watched: they may miss the shares more often "
+            "than they say"
+        )
+    remarks = [f"Intervals: {plan}."]
+    shares = [round(100 * one.share) for one in spread.parts if spread.std]
+    if any(not 0 <= one <= 100 for one in shares):
+        remarks.append(
+            "The shares add up to 100%, so one of few seeds may come out "
+            "below 0% or above 100%."
+        )
+    if spread.left_out:
+        remarks.append(
+            f"Left out, without a finite {say_name(spread.metric)} in all "
+            f"four studies: {say_seeds(spread.left_out)}."
+        )
+    failures = [
+        f"Seed {one.seed} failed in '{source}': {clean(one.error)}"
+        for source, results in spread.studies.items()
+        for one in results.failures
+    ]
+    more = say_more(len(failures) - _MOST_REMARKS)
+    return [*remarks, *failures[:_MOST_REMARKS], *([more] if more else [])]
+
+
 def _write_share(share: float) -> str:
-    return "none" if math.isnan(share) else f"{100 * share:.0f}%"
+    # Not "-0%".
+    return "none" if math.isnan(share) else f"{round(100 * share)}%"
 
 
 def _write_shares(part: SpreadPart) -> str:

@@ -229,8 +229,9 @@ class _Study:
         """Take up a study on disk, or begin one."""
         identity = identify()
         self._begun = identity, identify
-        plan = StudyPlan.make(self._seeds, self._name_rule())
-        self._folder = StudyFolder(path, identity, capture_environment(), plan)
+        self._folder = StudyFolder(
+            path, identity, capture_environment(), self._make_plan()
+        )
         content = self._folder.content
         wanted = set(self._seeds)
         for seed, outcome in content.outcomes.items():
@@ -382,17 +383,17 @@ class _Study:
     def _is_watched(self, outcomes: Sequence[TrialLine]) -> bool | None:
         """Whether one may have looked at them and gone on, or stopped."""
         seeds = [one.seed for one in outcomes]
-        plan = StudyPlan.make(self._seeds, self._name_rule())
-        if self._folder is None or plan.until:
-            return plan.is_watched(seeds)
-        known = self._folder.plan
-        return None if known is None else known.is_watched(seeds)
+        if self._folder is None:
+            return self._make_plan().is_watched(seeds)
+        return self._folder.is_watched(seeds)
 
-    def _name_rule(self) -> str:
-        """By what it may stop, as a `StudyPlan` has it."""
-        if self._until is None:
-            return ""
-        return "width" if isinstance(self._until, HalfWidth) else "rule"
+    def _make_plan(self) -> StudyPlan:
+        until = self._until
+        if until is None:
+            return StudyPlan.make(self._seeds)
+        if isinstance(until, HalfWidth):
+            return StudyPlan.make(self._seeds, "width", repr(until))
+        return StudyPlan.make(self._seeds, "rule")
 
     def make_results(self, vary: str) -> TrialResults:
         """The results; there must be at least one score."""

@@ -17,6 +17,7 @@ from keras_repro.common.checks import (
     wrong_value,
 )
 from keras_repro.model.trial import FIXED_SEED
+from keras_repro.studies.results import find_metric
 from keras_repro.studies.scores import check_confidence_level
 from keras_repro.studies.spread import ALL, SOURCES, TrialSpread, find_spread
 from keras_repro.trials.run import read_seeds, run_trials
@@ -59,7 +60,8 @@ def spread(
     Raises:
         TypeError: As `run_trials`.
         ValueError: As `run_trials`; if `seeds` hold 0, are fewer than three,
-            or if `train` returns no such metric.
+            if `train` returns no such metric, or if fewer than three seeds
+            have a finite one in all four studies.
         RuntimeError: As `run_trials`.
 
     Scope:
@@ -95,8 +97,9 @@ def spread(
     if path is not None:
         advice = 'Pass the name of a folder, such as "spread".'
         folder = check_path("path", path, advice)
-    studies = {
-        vary: run_trials(
+    studies = {}
+    for vary in (ALL, *SOURCES):
+        studies[vary] = run_trials(
             model,
             train,
             listed,
@@ -106,6 +109,6 @@ def spread(
             progress=progress,
             vary=vary,
         )
-        for vary in (ALL, *SOURCES)
-    }
+        # Told after the first study, not after all four.
+        metric = find_metric(studies[vary], metric)
     return find_spread(studies, metric, confidence_level=confidence_level)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from keras_repro.studies.comparison import compare_trials
-from keras_repro.studies.scores import count_needed_pairs
+from keras_repro.studies.scores import count_needed_pairs, find_bound
 from tests.builders import make_results
 
 NUM = 30
@@ -90,6 +90,10 @@ def test_equal_scores_are_said_to_be_equal():
     assert found.equal
     assert not found.settled
     assert found.num_more_trials is None
+    # Other seeds might differ; within a margin they do not.
+    assert (found.outcome, found.to_json()["equal"]) == ("open", True)
+    within = compare_trials(A, make_results(BASE.copy()), margin=0.1)
+    assert (within.outcome, within.verdict) == ("equal", found.verdict)
     scores = BASE.copy()
     scores[3] = np.nextafter(scores[3], 99)
     assert not compare_trials(A, make_results(scores)).equal
@@ -129,6 +133,36 @@ def test_one_more_seed_is_asked_for_at_least():
     )
     assert not found.settled
     assert found.num_more_trials >= 1
+
+
+@pytest.mark.parametrize("difference", [0.0, 0.1])
+def test_a_margin_has_two_sides(difference):
+    """So many seeds settle it in 8 of 10 studies; by one side fewer do."""
+    rng = np.random.default_rng(3)
+    gaps = rng.normal(size=10)
+    gaps = difference + (gaps - gaps.mean()) / gaps.std(ddof=1)
+    margin = difference + 0.6
+    found = compare_trials(
+        make_results(np.zeros(10)), make_results(gaps), margin=margin
+    )
+    size = 10 + found.num_more_trials
+    assert find_settled(size, difference, margin) >= 0.78
+    one_side = count_needed_pairs(0.6, watched=True)
+    assert one_side < size
+    if not difference:
+        assert find_settled(one_side, difference, margin) < 0.7
+
+
+def find_settled(most, difference, margin, number=2000):
+    """The share of studies that some look shows to be equal."""
+    gaps = np.random.default_rng(0).normal(difference, 1, (number, most))
+    done = np.zeros(number, bool)
+    for size in range(5, most + 1):
+        part = gaps[:, :size]
+        half = find_bound(size, 0.95, watched=True) / math.sqrt(size)
+        half = half * part.std(axis=1, ddof=1)
+        done |= np.abs(part.mean(axis=1)) + half <= margin
+    return done.mean()
 
 
 def test_text_shows_all_numbers():
@@ -516,6 +550,18 @@ def all_held(comparisons, shifts):
     pairs = zip(comparisons, shifts, strict=True)
     intervals = [(one.statistics.interval, shift) for one, shift in pairs]
     return all(one.low <= shift <= one.high for one, shift in intervals)
+
+
+def test_a_level_that_leaves_none_to_each_is_refused():
+    """By the level that was passed, and for how many it is too high."""
+    level = 1 - 1e-16
+    studies = {f"{n}": make_results(BASE + n * NOISE[0]) for n in range(30)}
+    with pytest.raises(ValueError, match=f"{level} for 29 comparisons"):
+        compare_trials(studies, confidence_level=level)
+    # The twin: one comparison has that level.
+    pair = {name: studies[name] for name in ("0", "1")}
+    found = compare_trials(pair, confidence_level=level)
+    assert found["1"].confidence_level == level
 
 
 def test_two_pairs_settle_nothing():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from keras_repro.studies.results import TrialFailure
 from keras_repro.studies.spread import SOURCES, find_spread
 from tests.builders import make_results
 
@@ -56,6 +57,75 @@ def test_a_share_is_the_slope_of_a_line():
         assert part.interval.low <= max(line.slope - half, 0) + 1e-9
 
 
+def test_shares_of_few_seeds_add_up():
+    """Each as it came out; only their intervals end at 0 and at 1."""
+    found = find_spread(make_studies(4, seed=2))
+    shares = [one.share for one in found.parts]
+    assert sum(shares) == pytest.approx(1)
+    assert min(shares) < 0
+    assert all(one.interval.low >= 0 for one in found.parts)
+    assert all(one.interval.high <= 1 for one in found.parts)
+    words = "The shares add up to 100%, so one of few seeds may come out below"
+    assert words in " ".join(str(found).split())
+    assert words in found._repr_html_()
+    # The twin: of many seeds none does.
+    assert words not in " ".join(str(find_spread(make_studies(400))).split())
+    pytest.importorskip("matplotlib")
+    shown = found.plot().axes[1].get_ylim()
+    assert shown[0] < 100 * min(shares) < 100 * max(shares) < shown[1]
+
+
+@pytest.mark.parametrize(
+    ("watched", "words"),
+    [
+        (False, "seeds fixed beforehand: they hold for these."),
+        (None, "no record of it: they hold if the seeds were fixed before."),
+        (True, "and one of these studies was watched: they may miss"),
+    ],
+)
+def test_a_spread_says_for_which_seeds_it_holds(watched, words):
+    """One study that was watched, or not recorded, is enough."""
+    studies = {
+        vary: make_results(
+            one.scores["rmse"],
+            vary=vary,
+            seeds=one.seeds,
+            watched=watched if vary == "order" else False,
+        )
+        for vary, one in make_studies(9).items()
+    }
+    found = find_spread(studies)
+    assert words in " ".join(str(found).split())
+    assert words in found._repr_html_()
+    plain = found.to_json()
+    assert plain["watched"] is watched
+    assert plain["interval_holds"] == "for a number of seeds fixed beforehand"
+
+
+def test_a_seed_that_failed_in_one_study_is_left_out():
+    """The other seeds are split as if it had not been there; it is named."""
+    studies = make_studies(9)
+    kept = [1, 2, 4, 5, 6, 7, 8, 9]
+    fewer = {vary: one.select(kept) for vary, one in studies.items()}
+    failure = TrialFailure(seed=3, error="ValueError: boom", traceback="")
+    studies["order"] = make_results(
+        fewer["order"].scores["rmse"],
+        vary="order",
+        seeds=kept,
+        failures=[failure],
+    )
+    found, plain = find_spread(studies), find_spread(fewer)
+    assert found.parts == plain.parts
+    assert (found.num_seeds, found.left_out) == (8, (3,))
+    json_ = found.to_json()
+    assert (json_["num_left_out"], json_["left_out"]) == (1, [3])
+    for text in (" ".join(str(found).split()), found._repr_html_()):
+        assert "in all four studies: seed 3." in text
+        assert "failed in" in text
+        assert "boom" in text
+    assert "Left out" not in str(plain)
+
+
 @pytest.mark.parametrize("size", [5, 10, 30])
 def test_intervals_of_shares_cover_them(size):
     """In 95 of 100 studies; those of a third of the error do not."""
@@ -99,7 +169,7 @@ def test_order_and_missing_scores():
         scores, vary="random", seeds=studies["all"].seeds
     )
     found = find_spread(studies)
-    assert found.num_seeds == 19
+    assert (found.num_seeds, found.left_out) == (19, (4,))
     assert found["order"].share != plain["order"].share
 
 
@@ -147,8 +217,8 @@ def test_text_page_and_json_say_the_same():
         ({"order": None}, "Received: none for 'order'"),
         ({"order": make_results([1.0] * 9)}, "Received: 'all' for 'order'"),
         (
-            {"order": make_results([1.0] * 9, vary="order")},
-            "others in 'order'",
+            {"order": make_results([1.0] * 2, vary="order", seeds=[1, 2])},
+            "Received: 2, without seeds 3 to 9",
         ),
     ],
 )
@@ -164,5 +234,7 @@ def test_too_few_seeds_are_refused():
     assert find_spread(studies).num_seeds == 3
     scores = [1.0, math.nan, 2.0]
     studies["all"] = make_results(scores, seeds=[1, 2, 3])
-    with pytest.raises(ValueError, match=r"in all four.*Received: 2 of 3"):
+    with pytest.raises(
+        ValueError, match=r"four studies\. Received: 2, without seed 2"
+    ):
         find_spread(studies)

@@ -269,10 +269,34 @@ def test_a_spread_is_split_by_what_the_seed_moves(model, tmp_path):
     whole = found.studies["all"].scores["score"]
     slope = np.polyfit(whole, initial, 1)[0]
     share = found["initial"].share
-    assert share == pytest.approx(np.clip(slope, 0, 1), abs=1e-5)
+    assert share == pytest.approx(slope, abs=1e-5)
     again = kr.spread(model, train_quickly, seeds=4, **options)
     assert again.to_json() == found.to_json()
     assert "4 seeds) " in str(again)
+    # Gone on with, it was looked at.
+    more = kr.spread(model, train_quickly, seeds=5, **options)
+    assert (found.watched, more.watched) == (False, True)
+    assert "studies was watched" in " ".join(str(more).split())
+
+
+@pytest.mark.slow
+def test_a_spread_goes_on_without_a_seed_that_failed(model):
+    """The other seeds count; a metric that is none ends the first study."""
+    calls = []
+
+    def train(model):
+        calls.append(model._repro.vary)
+        if (model.seed, calls[-1]) == (3, "order"):
+            raise ValueError("boom")
+        return train_quickly(model)
+
+    found = kr.spread(model, train, seeds=5, progress=False)
+    assert (found.num_seeds, found.left_out) == (4, (3,))
+    assert "boom" in str(found)
+    calls.clear()
+    with pytest.raises(ValueError, match="Received: 'other'"):
+        kr.spread(model, train, seeds=5, progress=False, metric="other")
+    assert set(calls) == {"all"}
 
 
 @pytest.mark.parametrize("seeds", [2, [1, 2], [0, 1, 2], range(3)])
@@ -481,12 +505,55 @@ def test_a_study_remembers_what_was_planned(model, tmp_path):
     assert run("narrow", 3, until=width) is None
     assert kr.load_trials(tmp_path / "narrow").watched is None
     # An earlier version recorded no plan.
-    file = tmp_path / "study" / "study.json"
+    assert run("old", 2) is False
+    file = tmp_path / "old" / "study.json"
     content = json.loads(file.read_text("utf-8"))
     del content["plan"]
     file.write_text(json.dumps(content), "utf-8")
-    assert run("study", 2) is None
-    assert kr.load_trials(tmp_path / "study").watched is None
+    assert run("old", 2) is None
+    assert kr.load_trials(tmp_path / "old").watched is None
+    assert run("old", 2, until=Stop(2)) is True
+    assert kr.load_trials(tmp_path / "old").watched is True
+
+
+@pytest.mark.alike
+@pytest.mark.parametrize(
+    ("calls", "watched"),
+    [
+        # Stopped by its width; the same when it goes on.
+        ([(4, 1e6)], None),
+        ([(4, 1e6), (4, 1e6)], None),
+        ([(4, 1e-9), (4, 1e-9)], None),
+        # One may have looked: at a fixed number, or where its width was.
+        ([(3, None), (4, 1e-9)], True),
+        ([(2, None), (4, 1e6)], True),
+        ([(4, None), (4, 1e6)], True),
+        ([(3, 1e6), (4, None)], True),
+        ([(4, 1e6), (4, None)], True),
+        ([(3, 1e6), (4, 1e-9)], True),
+        ([(4, 1e6), (4, 1e-9)], True),
+        ([(3, 1e6), (4, 0)], True),
+        ([(4, 0), (4, 1e6)], True),
+        # By their number alone nothing else was planned.
+        ([(4, None), (4, None)], False),
+    ],
+)
+def test_a_rule_does_not_hide_that_one_looked(model, tmp_path, calls, watched):
+    """Whatever the last call stops by; the folder says what the call did."""
+    for seeds, width in calls:
+        rule = None
+        if width is not None:
+            rule = kr.HalfWidth(width, min_trials=2) if width else Stop(9)
+        found = kr.run_trials(
+            model,
+            train_quickly,
+            seeds=seeds,
+            path=tmp_path,
+            progress=False,
+            until=rule,
+        )
+    assert found.watched is watched
+    assert kr.load_trials(tmp_path).watched is watched
 
 
 # --- what goes wrong ---------------------------------------------------------
