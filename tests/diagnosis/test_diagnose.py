@@ -306,7 +306,10 @@ def test_racing_workers():
             return 40
 
         def __getitem__(self, index):
-            rows = [np.random.normal(size=(1, 4)) for _ in range(200)]
+            rows = []
+            for _ in range(20):
+                rows.append(np.random.normal(size=(1, 4)))
+                time.sleep(1e-4)  # So that they meet on a busy machine too.
             batch = np.concatenate(rows).astype("float32")
             return batch, batch[:, :1]
 
