@@ -98,10 +98,8 @@ class Passes:
         kept = {number: rest for number, *rest in list(self._last)}
         batch, state = kept.get(in_pass, (None, None))
         moves = not now.is_same(self._after_first)
-        draws = self._drawn is None or not is_same(
-            self._drawn, capture_python()
-        )
-        if in_pass and max(kept, default=0) > in_pass and (moves or draws):
+        is_ahead = in_pass and max(kept, default=0) > in_pass
+        if is_ahead and (moves or self._has_drawn()):
             # Keras 3.12 reads ahead on JAX: where data and streams stood
             # before it did is not known.
             return None
@@ -187,9 +185,7 @@ class Passes:
                 source = make()
             with kept_python(rng_from_json(place["streams"])):
                 batch = next(source)
-        if self._is_there(batch, stored):
-            return source
-        return None
+        return source if self._is_there(batch, stored) else None
 
     def _is_there(self, batch: Any, stored: dict[str, Any]) -> bool:
         """Whether the last batch is the same, and data stand as they stood."""
@@ -230,6 +226,11 @@ class Passes:
     def _note_first(self) -> None:
         self._after_first = DataState(self._root, self._start)
         self._drawn = capture_python()
+
+    def _has_drawn(self) -> bool:
+        """Whether a stream has moved since the first batch was read."""
+        drawn = self._drawn
+        return drawn is None or not is_same(drawn, capture_python())
 
     def _skip(self, source: Any, stored: dict[str, Any]) -> None:
         """Leave out what was read before.

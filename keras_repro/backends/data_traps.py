@@ -20,6 +20,7 @@ from keras_repro.backends.data_adapters import (
 from keras_repro.backends.data_state import DataState
 from keras_repro.backends.tensorflow import (
     STATEFUL_RANDOM_OPS,
+    PipelineGraph,
     serialize_pipeline,
 )
 from keras_repro.common.text import join_words
@@ -55,7 +56,7 @@ def find_alike(x: Any, *, is_seeded: bool) -> Iterator[str]:
         Exception: Whatever TensorFlow raises for a pipeline it cannot write.
     """
     if is_pipeline(x):
-        graph = serialize_pipeline(x)
+        graph = PipelineGraph.parse(serialize_pipeline(x))
         return find_alike_in_pipeline(graph, is_seeded=is_seeded)
     return find_alike_in_grain(x)
 
@@ -90,19 +91,17 @@ def _list_grain_nodes(x: Any) -> Iterator[str]:
         yield from _list_grain_nodes(parent)
 
 
-def find_alike_in_pipeline(graph: bytes, *, is_seeded: bool) -> Iterator[str]:
+def find_alike_in_pipeline(
+    graph: PipelineGraph, *, is_seeded: bool
+) -> Iterator[str]:
     """What each pass over a `tf.data` pipeline gives as the one before.
 
     Args:
-        graph: The pipeline, as `serialize_pipeline` gives it.
+        graph: That of the pipeline.
         is_seeded: Whether its ops get seeds that they do not have.
     """
-    import tensorflow as tf
-
-    parsed = tf.compat.v1.GraphDef.FromString(graph)
-    functions = {one.signature.name: one for one in parsed.library.function}
-    seen = _Pipeline({node.name: node for node in parsed.node}, functions)
-    for node in parsed.node:
+    seen = _Pipeline({one.name: one for one in graph.nodes}, graph.functions)
+    for node in graph.nodes:
         if node.op == "_Retval":
             seen.walk(node, is_whole=True, is_cached=False)
     if seen.shuffles and not seen.reshuffles:

@@ -24,6 +24,7 @@ from keras_repro.backends.data_passes import (
     Over,
 )
 from keras_repro.backends.tensorflow import (
+    PipelineGraph,
     checksum_structure,
     holds_datasets,
     list_moving_ops,
@@ -204,14 +205,15 @@ def _examine(dataset: Any) -> tuple[int | None, str | None]:
     if options is None or options().experimental_symbolic_checkpoint:
         return None, None
     try:
-        graph = serialize_pipeline(dataset)
+        graph = PipelineGraph.parse(serialize_pipeline(dataset))
     except Exception:  # noqa: BLE001 - of many kinds
         return None, None
     ops, inner = list_moving_ops(graph)
     others = set(ops) - _GOES_ON - _SEEDS
     # A snapshot is none of them, and writes what it was given to the disk; a
     # pipeline that is an element of another one goes on by itself.
-    if inner or others or b"SnapshotDataset" in graph or holds_datasets(graph):
+    is_snapshot = any("Snapshot" in node.op for node in graph.nodes)
+    if inner or others or is_snapshot or holds_datasets(graph):
         return None, None
     number = sum(1 for op in ops if op in _GOES_ON)
     return number, checksum_structure(graph)

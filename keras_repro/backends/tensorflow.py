@@ -45,12 +45,40 @@ def serialize_pipeline(dataset: Any) -> bytes:
     raise ValueError(msg)
 
 
-def is_fixed_pipeline(graph: bytes) -> bool:
+class PipelineGraph(NamedTuple):
+    """The graph of a pipeline, read once for all that is asked of it.
+
+    Args:
+        nodes: Its ops.
+        functions: Its functions by name.
+    """
+
+    nodes: list[Any]
+    functions: dict[str, Any]
+
+    @classmethod
+    def parse(cls, graph: bytes) -> PipelineGraph:
+        """Read what `serialize_pipeline` wrote."""
+        import tensorflow as tf
+
+        parsed = tf.compat.v1.GraphDef.FromString(graph)
+        functions = parsed.library.function
+        return cls(
+            list(parsed.node), {one.signature.name: one for one in functions}
+        )
+
+    @property
+    def inner(self) -> list[Any]:
+        """The ops of its functions."""
+        return [op for one in self.functions.values() for op in one.node_def]
+
+
+def is_fixed_pipeline(graph: PipelineGraph) -> bool:
     """Whether no op of a pipeline keeps anything from one pass to the next."""
     return not any(list_moving_ops(graph))
 
 
-def list_moving_ops(graph: bytes) -> tuple[list[str], list[str]]:
+def list_moving_ops(graph: PipelineGraph) -> tuple[list[str], list[str]]:
     """The ops of a pipeline that keep something, and those of its functions.
 
     By TensorFlow's private registry of ops (2.16 to 2.21), which calls the
@@ -58,27 +86,27 @@ def list_moving_ops(graph: bytes) -> tuple[list[str], list[str]]:
     """
     from tensorflow.python.framework import op_def_registry
 
-    nodes, inner, functions = _list_nodes(graph)
-    known: dict[str, Any] = {}
-
-    def moves(op: str) -> bool:
-        if op in _KEEP_NOTHING or op in functions:
-            return False
-        found = known.setdefault(op, op_def_registry.get(op))
-        return found is None or bool(found.is_stateful)
-
+    ops = [node.op for node in graph.nodes]
+    inner = [node.op for node in graph.inner]
+    asked = {*ops, *inner} - {*_KEEP_NOTHING, *graph.functions}
+    found = {op: op_def_registry.get(op) for op in asked}
+    moving = {op for op, one in found.items() if one is None or one.is_stateful}
     return (
-        [node.op for node in nodes if moves(node.op)],
-        [node.op for node in inner if moves(node.op)],
+        [op for op in ops if op in moving],
+        [op for op in inner if op in moving],
     )
 
 
-def holds_datasets(graph: bytes) -> bool:
+def holds_datasets(graph: PipelineGraph) -> bool:
     """Whether elements of a pipeline are pipelines that were made before it."""
-    nodes, _, _ = _list_nodes(graph)
-    named = {node.name: node for node in nodes}
+    named = {node.name: node for node in graph.nodes}
     sources = ("TensorDataset", "TensorSliceDataset")
-    todo = [name for node in nodes if node.op in sources for name in node.input]
+    todo = [
+        name
+        for node in graph.nodes
+        if node.op in sources
+        for name in node.input
+    ]
     seen: set[str] = set()
     while todo:
         name = todo.pop().lstrip("^").partition(":")[0]
@@ -92,18 +120,20 @@ def holds_datasets(graph: bytes) -> bool:
     return False
 
 
-def checksum_structure(graph: bytes) -> str:
+def checksum_structure(graph: PipelineGraph) -> str:
     """Checksum of what a pipeline does, and of the numbers that it does it by.
 
     Not of names, which another process chooses otherwise, nor of the values
     that `checksum_constants` is of.
     """
-    nodes, inner, functions = _list_nodes(graph)
-    texts = sorted(_describe_node(node, functions) for node in [*nodes, *inner])
+    texts = sorted(
+        _describe_node(node, graph.functions)
+        for node in [*graph.nodes, *graph.inner]
+    )
     return checksum_array(np.frombuffer("\n".join(texts).encode(), np.uint8))
 
 
-def _describe_node(node: Any, functions: set[str]) -> str:
+def _describe_node(node: Any, functions: dict[str, Any]) -> str:
     parts = ["function" if node.op in functions else node.op]
     for name, value in sorted(node.attr.items()):
         is_named = name.startswith("_") or name in _NAMES
@@ -125,15 +155,14 @@ _HANDLE = 20  # The number of `tf.resource`: a place in this process.
 _NAMES = frozenset({"container", "metadata", "shared_name", "token"})
 
 
-def checksum_constants(graph: bytes) -> str:
+def checksum_constants(graph: PipelineGraph) -> str:
     """Checksum of the values that a pipeline holds: data, and names of files.
 
     Not of single numbers, among which are seeds that TensorFlow drew.
     """
-    nodes, inner, _ = _list_nodes(graph)
     tensors = [
         node.attr["value"].tensor
-        for node in [*nodes, *inner]
+        for node in [*graph.nodes, *graph.inner]
         if node.op == "Const"
     ]
     parts = [
@@ -144,7 +173,7 @@ def checksum_constants(graph: bytes) -> str:
     return combine_checksums(sorted(map(checksum_array, parts)))
 
 
-def list_python_functions(graph: bytes) -> list[Any]:
+def list_python_functions(graph: PipelineGraph) -> list[Any]:
     """The functions of Python that the ops of a pipeline call.
 
     From TensorFlow's private registry of them (2.16 to 2.21); without it what
@@ -152,24 +181,13 @@ def list_python_functions(graph: bytes) -> list[Any]:
     """
     from tensorflow.python.ops import script_ops
 
-    nodes, inner, _ = _list_nodes(graph)
     registry = getattr(script_ops, "_py_funcs", None)
     found = [
         registry.get(node.attr["token"].s.decode())
-        for node in [*nodes, *inner]
+        for node in [*graph.nodes, *graph.inner]
         if "token" in node.attr and registry is not None
     ]
     return [function for function in found if function is not None]
-
-
-def _list_nodes(graph: bytes) -> tuple[list[Any], list[Any], set[str]]:
-    """The ops of a pipeline, those of its functions, and the names of these."""
-    import tensorflow as tf
-
-    parsed = tf.compat.v1.GraphDef.FromString(graph)
-    functions = parsed.library.function
-    inner = [node for one in functions for node in one.node_def]
-    return list(parsed.node), inner, {one.signature.name for one in functions}
 
 
 _KEEP_NOTHING = frozenset(

@@ -27,6 +27,7 @@ from keras_repro.backends.data_traps import (
     has_epochs,
 )
 from keras_repro.backends.tensorflow import (
+    PipelineGraph,
     checksum_constants,
     is_fixed_pipeline,
     list_python_functions,
@@ -93,11 +94,12 @@ class _Pipeline:
         except Exception as error:  # noqa: BLE001 - of many kinds
             _log.debug("a pipeline cannot be rewound: %s", error)
             return
-        self.is_fixed = is_fixed_pipeline(graph)
+        parsed = PipelineGraph.parse(graph)
+        self.is_fixed = is_fixed_pipeline(parsed)
         if not self.is_fixed:
             self.graph = graph
-            self.functions = tuple(list_python_functions(graph))
-            self.alike = tuple(find_alike_in_pipeline(graph, is_seeded=True))
+            self.functions = tuple(list_python_functions(parsed))
+            self.alike = tuple(find_alike_in_pipeline(parsed, is_seeded=True))
 
 
 class _Known:
@@ -279,7 +281,7 @@ def checksum_pipeline(x: Any) -> str | None:
     if not is_pipeline(x):
         return None
     try:
-        return checksum_constants(serialize_pipeline(x))
+        return checksum_constants(PipelineGraph.parse(serialize_pipeline(x)))
     except Exception as error:  # noqa: BLE001 - of many kinds
         _log.debug("a pipeline has no checksum: %s", error)
         return None

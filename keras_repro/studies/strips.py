@@ -94,22 +94,40 @@ def make_study_strips(comparisons: Sequence[TrialComparison]) -> list[Strip]:
             for number, one in enumerate(comparisons)
         ),
     ):
-        seeds, finite = _keep_finite(first.seeds, scores)
-        interval = t_interval(
-            finite, confidence_level=level, watched=bool(first.watched)
-        )
         strips.append(
-            Strip(
-                name=name,
-                seeds=seeds,
-                scores=finite,
-                center=compute_mean(finite),
-                low=interval.low,
-                high=interval.high,
+            _make_strip(
+                name,
+                first.seeds,
+                scores,
+                level=level,
+                watched=first.watched,
                 color=color,
             )
         )
     return strips
+
+
+def _make_strip(
+    name: str,
+    seeds: Sequence[int],
+    scores: Scores,
+    *,
+    level: float,
+    watched: bool | None,
+    color: int | None,
+) -> Strip:
+    """The finite scores of one study, with their mean and its interval."""
+    kept, finite = _keep_finite(seeds, scores)
+    interval = t_interval(finite, confidence_level=level, watched=bool(watched))
+    return Strip(
+        name=name,
+        seeds=kept,
+        scores=finite,
+        center=compute_mean(finite),
+        low=interval.low,
+        high=interval.high,
+        color=color,
+    )
 
 
 def make_difference_strips(
@@ -137,28 +155,17 @@ def make_difference_strips(
 
 def make_spread_strips(spread: TrialSpread) -> list[Strip]:
     """The scores where the seed moves everything, then where one part."""
-    strips = []
-    for number, (vary, results) in enumerate(spread.studies.items()):
-        seeds, scores = _keep_finite(
-            results.seeds, results.scores[spread.metric]
+    return [
+        _make_strip(
+            vary,
+            results.seeds,
+            results.scores[spread.metric],
+            level=spread.confidence_level,
+            watched=results.watched,
+            color=number - 1 if number else None,
         )
-        interval = t_interval(
-            scores,
-            confidence_level=spread.confidence_level,
-            watched=bool(results.watched),
-        )
-        strips.append(
-            Strip(
-                name=vary,
-                seeds=seeds,
-                scores=scores,
-                center=compute_mean(scores),
-                low=interval.low,
-                high=interval.high,
-                color=number - 1 if number else None,
-            )
-        )
-    return strips
+        for number, (vary, results) in enumerate(spread.studies.items())
+    ]
 
 
 def _keep_finite(

@@ -113,36 +113,31 @@ def test_the_rest_and_the_next_passes_are_the_same(
     assert values(open_pass(data, passes)) == later
 
 
+def go_on_from_second(data):
+    """All but the first element, of a pass that gave three, two unused."""
+    passes = PipelinePasses(data)
+    source = passes.over(lambda: iter(data))
+    for _ in range(3):
+        next(source)
+    written = passes.write(1)
+    passes = PipelinePasses(data)
+    passes.begin_at(written)
+    return list(passes.over(lambda: iter(data)))
+
+
 def test_what_was_read_ahead_is_given_again():
     """By Keras, on JAX: its batches are kept, strings and parts of rows too."""
     rows = [[b"a"], [b"b", b"c"], [], [b"d"]]
     data = tf.data.Dataset.from_tensor_slices(
         (tf.ragged.constant(rows, dtype="string"), np.arange(4))
     )
-    passes = PipelinePasses(data)
-    source = passes.over(lambda: iter(data))
-    for _ in range(3):
-        next(source)
-    written = passes.write(1)
-    passes = PipelinePasses(data)
-    passes.begin_at(written)
-    given = [
-        (x.numpy().tolist(), int(y)) for x, y in passes.over(lambda: iter(data))
-    ]
+    given = [(x.numpy().tolist(), int(y)) for x, y in go_on_from_second(data)]
     assert given == [([b"b", b"c"], 1), ([], 2), ([b"d"], 3)]
 
 
 def test_parts_that_are_missing_are_given_again():
     """As where a pipeline has no weights."""
-    data = ROWS.map(lambda x: (x, None))
-    passes = PipelinePasses(data)
-    source = passes.over(lambda: iter(data))
-    for _ in range(3):
-        next(source)
-    written = passes.write(1)
-    passes = PipelinePasses(data)
-    passes.begin_at(written)
-    given = list(passes.over(lambda: iter(data)))
+    given = go_on_from_second(ROWS.map(lambda x: (x, None)))
     assert [int(x) for x, _ in given] == list(range(1, 20))
     assert all(part is None for _, part in given)
 

@@ -527,23 +527,17 @@ def test_without_it_the_training_is_another_one(
     assert result["trained"] != whole["trained"]
 
 
-def rows_of_pipeline():
-    """Rows, in pieces of their own."""
-    tf = pytest.importorskip("tensorflow")
-    return tf.data.Dataset.from_tensor_slices((X, Y))
-
-
 CHANGED = {
-    "batch size": (lambda d: d.batch(4), lambda d: d.batch(6)),
+    "batch size": (lambda d, _: d.batch(4), lambda d, _: d.batch(6)),
     "map": (
-        lambda d: d.map(lambda x, y: (x * 2.0, y)).batch(4),
-        lambda d: d.map(lambda x, y: (x * 3.0, y)).batch(4),
+        lambda d, _: d.map(lambda x, y: (x * 2.0, y)).batch(4),
+        lambda d, _: d.map(lambda x, y: (x * 3.0, y)).batch(4),
     ),
     "seed": (
-        lambda d: d.shuffle(8, seed=1).batch(4),
-        lambda d: d.shuffle(8, seed=2).batch(4),
+        lambda d, _: d.shuffle(8, seed=1).batch(4),
+        lambda d, _: d.shuffle(8, seed=2).batch(4),
     ),
-    "rows": (lambda d: d.batch(4), lambda d: d.take(16).batch(4)),
+    "rows": (lambda d, _: d.batch(4), lambda d, _: d.take(16).batch(4)),
 }
 
 
@@ -562,27 +556,28 @@ def on(data, **options):
 def test_another_pipeline_is_refused(what, tmp_path):
     """What it does is compared, also where nothing is read again."""
     before, after = CHANGED[what]
-    interrupt(make, on(lambda: before(rows_of_pipeline())), tmp_path, 7)
+    interrupt(make, on(lambda: pipeline(before)["x"]), tmp_path, 7)
     with pytest.raises(ValueError, match="begun with"):
-        go_on(make, on(lambda: after(rows_of_pipeline())), tmp_path)
+        go_on(make, on(lambda: pipeline(after)["x"]), tmp_path)
 
 
 @pytest.mark.slow
 def test_a_pipeline_of_pipelines_is_read_again(tmp_path):
     """The one within goes on by itself, and TensorFlow restores another."""
 
-    def data():
-        tf = pytest.importorskip("tensorflow")
-        rows = rows_of_pipeline().shuffle(8, seed=3)
-        return tf.data.Dataset.from_tensors(rows).flat_map(lambda d: d).batch(4)
+    def within(data, tf):
+        one = tf.data.Dataset.from_tensors(data.shuffle(8, seed=3))
+        return one.flat_map(lambda d: d).batch(4)
 
-    assert differs(make, on(data), tmp_path, 7) == []
+    train = on(lambda: pipeline(within)["x"])
+    assert differs(make, train, tmp_path, 7) == []
 
 
 @pytest.mark.parametrize("name", ["y", "sample_weight"])
 def test_what_keras_refuses_beside_a_pipeline_is_refused(name, tmp_path):
     """Its own message, and nothing is dropped."""
-    train = on(lambda: rows_of_pipeline().batch(4), **{name: Y})
+    data = pipeline(lambda d, _: d.batch(4))["x"]
+    train = on(lambda: data, **{name: Y})
     with pytest.raises(ValueError, match=f"`{name}s?`"):
         run(make, train, kr.BackupAndRestore(tmp_path))
 
