@@ -190,38 +190,31 @@ def find_errors(draw, size, number, *, differ=False):
 
 def report_families(promises):
     """How often a family without any difference has one that is settled."""
+
+    def write(name, draw, size, *, differ=False, promised=True):
+        cells = (
+            promises.write(
+                find_errors(draw, size, number, differ=differ).any(axis=1),
+                1 - LEVEL,
+                promised=promised,
+            )
+            for number in FAMILIES
+        )
+        print(f"{name:<28}{size:>6}{''.join(cells)}")
+
     titles = "".join(f"{f'of {number}':>10}" for number in FAMILIES)
     print(f"\n{'a family is mistaken, %':<28}{'seeds':>6}{titles}")
     for name, draw in PAIRED.items():
         for size in SIZES:
-            cells = (
-                promises.write(
-                    find_errors(draw, size, number).any(axis=1), 1 - LEVEL
-                )
-                for number in FAMILIES
-            )
-            print(f"{name:<28}{size:>6}{''.join(cells)}")
+            write(name, draw, size)
     print("one of its intervals misses, where all differ, %")
     for size in SIZES:
-        cells = (
-            promises.write(
-                find_errors(draw_normal, size, number, differ=True).any(axis=1),
-                1 - LEVEL,
-            )
-            for number in FAMILIES
-        )
-        print(f"{'normal':<28}{size:>6}{''.join(cells)}")
+        write("normal", draw_normal, size, differ=True)
     print("the same, where a condition alone is skewed, %")
     for size in SIZES:
-        cells = (
-            promises.write(
-                find_errors(draw_one_sided, size, number).any(axis=1),
-                1 - LEVEL,
-                promised=False,
-            )
-            for number in FAMILIES
+        write(
+            "log-normal, never the first", draw_one_sided, size, promised=False
         )
-        print(f"{'log-normal, never the first':<28}{size:>6}{''.join(cells)}")
 
 
 def draw_one_sided(rng, shape):
