@@ -8,6 +8,7 @@ private in TensorFlow 2.16 to 2.21, Grain 0.2, PyTorch 2 and Keras 3.12 to
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ from keras_repro.backends.data_adapters import (
     is_torch_loader,
 )
 from keras_repro.backends.data_state import DataState
+from keras_repro.backends.seeded_samples import seeds_alike
 from keras_repro.backends.tensorflow import (
     STATEFUL_RANDOM_OPS,
     PipelineGraph,
@@ -58,11 +60,20 @@ def find_alike(x: Any, *, is_seeded: bool) -> Iterator[str]:
     if is_pipeline(x):
         graph = PipelineGraph.parse(serialize_pipeline(x))
         return find_alike_in_pipeline(graph, is_seeded=is_seeded)
-    return find_alike_in_grain(x)
+    return find_alike_in_python(x)
 
 
-def find_alike_in_grain(x: Any) -> Iterator[str]:
-    """What each pass over Grain's data gives as the one before."""
+def find_alike_in_python(x: Any) -> Iterator[str]:
+    """What each pass over Grain's data, or a `PyDataset`, gives as before."""
+    if isinstance(x, keras.utils.PyDataset):
+        with suppress(Exception):  # Whatever its methods need that is not yet.
+            if seeds_alike(x):
+                yield (
+                    f"{type(x).__name__} seeds a generator anew whenever it "
+                    "reads a batch, and draws the same numbers in every "
+                    f"epoch. {_SAMPLE}."
+                )
+        return
     names = set(_list_grain_nodes(x))
     words = {"shuffles": "Shuffle", "draws": "RandomMap"}
     found = [

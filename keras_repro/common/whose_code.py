@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import threading
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -333,14 +334,19 @@ def is_own_function(function: types.FunctionType) -> bool:
         >>> is_own_function(lambda: 0), is_own_function(json.dumps)
         (True, False)
     """
-    file = function.__code__.co_filename
+    return is_own_code(function.__code__, function.__globals__)
+
+
+def is_own_code(code: types.CodeType, namespace: Mapping[str, Any]) -> bool:
+    """Whether the person wrote a code object that runs in these globals."""
+    file = code.co_filename
     if not file.startswith("<"):
         return is_user_code(file)
     if file.startswith(("<doctest", "<stdin", "<ipython-input")):
         return True
     # Of the code that libraries generate, attrs' has the person's globals.
     is_generated = file.startswith(("<attrs", "<frozen"))
-    module = function.__globals__.get("__name__", "__main__")
+    module = namespace.get("__name__", "__main__")
     return not is_generated and is_own_module(module)
 
 

@@ -21,8 +21,8 @@ from keras_repro.backends.data_adapters import (
 )
 from keras_repro.backends.data_state import LARGE, DataState
 from keras_repro.backends.data_traps import (
-    find_alike_in_grain,
     find_alike_in_pipeline,
+    find_alike_in_python,
     find_copies,
     has_epochs,
 )
@@ -377,7 +377,7 @@ def describe_alike(call: dict[str, Any], what: str) -> list[str]:
     x = call.get("x")
     if not has_epochs(call):
         return []
-    found = _pipeline(x).alike if is_pipeline(x) else find_alike_in_grain(x)
+    found = _pipeline(x).alike if is_pipeline(x) else find_alike_in_python(x)
     return [f"{what}: {one}" for one in found]
 
 

@@ -259,7 +259,7 @@ class CallRecorder:
         self._fits.last_run_id = None
         with self._audit.muted():
             inputs = asked.args[0] if asked.args else asked.kwargs.get("x")
-            traps = [_make_trap(NAN_FEATURES, t) for t in _find_nan(inputs)]
+            traps = [make_trap(NAN_FEATURES, t) for t in _find_nan(inputs)]
             traps += _find_in_data(asked)
         error = None
         try:
@@ -311,7 +311,7 @@ class CallRecorder:
         if before is not None and after is not None and before != after:
             # Rates are single precision, and shown as they were typed.
             told = f"the learning rate was {before:.6g}, and is {after:.6g} now"
-            traps.append(_make_trap(LOADED_RATE, told))
+            traps.append(make_trap(LOADED_RATE, told))
         self._write(begun(traps=tuple(traps)))
         return result
 
@@ -346,7 +346,8 @@ class CallRecorder:
                     )
 
 
-def _make_trap(kind: str, text: str) -> dict[str, str]:
+def make_trap(kind: str, text: str) -> dict[str, str]:
+    """A trap as a call has it."""
     return {"kind": kind, "text": text}
 
 
@@ -364,7 +365,7 @@ def _find_in_data(asked: Asked) -> list[dict[str, str]]:
 
     with suppress(Exception):  # Whatever a program gives to `fit`.
         call = bind("fit", asked.args, asked.kwargs) or {}
-        return [_make_trap(*one) for one in find_in_data(asked.model, call)]
+        return [make_trap(*one) for one in find_in_data(asked.model, call)]
     return []
 
 

@@ -12,10 +12,7 @@ from typing import Any
 import keras  # noqa: TID253
 
 from keras_repro.arrays.checksums import compute_checksum
-from keras_repro.backends.data_adapters import (
-    epoch_orders,
-    train_validation_split,
-)
+from keras_repro.backends.data_adapters import train_validation_split
 from keras_repro.backends.keras_internals import (
     bind,
     flatten_layers,
@@ -30,13 +27,13 @@ from keras_repro.watching.model_calls import (
     CallRecorder,
     checksum_inputs,
     describe_results,
+    make_trap,
     read_state,
 )
-from keras_repro.watching.traps import SAME_ORDER
+from keras_repro.watching.traps import SAME_ORDER, find_same_order
 
 TRAINING = (FIT, "train_on_batch")
 _MOST_BATCHES = 256
-_MOST_SAMPLES = 1_000_000
 BATCH, STEP = "batch", "step"
 
 
@@ -110,7 +107,8 @@ class StartRecorder(WholeRecorder):
             outline = _outline(model, call)
             x, y, _ = outline.arrays or (None, None, None)
             checksum = checksum_inputs((x,), {"y": y})
-            traps = tuple(_find_same_order(model, call, outline))
+            told = find_same_order(model, call, outline)
+            traps = tuple(make_trap(SAME_ORDER, text) for text in told)
         results = self._audit_step(model, call, outline)
         self._write(
             begun(state=state, data=checksum, results=results, traps=traps)
@@ -180,26 +178,3 @@ def _iterate(x: Any) -> Iterator[Any]:
         return iter(x)
     except TypeError:
         return iter(())
-
-
-def _find_same_order(
-    model: Any, call: dict[str, Any], outline: data_order.DataOutline
-) -> Iterator[dict[str, str]]:
-    """Whether `fit` would feed all epochs in one order though it shuffles."""
-    number = outline.num_samples
-    if (
-        hasattr(model, "_repro")
-        or outline.arrays is None
-        or not call.get("shuffle", True)
-        or (call.get("epochs") or 1) < 2
-        or not number
-        or not 2 < number <= _MOST_SAMPLES
-    ):
-        return
-    first, second = epoch_orders(number, call.get("batch_size"), 2)
-    if (first == second).all():
-        yield {
-            "kind": SAME_ORDER,
-            "text": "`fit` shuffles, and feeds every epoch in the same order: "
-            "Keras does so on TensorFlow once a global seed is set",
-        }

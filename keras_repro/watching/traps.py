@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from keras_repro.model.data_order import DataOutline
+
 _MOST_BYTES = 1 << 28
+_MOST_SAMPLES = 1_000_000
 
 
 def find_nan_features(x: Any) -> Iterator[str]:
@@ -74,12 +77,41 @@ def find_in_data(model: Any, call: Mapping[str, Any]) -> Iterator[Any]:
         find_copies,
         has_epochs,
     )
+    from keras_repro.model.data_order import outline_data
 
     x = call.get("x")
     yield from ((COPIED_DRAWS, text) for text in find_copies(x))
     if has_epochs(call):
         found = find_alike(x, is_seeded=hasattr(model, "_repro"))
         yield from ((SAME_EPOCHS, text) for text in found)
+        told = find_same_order(model, call, outline_data(dict(call)))
+        yield from ((SAME_ORDER, text) for text in told)
+
+
+def find_same_order(
+    model: Any, call: Mapping[str, Any], outline: DataOutline
+) -> Iterator[str]:
+    """Whether `fit` would feed all epochs in one order though it shuffles."""
+    from keras_repro.backends.data_adapters import epoch_orders
+    from keras_repro.backends.random_streams import kept_python
+
+    number = outline.num_samples
+    if (
+        hasattr(model, "_repro")
+        or outline.arrays is None
+        or not call.get("shuffle", True)
+        or (call.get("epochs") or 1) < 2
+        or not number
+        or not 2 < number <= _MOST_SAMPLES
+    ):
+        return
+    with kept_python():
+        first, second = epoch_orders(number, call.get("batch_size"), 2)
+    if (first == second).all():
+        yield (
+            "`fit` shuffles, and feeds every epoch in the same order: Keras "
+            "does so on TensorFlow once a global seed is set"
+        )
 
 
 def read_rate(model: Any) -> float | None:

@@ -10,7 +10,7 @@ import pytest
 
 import keras_repro as kr
 from keras_repro.backends.data_adapters import is_tf_dataset
-from keras_repro.backends.data_traps import find_copies
+from keras_repro.backends.data_traps import find_alike_in_python, find_copies
 from tests.builders import make_model
 
 pytestmark = [
@@ -151,9 +151,7 @@ def test_what_is_alike(kind: str) -> None:
     with model.trial():
         assert read(x) == read(x)
     if "loader" in kind:
-        from keras_repro.backends.data_traps import find_alike_in_grain
-
-        (note,) = find_alike_in_grain(x)
+        (note,) = find_alike_in_python(x)
     else:
         (note,) = find_notes(pairs(x))
         assert note.startswith("data: ")
@@ -177,6 +175,153 @@ def test_what_is_not_random(kind: str) -> None:
     assert read(x) == read(x)
     if "loader" not in kind:
         assert find_notes(pairs(x)) == []
+
+
+# --- a PyDataset that seeds its draws ----------------------------------------
+
+
+def augment(seed: int) -> Any:
+    """A function of one's own that draws."""
+    return np.random.default_rng(seed).random((2, 1))
+
+
+class Samples(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches that are drawn, and a state that reading moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rng, self.order = np.random.default_rng(3), np.arange(8)
+        self.num_read, self.is_training = 0, True
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        self.num_read += 1
+        return self.draw(index), np.zeros((2, 1))
+
+    def draw(self, index: int) -> Any:
+        """What a batch holds."""
+        raise NotImplementedError
+
+
+class ByIndex(Samples):
+    """Seeds by the number of the batch."""
+
+    def draw(self, index: int) -> Any:
+        return np.random.default_rng(index).random((2, 1))
+
+
+class ByFunction(Samples):
+    """The same, elsewhere."""
+
+    def draw(self, index: int) -> Any:
+        return augment(index)
+
+
+class ByGlobalSeed(Samples):
+    """Seeds NumPy's global generator."""
+
+    def draw(self, index: int) -> Any:
+        np.random.seed(7 + index)
+        return np.random.random((2, 1))
+
+
+class ByRandom(Samples):
+    """Seeds a generator of Python."""
+
+    def draw(self, index: int) -> Any:
+        import random
+
+        rng = random.Random(index)
+        return np.array([[rng.random()], [rng.random()]])
+
+
+class OwnGenerator(Samples):
+    """A generator of its own, which goes on."""
+
+    def draw(self, index: int) -> Any:
+        return np.random.default_rng(self.rng.integers(1 << 30)).random((2, 1))
+
+
+class Unseeded(Samples):
+    """A generator of nobody's."""
+
+    def draw(self, index: int) -> Any:
+        return np.random.default_rng().random((2, 1))
+
+
+class Counted(Samples):
+    """Counts its epochs by its own `on_epoch_end`."""
+
+    num_passes = 0
+
+    def draw(self, index: int) -> Any:
+        return np.random.default_rng([self.num_passes, index]).random((2, 1))
+
+    def on_epoch_end(self) -> None:
+        self.num_passes += 1
+
+
+class Told(Samples):
+    """Is told the epoch by somebody else."""
+
+    epoch = 0
+
+    def draw(self, index: int) -> Any:
+        return np.random.default_rng([self.epoch, index]).random((2, 1))
+
+
+class Idle(Samples):
+    """Would draw if it were asked to."""
+
+    is_drawing = False
+
+    def draw(self, index: int) -> Any:
+        if self.is_drawing:
+            return np.random.default_rng(index).random((2, 1))
+        return np.zeros((2, 1))
+
+
+class Fixed(Samples):
+    """Draws nothing."""
+
+    def draw(self, index: int) -> Any:
+        return np.full((2, 1), index)
+
+
+class Broken(Samples):
+    """Cannot be read at all."""
+
+    def draw(self, index: int) -> Any:
+        np.random.default_rng(index)
+        raise OSError
+
+
+@pytest.mark.parametrize("kind", [ByIndex, ByFunction, ByGlobalSeed, ByRandom])
+def test_datasets_that_seed_anew(kind: type) -> None:
+    """They are told, and stand as they stood; for one epoch they are not."""
+    x = kind()
+    before = np.random.get_state()[1].copy()
+    (note,) = find_alike_in_python(x)
+    assert f"{kind.__name__} seeds a generator anew" in note
+    assert x.num_read == 0
+    assert (np.random.get_state()[1] == before).all()
+    assert find_notes(x) == [f"data: {note}"]
+    assert find_notes(x, epochs=1) == []
+
+
+@pytest.mark.parametrize(
+    "kind", [OwnGenerator, Unseeded, Counted, Told, Idle, Fixed, Broken]
+)
+def test_datasets_that_do_not(kind: type) -> None:
+    """Their twins: nothing is said, and they stand as they stood."""
+    x = kind()
+    state = x.rng.bit_generator.state
+    assert list(find_alike_in_python(x)) == []
+    assert x.num_read == 0
+    assert x.rng.bit_generator.state == state
 
 
 # --- workers -----------------------------------------------------------------

@@ -12,7 +12,7 @@ from keras_repro.diagnosis.function_reruns import (
     WHOLE,
     FunctionLaboratory,
 )
-from keras_repro.watching.traps import SAME_EPOCHS
+from keras_repro.watching.traps import SAME_EPOCHS, SAME_ORDER
 
 pytestmark = pytest.mark.requires_backend
 
@@ -97,6 +97,50 @@ def test_pipelines_that_are_alike(tmp_path):
         assert find_traps(tmp_path, data, 2) == kinds
     cached = rows.shuffle(8).map(lambda x: (x, x[:1])).batch(4).cache()
     assert find_traps(tmp_path, cached, 2) == [SAME_EPOCHS]
+
+
+class SeedsAnew(keras.utils.PyDataset):
+    """Seeds by the number of the batch."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        x = np.random.default_rng(index).normal(size=X[:4].shape)
+        return x.astype("float32"), X[:4, :1]
+
+
+def test_samples_that_are_seeded_anew(tmp_path):
+    """A plain model is told of its data set too."""
+    assert find_traps(tmp_path, SeedsAnew(), 2) == [SAME_EPOCHS]
+    assert find_traps(tmp_path, SeedsAnew(), 1) == []
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("is_seeded", [True, False])
+def test_one_order_for_all_epochs(tmp_path, is_seeded, shuffle):
+    """Told where Keras shuffles so; the fit is fed as if nobody had looked."""
+    orders = []
+
+    def train():
+        keras.utils.set_random_seed(1)
+        if not is_seeded and keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.random.set_seed(None)
+        model = build()
+        model.fit(X, X[:, :1], epochs=2, shuffle=shuffle, verbose=0)
+        orders.append([w.tobytes() for w in model.get_weights()])
+
+    laboratory = FunctionLaboratory(train, tmp_path)
+    laboratory.begin(WHOLE)
+    (call,) = laboratory.run().process.calls
+    is_alike = is_seeded and keras.backend.backend() == "tensorflow" and shuffle
+    kinds = [one["kind"] for one in call.traps]
+    assert kinds == ([SAME_ORDER] if is_alike else [])
+    if is_seeded or not shuffle:
+        train()  # Not watched.
+        assert orders[0] == orders[1]
 
 
 def test_first_step_of_a_wrapper(tmp_path):
