@@ -28,13 +28,7 @@ _STYLES = ("-", "--", ":", "-.")
 
 
 def plot_run(run: Run) -> Any:
-    """Draw the metrics of a run and the norms of its layers.
-
-    A metric and its `val_` twin share their axes.
-
-    Raises:
-        ImportError: If Matplotlib is not installed (extra `plot`).
-    """
+    """Draw the metrics of a run and the norms of its layers."""
     families = _group_metrics(run.history())
     norms = _collect_norms(run)
     panels = len(families) + bool(norms)
@@ -57,11 +51,7 @@ def plot_run(run: Run) -> Any:
 
 
 def plot_comparison(comparison: Comparison) -> Any:
-    """Draw how far the parts of two models are apart, over the epochs.
-
-    Raises:
-        ImportError: If Matplotlib is not installed (extra `plot`).
-    """
+    """Draw how far the parts of two models are apart, over the epochs."""
     figure, (axes,) = _make_axes(1)
     grid = arrange(comparison.agreements).layers()
     cells = [one for part in grid.parts for one in grid.line(part)]

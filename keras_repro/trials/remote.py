@@ -123,7 +123,7 @@ class DeadProcessError(RuntimeError):
 
 
 class OwnProcess:
-    """A fresh process that makes calls, and ends with this object or with us."""
+    """A fresh process for calls in turn, which ends with this object or us."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         paths = os.pathsep.join(filter(None, sys.path))
