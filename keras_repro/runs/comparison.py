@@ -91,7 +91,7 @@ class Comparison:
         }
 
     def plot(self) -> Any:
-        """Draw each part's distance over the epochs, as a Matplotlib figure."""
+        """Draw each part's distance over the epochs as a Matplotlib figure."""
         from keras_repro.runs.plots import plot_comparison
 
         return plot_comparison(self)

@@ -214,7 +214,7 @@ class Run:
         return result
 
     def plot(self) -> Any:
-        """Draw its metrics and norms over the epochs, as a Matplotlib figure."""
+        """Draw metrics and norms over the epochs, as a Matplotlib figure."""
         from keras_repro.runs.plots import plot_run
 
         return plot_run(self)

@@ -84,7 +84,7 @@ def write_snapshot(
         )
     content = make_image(lambda file: _fill(file, variables, checksums, run_id))
     folder = Path(folder)
-    if not folder.exists():  # Once for each run; what is an hour old goes.
+    if not folder.exists():  # Once for each run.
         _remove_left_over(folder.parent)
     for one in (folder.parent, folder):
         one.mkdir(exist_ok=True)
@@ -95,7 +95,8 @@ def write_snapshot(
                 f"Received: '{one}', a link. Remove it",
             )
     # Written under another name, flushed to the disk and renamed: a process
-    # that is killed leaves at most a hidden file that ends in `.tmp`.
+    # that is killed leaves at most a hidden file that ends in `.tmp`, which a
+    # later run removes when it is older than an hour.
     replace_whole(folder / name, content)
 
 
