@@ -101,7 +101,6 @@ class Comparison:
         return write_text(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.runs.page import write_comparison_fragment
 
         return write_comparison_fragment(self)
@@ -138,7 +137,6 @@ class RunGroups:
         return write_groups_text(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.runs.page import write_groups_fragment
 
         return write_groups_fragment(self)
@@ -343,7 +341,6 @@ _NOTHING = Mismatch(
 
 
 def _pair_records(a: Run, b: Run) -> Iterator[tuple[RunRecord, RunRecord]]:
-    """Records of the moments that both runs hold, in order."""
     others = {(record.epoch, record.batch): record for record in b.records}
     for record in a.records:
         other = others.get((record.epoch, record.batch))

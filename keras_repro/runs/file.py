@@ -329,7 +329,6 @@ class _Builder:
 
 
 def _read_runs(path: Path) -> list[Run]:
-    """Read all runs, with their records."""
     builders: dict[str, _Builder] = {}
     num_torn = 0
     torn: set[str] = set()
@@ -347,7 +346,7 @@ def _read_runs(path: Path) -> list[Run]:
             _add(builders, entry)
         except LineError as error:
             raise _explain(error, path, number, started=started) from None
-    if num_torn:  # In the name of the caller of the one that calls this.
+    if num_torn:  # Warns in the name of the caller's caller.
         _warn_of_torn(num_torn, path, stacklevel=4)
     return [
         one.build(torn=run_id in torn, path=path)
@@ -510,7 +509,6 @@ def _add(builders: dict[str, _Builder], entry: Entry) -> None:
 def _explain(
     error: LineError, path: Path, number: int, *, started: bool
 ) -> ValueError:
-    """Say where the line stands and what to do about it."""
     where = f"Received: {quote(path)} with {error.received} in line {number}."
     if isinstance(error, VersionError):
         return ValueError(

@@ -155,7 +155,6 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _make_axes(number: int) -> tuple[Any, list[Any]]:
-    """A figure of one column."""
     number = max(number, 1)
     figure = new_figure(
         7.5, 4.2 if number == 1 else 2.6 * number, "constrained"

@@ -521,7 +521,6 @@ class TrialComparison:
         return write_comparison_text(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.studies.page import write_comparisons_fragment
 
         return write_comparisons_fragment(self)
@@ -570,7 +569,6 @@ class TrialComparisons:
         return write_comparisons_text(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.studies.page import write_comparisons_fragment
 
         return write_comparisons_fragment(self)

@@ -388,7 +388,6 @@ class TrialResults:
         return str(self.summary())
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.studies.page import write_results_fragment
 
         return write_results_fragment(self)
@@ -469,7 +468,6 @@ def _check_examples(examples: Any, length: int) -> dict[str, Scores]:
 
 
 def _check_means(name: str, losses: Scores, scores: Scores) -> None:
-    """A score must be the mean of its losses."""
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.abs(losses.mean(axis=1) - scores)
         largest = np.abs(losses).max(axis=1)
@@ -572,7 +570,6 @@ class TrialSummary:
         return write_summary_text(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.studies.page import write_summary_fragment
 
         return write_summary_fragment(self)

@@ -462,7 +462,6 @@ def compare_paired(
 
 
 def _check_pairs(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Scores, Scores]:
-    """As many scores of one as of the other."""
     x = check_scores(a, at_least=2, name="a")
     y = check_scores(b, at_least=2, name="b")
     if x.size != y.size:

@@ -106,7 +106,6 @@ class TrialSpread:
         return write_spread_text(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.studies.page import write_spread_fragment
 
         return write_spread_fragment(self)

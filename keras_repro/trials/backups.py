@@ -46,7 +46,6 @@ def check_backup(
 
 
 def _is_here(executor: Executor) -> bool:
-    """Whether the workers of an executor run on this machine."""
     loky = sys.modules.get("loky")
     here = (ProcessPoolExecutor, ThreadPoolExecutor)
     return isinstance(executor, here) or (

@@ -436,7 +436,6 @@ def _kept_start(runner: TrialRunner) -> Iterator[None]:
 
 
 def _identify(runner: TrialRunner, vary: str) -> StudyIdentity:
-    """What makes trials those of one study."""
     ignored = (runner.model,)
     build = runner.build
     return StudyIdentity(
