@@ -25,19 +25,13 @@ from keras_repro.runs.snapshots import Snapshot, find_snapshot, open_snapshot
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How one part of the model agrees at the end of one epoch.
+    """How one part of the model agrees at the end of one epoch."""
 
-    Args:
-        epoch: The epoch, counted from 0; `None` for the initial state.
-        part: A layer (`layers.2`), or `random`, `optimizer`, `metrics`.
-        status: `"bitwise equal"`, `"within tolerance"` or `"different"`.
-        distance: The largest relative difference between the norms of its
-            variables; 0.0 if equal, `None` if no norms were recorded.
-    """
-
-    epoch: int | None
-    part: str
-    status: str
+    epoch: int | None  # Counted from 0; `None` for the initial state.
+    part: str  # A layer (`layers.2`), or `random`, `optimizer`, `metrics`.
+    status: str  # `EQUAL`, `WITHIN` or `DIFFERENT`.
+    # The largest relative difference between the norms of its variables; 0.0 if
+    # equal, `None` if no norms were recorded.
     distance: float | None
 
 
@@ -111,11 +105,7 @@ def measure_exactly(
     b: tuple[Run, RunRecord],
     tolerance: Tolerance,
 ) -> Mismatch:
-    """Measure the variables of a mismatch in snapshots.
-
-    Raises:
-        ValueError: If a snapshot is damaged, or of another record.
-    """
+    """Measure the variables of a mismatch in snapshots."""
     one_path, other_path = find_snapshot(*a), find_snapshot(*b)
     if one_path is None or other_path is None:
         gone = "a snapshot is not there any more: sizes are by the norms"

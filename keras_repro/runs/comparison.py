@@ -42,39 +42,24 @@ from keras_repro.runs.text import write_groups_text, write_text
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Whether two runs are bitwise equal, and if not, where first.
-
-    Args:
-        a: The first run.
-        b: The second run.
-        status: `"bitwise equal"`, `"within tolerance"` or `"different"`, of
-            all that both runs recorded.
-        first_mismatch: The earliest place at which bits differ, or `None`.
-        first_beyond: The earliest place beyond the tolerances, or `None`.
-        num_compared: How many moments were compared.
-        rtol: The relative tolerance.
-        atol: The absolute tolerance.
-        identity: How they differ before they begin (another seed, other
-            data), or `None`.
-        environment: How their environments differ, the likeliest to matter
-            first.
-        notes: What else is not alike and is no mismatch, in words: more
-            epochs in one of them, other metrics, renamed layers.
-        agreements: Part by part and epoch by epoch, for tables and plots.
-    """
+    """Whether two runs are bitwise equal, and if not, where first."""
 
     a: Run
     b: Run
-    status: str
-    first_mismatch: Mismatch | None
-    first_beyond: Mismatch | None = None
-    num_compared: int
+    status: str  # `EQUAL`, `WITHIN` or `DIFFERENT`, of all that both recorded.
+    first_mismatch: Mismatch | None  # At which bits differ.
+    first_beyond: Mismatch | None = None  # Beyond the tolerances.
+    num_compared: int  # Moments.
     rtol: float = 0.0
     atol: float = 0.0
+    # How they differ before they begin (another seed, other data).
     identity: Mismatch | None = None
+    # The likeliest to matter first.
     environment: tuple[EnvironmentDifference, ...] = ()
+    # What else is not alike and is no mismatch, in words: more epochs in one of
+    # them, other metrics, renamed layers.
     notes: tuple[str, ...] = ()
-    agreements: tuple[Agreement, ...] = ()
+    agreements: tuple[Agreement, ...] = ()  # For tables and plots.
 
     @property
     def equal(self) -> bool:
@@ -106,14 +91,7 @@ class Comparison:
         }
 
     def plot(self) -> Any:
-        """Draw the distance of each part of the model over the epochs.
-
-        Returns:
-            A `matplotlib.figure.Figure`, not shown and not saved.
-
-        Raises:
-            ImportError: If Matplotlib is not installed (extra `plot`).
-        """
+        """Draw each part's distance over the epochs as a Matplotlib figure."""
         from keras_repro.runs.plots import plot_comparison
 
         return plot_comparison(self)
@@ -123,7 +101,6 @@ class Comparison:
         return write_text(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.runs.page import write_comparison_fragment
 
         return write_comparison_fragment(self)
@@ -131,18 +108,14 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class RunGroups:
-    """Which of many runs agree with which.
-
-    Args:
-        runs: The runs, in the order given.
-        groups: The positions of the runs of each group, the largest group
-            first; runs of one group are equal in all that they share.
-        comparisons: For each group after the first, its first run compared
-            with the first run of the first group.
-    """
+    """Which of many runs agree with which."""
 
     runs: tuple[Run, ...]
+    # The positions of the runs of each group, the largest group first; runs of
+    # one group are equal in all that they share.
     groups: tuple[tuple[int, ...], ...]
+    # For each group after the first, its first run compared with the first run
+    # of the first group.
     comparisons: tuple[Comparison, ...]
 
     @property
@@ -164,7 +137,6 @@ class RunGroups:
         return write_groups_text(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.runs.page import write_groups_fragment
 
         return write_groups_fragment(self)
@@ -369,7 +341,6 @@ _NOTHING = Mismatch(
 
 
 def _pair_records(a: Run, b: Run) -> Iterator[tuple[RunRecord, RunRecord]]:
-    """Records of the moments that both runs hold, in order."""
     others = {(record.epoch, record.batch): record for record in b.records}
     for record in a.records:
         other = others.get((record.epoch, record.batch))

@@ -25,16 +25,10 @@ _MOST_TICKS = 7
 
 @dataclass(frozen=True)
 class Grid:
-    """Agreements by epoch and part.
+    """Agreements by epoch and part."""
 
-    Args:
-        epochs: The epochs in order, `None` for the initial state.
-        parts: The parts, layers first, in the order of the model.
-        cells: The agreement of each epoch and part that has one.
-    """
-
-    epochs: tuple[int | None, ...]
-    parts: tuple[str, ...]
+    epochs: tuple[int | None, ...]  # `None` for the initial state.
+    parts: tuple[str, ...]  # Layers first, in the order of the model.
     cells: dict[tuple[int | None, str], Agreement]
 
     def line(self, part: str) -> list[Agreement | None]:
@@ -117,19 +111,11 @@ def thin_out(count: int, keep: Iterable[int], limit: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Axis:
-    """Where distances stand on an axis of powers of ten.
+    """Where distances stand on an axis of powers of ten."""
 
-    Zero and infinity have no power of ten, so they stand on levels of their
-    own: below all others what is equal, a little above it what differs though
-    its norms do not, and on top what is not finite.
-
-    Args:
-        low: The lowest power of ten.
-        high: The highest.
-        has_alike: Whether something differs though its norms do not.
-        has_infinite: Whether something is not finite.
-    """
-
+    # Zero and infinity have no power of ten, so they stand on levels of their
+    # own: below all others what is equal, a little above it what differs though
+    # its norms do not, and on top what is not finite.
     low: int
     high: int
     has_alike: bool = False

@@ -149,28 +149,20 @@ def decode_runs(lines: Iterable[str]) -> list[Run]:
 def find_first_finished(
     path: str | os.PathLike[str], matches: Callable[[RunHeader], bool]
 ) -> Run | None:
-    """Find the first finished run with a header that matches.
-
-    Parses the records of that run alone; of a file that this process has read
-    before, only what was appended since.
-
-    Args:
-        path: The file.
-        matches: Is given headers without environment, variables and the like.
-
-    Raises:
-        ValueError: As `load_runs`.
-    """
+    """Find the first finished run with a header that matches."""
     path = Path(path)
     if not path.exists():
         return None
     with open_regular(path) as file:
+        # Of a file that was read before, only what was appended since is read,
+        # and of all runs the records of one alone are parsed.
         outline = _find_outline(path, file)
         outline.warn()
         for run_id, builder in outline.builders.items():
             has_ended = builder.end is not None and (
                 builder.end.status == FINISHED
             )
+            # These headers are without environment, variables and the like.
             if has_ended and matches(builder.header):
                 run = outline.read_run(file, run_id)
                 if run.finished:
@@ -179,43 +171,26 @@ def find_first_finished(
 
 
 class KeptFile:
-    """A file that nobody but us cuts, replaces or removes while it is written.
-
-    Opened for each line, so it may be copied to another process and used on
-    both sides of a fork.
-
-    Args:
-        path: The file.
-        whose: What it is of, as in "run's".
-        then: What to do once it is gone.
-        managed: Whether it lies in a folder of ours, where no link may be.
-    """
+    """A file that only we may cut, replace or remove while it is written."""
 
     def __init__(
         self, path: Path, whose: str, then: str, *, managed: bool = False
     ) -> None:
+        # Opened for each line, so it may be copied to another process and used
+        # on both sides of a fork.
         self.path = path
+        # What it is of, as in "run's"; what to do once it is gone; whether it
+        # lies in a folder of ours, where no link may be.
         self._whose, self._then, self._managed = whose, then, managed
         self._last: tuple[int, int, bytes] | None = None
 
     def append(
         self, data: bytes, *, create: bool = False, flush: bool = False
     ) -> None:
-        """Append lines, all of them or none.
-
-        Args:
-            data: The lines.
-            create: Whether the file may be another one than before, or new.
-            flush: Whether the disk has them when this returns.
-
-        Raises:
-            OSError: If they could not be written whole, or the file is not
-                the one any more that the line before went to. What was
-                written is taken back, where it can be.
-        """
+        """Append lines, all of them or none, if the file is still the same."""
         with self._opened(create=create) as descriptor:
             with locked(descriptor) as held:
-                if not create:
+                if not create:  # Else it may be another file, or new.
                     self._check_same(descriptor)
                 start = append_line(descriptor, data, may_undo=held)
                 # Without a lock, others may have moved where it went.
@@ -232,11 +207,7 @@ class KeptFile:
             self._last = start, end, os.read(descriptor, _MARK)
 
     def check(self) -> None:
-        """Raise if the file is gone, replaced or cut.
-
-        Raises:
-            OSError: Names it.
-        """
+        """Raise if the file is gone, replaced or cut."""
         with self._opened() as descriptor:
             self._check_same(descriptor)
 
@@ -280,24 +251,7 @@ class KeptFile:
 
 
 class RunWriter:
-    """Appends lines to a run's file, whole lines only.
-
-    Several runs, and several processes, may write to one file at a time.
-
-    Args:
-        path: The file; created by a header if there is none.
-
-    Raises:
-        TypeError: If `path` is not a path.
-        ValueError: If the file exists and is not a run's file of a version
-            that is known.
-        OSError: If it cannot be written (`FileNotFoundError`,
-            `IsADirectoryError`, `PermissionError`).
-
-    Scope:
-        When `write` returns, the operating system has the whole line: a
-        killed process loses none. A machine that loses power may.
-    """
+    """Appends whole lines to a run's file, as others may at the same time."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = check_path("path", path, _ADVICE)
@@ -307,12 +261,9 @@ class RunWriter:
             _check_start(self.path)
 
     def write(self, *entries: Entry) -> None:
-        """Append entries, all of them or none.
-
-        Raises:
-            ValueError: If a reader would refuse an entry.
-            OSError: As `KeptFile.append`.
-        """
+        """Append entries, all of them or none."""
+        # When this returns, the operating system has the whole lines: a killed
+        # process loses none, a machine that loses power may.
         data = "".join(f"{encode_entry(one)}\n" for one in entries).encode()
         starts = any(isinstance(one, RunHeader) for one in entries)
         self._file.append(data, create=starts)
@@ -378,10 +329,6 @@ class _Builder:
 
 
 def _read_runs(path: Path) -> list[Run]:
-    """Read all runs, with their records.
-
-    Warns in the name of the caller of the function that calls this one.
-    """
     builders: dict[str, _Builder] = {}
     num_torn = 0
     torn: set[str] = set()
@@ -399,7 +346,7 @@ def _read_runs(path: Path) -> list[Run]:
             _add(builders, entry)
         except LineError as error:
             raise _explain(error, path, number, started=started) from None
-    if num_torn:
+    if num_torn:  # Warns in the name of the caller's caller.
         _warn_of_torn(num_torn, path, stacklevel=4)
     return [
         one.build(torn=run_id in torn, path=path)
@@ -408,11 +355,7 @@ def _read_runs(path: Path) -> list[Run]:
 
 
 class _Outline:
-    """Headers and ends of a file's runs, and where each run's lines are.
-
-    Args:
-        path: The file.
-    """
+    """Headers and ends of a file's runs, and where each run's lines are."""
 
     def __init__(self, path: Path) -> None:
         self.builders: dict[str, _Builder] = {}
@@ -566,7 +509,6 @@ def _add(builders: dict[str, _Builder], entry: Entry) -> None:
 def _explain(
     error: LineError, path: Path, number: int, *, started: bool
 ) -> ValueError:
-    """Say where the line stands and what to do about it."""
     where = f"Received: {quote(path)} with {error.received} in line {number}."
     if isinstance(error, VersionError):
         return ValueError(

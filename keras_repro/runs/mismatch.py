@@ -33,14 +33,9 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """How far two runs may be apart and still be called close.
+    """How far two runs may be apart and still be called close."""
 
-    Args:
-        rtol: Relative tolerance, as in `numpy.allclose`.
-        atol: Absolute tolerance.
-    """
-
-    rtol: float = 0.0
+    rtol: float = 0.0  # As in `numpy.allclose`.
     atol: float = 0.0
 
     def __bool__(self) -> bool:
@@ -55,11 +50,8 @@ class Tolerance:
         return abs(a - b) <= bound and math.isfinite(a) and math.isfinite(b)
 
     def covers_norms(self, a: Norms, b: Norms, size: int) -> bool:
-        """Whether two arrays may be close, element by element.
-
-        A necessary sign, not a sufficient one: arrays that are close have
-        norms that are close in this sense.
-        """
+        """Whether two arrays may be close: necessary, but not sufficient."""
+        # Arrays that are close have norms that are close in this sense.
         root = math.sqrt(max(size, 1))
         wide = Tolerance(rtol=self.rtol, atol=self.atol * root)
         return (
@@ -71,51 +63,31 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class VariableDifference:
-    """One variable that differs between two records.
+    """One variable that differs between two records."""
 
-    Args:
-        role: `"weights"`, `"random"`, `"optimizer"` or `"metrics"`.
-        place: Its position, such as `layers.2.kernel`.
-        a: Its norms in the first run, or `None` if they were not recorded.
-        b: Its norms in the second run.
-        status: `"within tolerance"` or `"different"`.
-        exact: The exact difference, where both runs kept snapshots.
-    """
-
-    role: str
-    place: str
-    a: Norms | None = None
+    role: str  # `weights`, `random`, `optimizer` or `metrics`.
+    place: str  # Such as `layers.2.kernel`.
+    a: Norms | None = None  # In the first run, if they were recorded.
     b: Norms | None = None
-    status: str = DIFFERENT
+    status: str = DIFFERENT  # Or `WITHIN`.
+    # Where both runs kept snapshots.
     exact: ArrayDifference | None = None
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Where two runs that should be equal differ first.
+    """Where two runs that should be equal differ first."""
 
-    Args:
-        moment: When, in words: `"initial state"`, `"epoch 3, batch 10"`.
-        epoch: The epoch, counted from 0, or `None` for the start.
-        batch: The batch, or `None` at the end of an epoch.
-        roles: What differs, what parted first in front: `"identity"`,
-            `"data"`, `"random"`, `"weights"`, `"optimizer"`, `"metrics"`,
-            `"records"`.
-        places: The variables, metrics or parts of the identity that differ.
-        agreed: What of this moment was still equal, in words.
-        details: More on single places, in words.
-        previous: The last moment at which all was equal, or `None`.
-        differences: The variables that differ, with their sizes.
-    """
-
-    moment: str
-    epoch: int | None
-    batch: int | None
+    moment: str  # In words: `initial state`, `epoch 3, batch 10`.
+    epoch: int | None  # Counted from 0; `None` for the start.
+    batch: int | None  # `None` at the end of an epoch.
+    # What differs, what parted first in front: `identity`, `data`, `random`,
+    # `weights`, `optimizer`, `metrics`, `records`.
     roles: tuple[str, ...]
-    places: tuple[str, ...]
-    agreed: tuple[str, ...] = ()
-    details: tuple[str, ...] = ()
-    previous: str | None = None
+    places: tuple[str, ...]  # Variables, metrics, or parts of the identity.
+    agreed: tuple[str, ...] = ()  # What was still equal then, in words.
+    details: tuple[str, ...] = ()  # More on single places, in words.
+    previous: str | None = None  # The last moment at which all was equal.
     differences: tuple[VariableDifference, ...] = ()
 
     @property
@@ -239,15 +211,11 @@ def is_within(
 def pair_places(
     reference: Variables, record: Variables, role: str
 ) -> list[tuple[str, str | None, str | None]]:
-    """Pair the variables of a role in two records.
-
-    By place; and by position where as many have other names, since a renamed
-    variable is the same variable.
-    """
+    """Pair the variables of a role in two records, by place or position."""
     theirs, ours = reference.get(role, {}), record.get(role, {})
     if theirs.keys() == ours.keys():
         return [(place, place, place) for place in theirs]
-    if len(theirs) == len(ours):
+    if len(theirs) == len(ours):  # A renamed variable is the same variable.
         return [(a, a, b) for a, b in zip(theirs, ours, strict=True)]
     every = dict.fromkeys([*theirs, *ours])
     return [
@@ -310,17 +278,15 @@ def _compare_role(
 
 
 def _is_incomplete(role: str, reference: RunRecord, record: RunRecord) -> bool:
-    """Whether a role's variables say nothing about two records.
-
-    A first `fit` builds the optimizer, and on some backends the layers, only
-    after it has begun; a later one finds them there. Metrics still hold at the
-    start what came before, and each epoch resets them; and where one run has
-    other metrics, their variables are others.
-    """
+    """Whether a role's variables say nothing about two records."""
     if role != "metrics":
+        # A first `fit` builds the optimizer, and on some backends the layers,
+        # only after it has begun; a later one finds them there.
         return reference.epoch is None and not (
             reference.variables.get(role) and record.variables.get(role)
         )
+    # Metrics still hold at the start what came before, and each epoch resets
+    # them; and where one run has other metrics, their variables are others.
     return reference.epoch is None or set(record.metrics) != set(
         reference.metrics
     )

@@ -61,12 +61,7 @@ _DOTS = {3: "●●●", 2: "●●○", 1: "●○○", 0: "○○○"}
 
 
 def write_comparison_page(comparison: Comparison) -> str:
-    """A comparison as a page of its own.
-
-    Scope:
-        Of long runs 100 epochs are shown at most, of large models 240 parts,
-        and the page says so; the first mismatch is always among them.
-    """
+    """A comparison as a page of its own, the first mismatch always in it."""
     verdict = say_verdict(comparison)
     names = [_name(one) for one in (comparison.a, comparison.b)]
     grid = choose_grid(comparison, MOST_EPOCHS, MOST_PARTS)

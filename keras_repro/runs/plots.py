@@ -28,13 +28,7 @@ _STYLES = ("-", "--", ":", "-.")
 
 
 def plot_run(run: Run) -> Any:
-    """Draw the metrics of a run and the norms of its layers.
-
-    A metric and its `val_` twin share their axes.
-
-    Raises:
-        ImportError: If Matplotlib is not installed (extra `plot`).
-    """
+    """Draw the metrics of a run and the norms of its layers."""
     families = _group_metrics(run.history())
     norms = _collect_norms(run)
     panels = len(families) + bool(norms)
@@ -57,11 +51,7 @@ def plot_run(run: Run) -> Any:
 
 
 def plot_comparison(comparison: Comparison) -> Any:
-    """Draw how far the parts of two models are apart, over the epochs.
-
-    Raises:
-        ImportError: If Matplotlib is not installed (extra `plot`).
-    """
+    """Draw how far the parts of two models are apart, over the epochs."""
     figure, (axes,) = _make_axes(1)
     grid = arrange(comparison.agreements).layers()
     cells = [one for part in grid.parts for one in grid.line(part)]
@@ -165,7 +155,6 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _make_axes(number: int) -> tuple[Any, list[Any]]:
-    """A figure of one column."""
     number = max(number, 1)
     figure = new_figure(
         7.5, 4.2 if number == 1 else 2.6 * number, "constrained"

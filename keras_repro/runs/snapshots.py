@@ -70,20 +70,7 @@ def write_snapshot(
     *,
     run_id: str,
 ) -> None:
-    """Write variables into a file of their own.
-
-    Raises:
-        ValueError: If the name is none, or a checksum is missing.
-        TypeError: If an array does not hold numbers or booleans.
-        OSError: If it cannot be written whole; then no file of that name is
-            left, or the one that was there before.
-
-    Scope:
-        The file appears whole or not at all: it is written under another
-        name, flushed to the disk and renamed. A process that is killed leaves
-        at most a hidden file that ends in `.tmp`, which the first snapshot of
-        a later run removes when it is older than an hour.
-    """
+    """Write variables into a file of their own, whole or not at all."""
     if not _NAME.fullmatch(name):
         raise ValueError(
             "`name` must be letters, digits, '_', '.' or '-' and end in '.h5'."
@@ -107,6 +94,9 @@ def write_snapshot(
                 "The folder of snapshots must be a folder and no link. "
                 f"Received: '{one}', a link. Remove it",
             )
+    # Written under another name, flushed to the disk and renamed: a process
+    # that is killed leaves at most a hidden file that ends in `.tmp`, which a
+    # later run removes when it is older than an hour.
     replace_whole(folder / name, content)
 
 
@@ -138,12 +128,7 @@ def _fill(
 
 
 def find_snapshot(run: Run, record: RunRecord) -> Path | None:
-    """Find the snapshot of a record.
-
-    Raises:
-        ValueError: If the run's file names anything but a file in the run's
-            folder beside it.
-    """
+    """Find the snapshot of a record, in the run's folder beside its file."""
     folder, name = run.header.snapshots, record.snapshot
     if folder is None or name is None or run.path is None:
         return None
@@ -181,16 +166,7 @@ def _not_beside(path: Path, received: str) -> ValueError:
 
 
 class Snapshot:
-    """The variables in a snapshot, read one at a time.
-
-    Made by `open_snapshot`.
-
-    Args:
-        path: The file, for messages.
-        run_id: The run that wrote it.
-        file: The open file.
-        names: Its datasets by role and place.
-    """
+    """The variables in a snapshot, read one at a time; see `open_snapshot`."""
 
     def __init__(
         self,
@@ -211,21 +187,10 @@ class Snapshot:
     def read(
         self, role: str, place: str, checksum: str | None = None
     ) -> npt.NDArray[Any]:
-        """Read one variable, with its values verified.
-
-        Args:
-            role: Its role.
-            place: Its place.
-            checksum: What the record says that its checksum is.
-
-        Raises:
-            KeyError: If the snapshot does not hold it.
-            ValueError: If the values do not have the checksum beside them, or
-                that of the record, or what stands there could not have been
-                written by us.
-        """
+        """Read one variable, with its values verified."""
         name = self._names[role, place]
         with told(self.path, _KIND), naming(name):
+            # Given, it is the one that the record has.
             if checksum not in (None, self._file.text("checksum", name)):
                 msg = f"{place!a} is not of the record, whose checksum differs"
                 raise DamagedError(msg)
@@ -234,18 +199,10 @@ class Snapshot:
 
 @contextmanager
 def open_snapshot(path: str | os.PathLike[str]) -> Iterator[Snapshot]:
-    """Open a snapshot to read it.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a snapshot, or is damaged.
-
-    Scope:
-        Links, external and virtual storage, foreign filters and dtypes, and
-        shapes out of proportion to the file are refused; nothing in the file
-        is executed or unpickled. The HDF5 library itself parses the file, and
-        is only as safe as its version.
-    """
+    """Open a snapshot to read it; what we cannot have written is refused."""
+    # Links, external and virtual storage, foreign filters and dtypes, and
+    # shapes out of proportion to the file are refused; nothing in the file is
+    # executed or unpickled. HDF5 itself is only as safe as its version.
     path = Path(path)
     with open_file(path, _KIND) as file:
         with told(path, _KIND):

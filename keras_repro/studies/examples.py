@@ -27,22 +27,14 @@ _HALVINGS = 80
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleStatistics:
-    """What of a difference is the chance of the test examples.
-
-    Args:
-        num_examples: How many there are.
-        num_groups: How many groups they make; as many if there are none.
-        error: The standard error that their choice gives the difference.
-        seeds_interval: Where the difference lies under other seeds alone, on
-            these examples.
-        width_share: Which share of the width of the whole interval is theirs.
-    """
+    """What of a difference is the chance of the test examples."""
 
     num_examples: int
-    num_groups: int
-    error: float
+    num_groups: int  # As many as examples if they make none.
+    error: float  # The standard error that their choice gives the difference.
+    # Where the difference lies under other seeds alone, on these examples.
     seeds_interval: Interval
-    width_share: float
+    width_share: float  # Their share of the width of the whole interval.
 
 
 def cross_examples(
@@ -52,24 +44,12 @@ def cross_examples(
     *,
     watched: bool,
 ) -> tuple[PairedStatistics, ExampleStatistics]:
-    """Widen what seeds say of a difference by the chance of the examples.
-
-    Args:
-        gaps: Differences of the losses, shape `(num_pairs, num_examples)`.
-        places: The number of each example's group, shape `(num_examples,)`.
-        found: What the seeds say of the means of the rows.
-        watched: Whether that may be watched.
-
-    Returns:
-        The same with an interval and a p for other seeds and other examples,
-        and what of it is the examples'.
-
-    References:
-        Both half widths are added as squares, near Cochran's way to combine two
-        errors with freedoms of their own, Biometrics 20(1), 1964, 191-195,
-        of variances of a crossed design, as in Searle, Casella and
-        McCulloch, Variance Components, 1992, ch. 4.
-    """
+    """Widen what seeds say of a difference by the chance of the examples."""
+    # Shapes: `gaps` is `(num_pairs, num_examples)`, `places` `(num_examples,)`.
+    # Both half widths are added as squares, near Cochran's way to combine two
+    # errors with freedoms of their own, Biometrics 20(1), 1964, 191-195, of
+    # variances of a crossed design, as in Searle, Casella and McCulloch,
+    # Variance Components, 1992, ch. 4.
     level = found.interval.confidence_level
     groups = int(places.max()) + 1
     error = _find_error(gaps, places)
@@ -131,10 +111,7 @@ def _find_tail(distance: float, reach: Any) -> float:
 
 
 def _find_error(gaps: Scores, places: npt.NDArray[np.intp]) -> float:
-    """The standard error of the mean by the choice of the groups alone.
-
-    The variance of the means of the groups, less what of it is the seeds'.
-    """
+    """The standard error of the mean by the choice of the groups alone."""
     scale = find_scale(gaps)
     unit = gaps / scale
     sizes = np.bincount(places)
@@ -148,17 +125,13 @@ def _find_error(gaps: Scores, places: npt.NDArray[np.intp]) -> float:
     between = float(np.sum((weights * (columns - center)) ** 2))
     off = means - rows[:, None] - columns + center
     within = float(np.sum((weights * off) ** 2)) / (size * (size - 1))
+    # That of the means of the groups, less what of it is the seeds'.
     variance = (between - within) * number / (number - 1)
     return math.sqrt(max(variance, 0.0)) * scale
 
 
 def number_groups(groups: Any, num_examples: int) -> npt.NDArray[np.intp]:
-    """The number of each example's group; its own where there are none.
-
-    Raises:
-        TypeError: If they are no labels.
-        ValueError: If there is not one for each example, or only one group.
-    """
+    """The number of each example's group; its own where there are none."""
     if groups is None:
         return np.arange(num_examples)
     try:

@@ -70,20 +70,14 @@ _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPlan:
-    """Which seeds a study was to have when it began, or was gone on with.
-
-    Args:
-        num_seeds: How many.
-        checksum: Of these seeds, in rising order.
-        until: By what it might stop before the last of them: `"width"` of an
-            interval, or a `"rule"` that may look at all; empty if by nothing.
-        width: The `HalfWidth` in words; empty of all others.
-    """
+    """Which seeds a study was to have when it began, or was gone on with."""
 
     num_seeds: Annotated[int, Meta(ge=1, le=MOST_TRIALS)]
-    checksum: str
+    checksum: str  # Of these seeds, in rising order.
+    # By what it might stop before the last of them: the `width` of an interval,
+    # or a `rule` that may look at all; empty if by nothing.
     until: Annotated[str, Meta(pattern=r"\A(|width|rule)\Z")] = ""
-    width: str = ""
+    width: str = ""  # The `HalfWidth` in words; empty of all others.
 
     @classmethod
     def make(
@@ -99,30 +93,19 @@ class StudyPlan:
         )
 
     def is_watched(self, seeds: Collection[int]) -> bool | None:
-        """Whether a study with these seeds is another than was planned.
-
-        Then one may have looked at it and gone on, or stopped. `None` of a
-        study that its width stopped: neither fixed nor chosen by its scores.
-        """
+        """Whether a study with these seeds is another than was planned."""
+        # Stopped by its width, it is neither fixed nor chosen by its scores.
         if self.until == "width" and len(seeds) <= self.num_seeds:
             return None
+        # Else one may have looked at it and gone on, or stopped.
         return self != StudyPlan.make(seeds)
 
 
 def find_watched(
     begun: StudyPlan | None, later: Iterable[StudyPlan], seeds: Collection[int]
 ) -> bool | None:
-    """Whether one may have looked at a study before it had these seeds.
-
-    Args:
-        begun: The plan by which it began; `None` if an earlier version did.
-        later: Other plans by which it was gone on with.
-        seeds: Those that it has.
-
-    Returns:
-        `None` if that is not known, or if its width stopped it.
-    """
-    if begun is None:
+    """Whether one may have looked at a study before it had these seeds."""
+    if begun is None:  # An earlier version began it.
         # Only what may look at all is sure to be another plan.
         return True if any(one.until == "rule" for one in later) else None
     # A fixed number is told by the seeds; a rule may stop at any of them.
@@ -133,40 +116,24 @@ def find_watched(
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecord:
-    """What a study is: the schema of its `study.json` too.
-
-    Args:
-        format: The version of the folder's format.
-        identity: What makes trials those of this study.
-        environment: As `capture_environment` gives it.
-        plan: Which seeds it was to have; `None` where an earlier version
-            began it.
-    """
+    """What a study is: the schema of its `study.json` too."""
 
     format: Annotated[str, Meta(pattern=rf"\A{FORMAT}\Z")]
     identity: StudyIdentity
-    environment: Mapping[str, Any]
-    plan: StudyPlan | None = None
+    environment: Mapping[str, Any]  # As `capture_environment` gives it.
+    plan: StudyPlan | None = None  # `None` where an earlier version began it.
 
 
 @dataclass(frozen=True)
 class NoteLine:
-    """What else there is to say of a study.
-
-    Args:
-        text: That.
-    """
+    """What else there is to say of a study."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class WrittenLine:
-    """Data that the trials themselves change.
-
-    Args:
-        names: Their names.
-    """
+    """Names of data that the trials themselves change."""
 
     names: tuple[str, ...]
 
@@ -201,21 +168,16 @@ _format = _StudyFormat(
 
 @dataclass
 class StudyContent:
-    """What the lines of a study's folder say.
+    """What the lines of a study's folder say."""
 
-    Args:
-        outcomes: The last outcome of each seed, in the order of their lines.
-        notes: What else was written down.
-        written: Names of data that the trials themselves change.
-        plans: By which other plans it was gone on with.
-        whole: So many bytes of the file are whole lines: less than all if the
-            last line is torn.
-    """
-
+    # The last one of each seed, in the order of their lines.
     outcomes: dict[int, TrialLine] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    # Names of data that the trials themselves change.
     written: set[str] = field(default_factory=set)
+    # By which other plans it was gone on with.
     plans: list[StudyPlan] = field(default_factory=list)
+    # So many bytes of the file are whole lines: all, if the last is not torn.
     whole: int = 0
 
     def add(self, line: Line) -> None:
@@ -237,19 +199,7 @@ class StudyContent:
 
 
 class StudyFolder:
-    """The folder of a study that is being run: this process alone writes.
-
-    Args:
-        path: The folder; made if there is none.
-        identity: What the study is.
-        environment: Of this process.
-        plan: Which seeds are to be run, and by what rule; kept.
-
-    Raises:
-        ValueError: If the folder holds another study, or something else.
-        OSError: If it cannot be made or written, or another process is
-            running the study.
-    """
+    """The folder of a study that is being run: this process alone writes."""
 
     def __init__(
         self,
@@ -332,12 +282,7 @@ class StudyFolder:
         ]
 
     def keep(self, trial: TrialLine, runs: Iterable[str]) -> None:
-        """Write what a trial gave, so that it is on disk when this returns.
-
-        Raises:
-            OSError: If it could not be written, or a file of the study is gone
-                or is not the one any more that it was.
-        """
+        """Write what a trial gave, so that it is on disk when this returns."""
         line = _format.encode(trial)
         self._check_kept()
         # First the runs: one without its trial does no harm.
@@ -371,12 +316,7 @@ class StudyFolder:
             self._append(TRIALS, [_format.encode(WrittenLine(tuple(new)))])
 
     def check(self, trials: Iterable[TrialLine]) -> None:
-        """Raise if not all of these trials can be read from the disk.
-
-        Raises:
-            OSError: If a file is gone, was replaced or cut.
-            ValueError: If it was damaged.
-        """
+        """Raise if not all of these trials can be read from the disk."""
         self._check_kept()
         found = {
             (one.seed, one.checksum)
@@ -528,12 +468,7 @@ class _RunSource:
 
 
 def read_study(path: Path) -> StudyRecord:
-    """Read what a study is.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is damaged or of another version.
-    """
+    """Read what a study is."""
     file = path / STUDY
     if not os.path.lexists(file):
         raise FileNotFoundError(
@@ -562,13 +497,7 @@ def _decode_study(text: str) -> StudyRecord:
 
 
 def read_content(path: Path) -> StudyContent:
-    """Read the trials and notes of a study.
-
-    Raises:
-        ValueError: If a line is damaged. The last one may be torn, when a
-            process was killed while it wrote, and is left out; so is one
-            that earlier versions left behind them, whose trial stands again.
-    """
+    """Read the trials and notes of a study."""
     content = StudyContent()
     file = path / TRIALS
     if not os.path.lexists(file):
@@ -593,6 +522,8 @@ def read_content(path: Path) -> StudyContent:
                 raise _damaged(file, what, error.must) from None
             if isinstance(entry, TrialLine):
                 torn.pop(entry.seed, None)
+    # The last line may be torn, when a process was killed while it wrote; so
+    # may one that earlier versions left behind, whose trial stands again.
     lost = [one for one in torn.values() if one != number]
     if lost:
         what = f"half of one in line {min(lost)}"

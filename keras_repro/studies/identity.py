@@ -125,44 +125,31 @@ _UNREAD = "unread"
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a function is made of.
+    """What a function is made of."""
 
-    Args:
-        code: Checksums of what functions and classes do, by their names:
-            `"train"`, `"helpers.smooth"`, `"Scaler.fit"`. Names in the
-            function's own module carry no prefix.
-        data: What the function takes from outside, by name: variables of the
-            functions around it, globals, defaults as in `"train(alpha)"`,
-            entries and attributes as in `"settings['lr']"` and
-            `"config.lr"`. Short values as text, others as checksums.
-        unread: Names of what nobody can tell the content of, such as an open
-            file.
-        python: The version of Python that compiled the code.
-    """
-
+    # Checksums of what functions and classes do, by their names: `train`,
+    # `helpers.smooth`, `Scaler.fit`; without a prefix in the function's own
+    # module.
     code: Mapping[str, str]
+    # What the function takes from outside, by name: variables of the functions
+    # around it, globals, defaults as in `train(alpha)`, entries and attributes
+    # as in `settings['lr']` and `config.lr`; short values as text, others as
+    # checksums.
     data: Mapping[str, str]
+    # Names of what nobody can tell the content of, such as an open file.
     unread: tuple[str, ...] = ()
-    python: str = ""
+    python: str = ""  # The version that compiled the code.
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyIdentity:
-    """What makes trials those of one study: the schema of its file too.
-
-    Args:
-        train: The function that trains.
-        build: The function that builds the model, if one does.
-        parts: The person's own layers, losses and the like, by name.
-        model: The model's settings.
-        vary: What the seeds move.
-        backend: The name of Keras' backend.
-    """
+    """What makes trials those of one study: the schema of its file too."""
 
     train: Fingerprint
-    build: Fingerprint | None = None
+    build: Fingerprint | None = None  # Of what builds the model, if anything.
+    # The person's own layers, losses and the like, by name.
     parts: Mapping[str, Fingerprint] = field(default_factory=dict)
-    model: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)  # Its settings.
     vary: str = "all"
     backend: str | None = None
 

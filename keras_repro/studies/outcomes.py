@@ -29,64 +29,41 @@ def name_worker() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialBackups:
-    """Where the trainings of a trial are backed up, and how often.
+    """Where the trainings of a trial are backed up, and how often."""
 
-    Args:
-        folder: The folder of this trial alone.
-        save_freq: As in `BackupAndRestore`.
-    """
-
-    folder: str
-    save_freq: str | int
+    folder: str  # Of this trial alone.
+    save_freq: str | int  # As in `BackupAndRestore`.
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialTask:
-    """One trial that is to be run.
-
-    Args:
-        seed: Its seed.
-        vary: What the seed moves.
-        after: A seed that a worker which has run no trial begins with.
-        ticket: Of this very sending, so that its answer is known from others.
-        backups: Of its trainings, if there are to be any.
-    """
+    """One trial that is to be run."""
 
     seed: int
     vary: str
+    # A seed that a worker which has run no trial begins with.
     after: int | None = None
+    # Of this very sending, so that its answer is known from others.
     ticket: int = 0
     backups: TrialBackups | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialLine:
-    """What is kept of a trial: the schema of its line too.
-
-    Args:
-        seed: Its seed.
-        scores: What `train` returned, by name; empty if it raised.
-        checksum: Checksum of the trained model.
-        seconds: How long it took, from its reset to the end of `train`.
-        worker: Where it ran, as `host:process`.
-        runs: Ids of the runs that it recorded.
-        status: Empty if all went well; `RAISED` if `train` raised; `MISUSE`
-            if what it returned is no score.
-        error: What went wrong, on one line.
-        traceback: Where.
-        examples: Losses per test example, by the name of the score that is
-            their mean; empty where there are none.
-    """
+    """What is kept of a trial: the schema of its line too."""
 
     seed: Seed
-    scores: Mapping[str, Number]
-    checksum: str
-    seconds: Number
-    worker: str
-    runs: tuple[str, ...]
+    scores: Mapping[str, Number]  # What `train` returned; empty if it raised.
+    checksum: str  # Of the trained model.
+    seconds: Number  # From its reset to the end of `train`.
+    worker: str  # Where it ran, as `host:process`.
+    runs: tuple[str, ...]  # Ids of those that it recorded.
+    # Empty if all went well; `RAISED` if `train` raised; `MISUSE` if what it
+    # returned is no score.
     status: Status
-    error: str
+    error: str  # What went wrong, on one line.
     traceback: str
+    # Losses per test example, by the name of the score that is their mean.
     examples: Mapping[str, tuple[Number, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,14 +79,11 @@ class TrialLine:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialOutcome(TrialLine):
-    """What a trial gave.
+    """What a trial gave."""
 
-    Args:
-        lines: The runs that it recorded, as lines of a run's file.
-        environment: Of the worker, with the first outcome from it.
-    """
-
+    # The runs that it recorded, as lines of a run's file.
     lines: tuple[str, ...] = ()
+    # Of the worker, with the first outcome from it.
     environment: Mapping[str, Any] | None = None
 
     def to_line(self) -> TrialLine:
@@ -133,11 +107,7 @@ def gather_scores(
 def gather_examples(
     outcomes: Iterable[TrialLine],
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """The losses per test example, a row for each trial; NaN where it has none.
-
-    Raises:
-        ValueError: If two trials have losses of another number of examples.
-    """
+    """Losses per test example, a row for each trial; NaN where it has none."""
     done = list(outcomes)
     found = {}
     for name in dict.fromkeys(name for one in done for name in one.examples):
@@ -157,25 +127,15 @@ def gather_examples(
 
 @dataclass(frozen=True)
 class Unfit:
-    """A worker that can run no trial of this study.
-
-    Args:
-        worker: Which.
-        reason: Why, and what to do.
-    """
+    """A worker that can run no trial of this study."""
 
     worker: str
-    reason: str
+    reason: str  # Why, and what to do.
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker answers.
-
-    Args:
-        task: Which it was given.
-        content: What came of it.
-    """
+    """What a worker answers."""
 
     task: TrialTask
     content: TrialOutcome | Unfit

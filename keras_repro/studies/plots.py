@@ -43,11 +43,7 @@ _INK = "0.15"
 
 
 def plot_summary(summary: TrialSummary) -> Any:
-    """Draw the scores of a study: a strip of dots for each metric.
-
-    Raises:
-        ImportError: If Matplotlib is not installed (extra `plot`).
-    """
+    """Draw the scores of a study: a strip of dots for each metric."""
     names = list(summary)[:_MOST_METRICS]
     number = max(len(names), 1)
     figure = new_figure(7.5, 0.9 + 1.75 * number, "constrained")
@@ -99,11 +95,7 @@ def _draw_row(axes: Any, strip: Strip, level: str) -> None:
 
 
 def plot_comparisons(comparisons: Sequence[TrialComparison]) -> Any:
-    """Draw studies beside each other, and their differences to the first.
-
-    Raises:
-        ImportError: If Matplotlib is not installed (extra `plot`).
-    """
+    """Draw studies beside each other, and their differences to the first."""
     shown = comparisons[:_MOST_CONDITIONS]
     number = len(shown)
     figure = new_figure(
@@ -133,11 +125,7 @@ def plot_comparisons(comparisons: Sequence[TrialComparison]) -> Any:
 
 
 def plot_spread(spread: TrialSpread) -> Any:
-    """Draw the scores of each study, and beside them the shares.
-
-    Raises:
-        ImportError: If Matplotlib is not installed (extra `plot`).
-    """
+    """Draw the scores of each study, and beside them the shares."""
     figure = new_figure(9.5, 4.6, "constrained")
     left, right = figure.subplots(1, 2)
     strips = make_spread_strips(spread)

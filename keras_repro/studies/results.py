@@ -60,17 +60,11 @@ _COMPUTED = ("=", "+", "-", "@", "\t", "\n")
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFailure:
-    """A trial whose training raised.
-
-    Args:
-        seed: Its seed.
-        error: Type and message, such as `"ValueError: ..."`.
-        traceback: Where it was raised, as Python prints it; may be empty.
-    """
+    """A trial whose training raised."""
 
     seed: int
-    error: str
-    traceback: str = ""
+    error: str  # Type and message, such as `ValueError: ...`.
+    traceback: str = ""  # As Python prints it; may be empty.
 
 
 # What the rows of a study hold, by their names.
@@ -394,7 +388,6 @@ class TrialResults:
         return str(self.summary())
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.studies.page import write_results_fragment
 
         return write_results_fragment(self)
@@ -475,7 +468,6 @@ def _check_examples(examples: Any, length: int) -> dict[str, Scores]:
 
 
 def _check_means(name: str, losses: Scores, scores: Scores) -> None:
-    """A score must be the mean of its losses."""
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.abs(losses.mean(axis=1) - scores)
         largest = np.abs(losses).max(axis=1)
@@ -491,7 +483,6 @@ def _check_means(name: str, losses: Scores, scores: Scores) -> None:
 
 
 def _freeze(values: Any, name: str, length: int) -> Scores:
-    """A copy that nobody changes."""
     array = check_numbers(clean(name), values)
     if array.shape != (length,):
         raise _wrong_length(name, array.shape, length)
@@ -508,25 +499,17 @@ def _wrong_length(name: str, received: object, length: int) -> ValueError:
 
 @dataclass(frozen=True, kw_only=True)
 class Rank:
-    """Where one trial stands among all of its study.
-
-    Args:
-        seed: Its seed.
-        metric: The name of the score.
-        score: Its score.
-        rank: 1.0 for the lowest score; trials with equal scores share the
-            mean of their ranks.
-        num_scores: How many finite scores there are.
-        percentile: Percent of the scores below it, equal ones counted half.
-        z: How many standard deviations above the mean; NaN if all are equal.
-    """
+    """Where one trial stands among all of its study."""
 
     seed: int
     metric: str
     score: float
+    # 1.0 for the lowest score; equal scores share the mean of their ranks.
     rank: float
-    num_scores: int
+    num_scores: int  # How many are finite.
+    # Percent of the scores below it, equal ones counted half.
     percentile: float
+    # How many standard deviations above the mean; NaN if all are equal.
     z: float
 
     def to_json(self) -> dict[str, Any]:
@@ -587,7 +570,6 @@ class TrialSummary:
         return write_summary_text(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.studies.page import write_summary_fragment
 
         return write_summary_fragment(self)
@@ -616,11 +598,7 @@ def summarize_scores(
 
 
 def rank_score(results: TrialResults, place: int, metric: str) -> Rank:
-    """Say where a trial stands among all with a finite score.
-
-    Raises:
-        ValueError: If its score is not finite.
-    """
+    """Say where a trial stands among all with a finite score."""
     seed, scores = results.seeds[place], results.scores[metric]
     finite = np.isfinite(scores)
     if not finite[place]:
@@ -642,11 +620,7 @@ def rank_score(results: TrialResults, place: int, metric: str) -> Rank:
 
 
 def find_metric(results: TrialResults, metric: str | None) -> str:
-    """The name of a score of a study.
-
-    Raises:
-        ValueError: If the study has no such score, or none at all.
-    """
+    """The name of a score of a study; the first one for `None`."""
     if metric is None and results.scores:
         return results.metrics[0]
     if metric is not None and not isinstance(metric, str):
@@ -663,11 +637,7 @@ def find_metric(results: TrialResults, metric: str | None) -> str:
 
 
 def find_places(results: TrialResults, seeds: Iterable[int]) -> list[int]:
-    """The positions of the trials with these seeds.
-
-    Raises:
-        ValueError: If no trial with such a seed finished.
-    """
+    """The positions of the trials with these seeds, which finished."""
     wanted = tuple(seeds)
     places = {seed: place for place, seed in enumerate(results.seeds)}
     unknown = [seed for seed in wanted if seed not in places]

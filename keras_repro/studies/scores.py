@@ -24,17 +24,12 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval.
-
-    Args:
-        low: The lower bound, in the unit of the scores.
-        high: The upper bound.
-        confidence_level: The share of such intervals that should cover the
-            true value, strictly between 0 and 1.
-    """
+    """A confidence interval, in the unit of the scores."""
 
     low: float
     high: float
+    # The share of such intervals that should cover the true value, strictly
+    # between 0 and 1.
     confidence_level: float
 
     def __post_init__(self) -> None:
@@ -94,28 +89,18 @@ def t_interval(
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What many scores of one training say.
+    """What many scores of one training say."""
 
-    Args:
-        num_scores: How many scores are finite; the rest speaks of these.
-        num_missing: How many are NaN or infinite, and left out.
-        mean: The mean.
-        std: The standard deviation, divided by n - 1; NaN for one score.
-        median: The median.
-        iqm: The mean without the lowest and the highest quarter, rounded down.
-        min: The lowest score.
-        max: The highest score.
-        interval: Where the mean lies under other seeds; `None` for one score.
-    """
-
-    num_scores: int
-    num_missing: int
+    num_scores: int  # How many are finite; the rest speaks of these.
+    num_missing: int  # How many are NaN or infinite, and left out.
     mean: float
-    std: float
+    std: float  # Divided by n - 1; NaN for one score.
     median: float
+    # The mean without the lowest and the highest quarter, rounded down.
     iqm: float
     min: float
     max: float
+    # Where the mean lies under other seeds; `None` for one score.
     interval: Interval | None
 
 
@@ -171,18 +156,14 @@ def summarize(
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRank:
-    """Where one score stands among all.
+    """Where one score stands among all."""
 
-    Args:
-        rank: 1.0 for the lowest; equal scores share the mean of their ranks.
-        percentile: The share of lower scores, its own and equal ones counted
-            half, from 0 to 100.
-        z: Its distance from the mean in standard deviations; NaN if all
-            scores are equal, and for one score.
-    """
-
-    rank: float
+    rank: float  # 1.0 for the lowest; equal scores share their ranks' mean.
+    # The share of lower scores, its own and equal ones counted half, from 0 to
+    # 100.
     percentile: float
+    # Its distance from the mean in standard deviations; NaN if all scores are
+    # equal, and for one score.
     z: float
 
 
@@ -342,42 +323,31 @@ _LARGEST_EFFECT = 1e8
 
 @dataclass(frozen=True, kw_only=True)
 class PairedStatistics:
-    """How two sets of scores differ that share their seeds.
-
-    Args:
-        num_pairs: How many pairs there are.
-        mean_a: The mean of a.
-        mean_b: The mean of b.
-        difference: The mean of b - a.
-        interval: Where that mean lies under other seeds.
-        spread: The standard deviation of the paired differences; of rounded
-            scores as if each were off by up to half a step.
-        resolution: The step by which rounded scores move, such as 1 over the
-            number of test examples; 0.0 if they are not rounded.
-        t_p: p of the paired t test, two-sided, with that spread: 1.0 if all
-            pairs are equal. Of a watched study that of the sequential one.
-        wilcoxon_p: p of Wilcoxon's signed-rank test, two-sided; 1.0 if all
-            pairs are equal. NaN of a watched study: it holds at one look.
-        lower_rate: In which share of pairs of unrelated seeds b is lower.
-        equal_rate: In which share of them both scores are equal.
-        effect_size: The difference in standard deviations of single scores,
-            the root mean square of both; infinite if none of them varies.
-        effect_size_paired: The difference in `spread`s.
-    """
+    """How two sets of scores differ that share their seeds."""
 
     num_pairs: int
     mean_a: float
     mean_b: float
-    difference: float
-    interval: Interval
+    difference: float  # The mean of b - a.
+    interval: Interval  # Where that mean lies under other seeds.
+    # The standard deviation of the paired differences; of rounded scores as if
+    # each were off by up to half a step.
     spread: float
+    # The step by which rounded scores move, such as 1 over the number of test
+    # examples; 0.0 if they are not rounded.
     resolution: float
+    # Of the paired t test, two-sided, with that spread: 1.0 if all pairs are
+    # equal; of a watched study that of the sequential one.
     t_p: float
+    # Of Wilcoxon's signed-rank test, two-sided; 1.0 if all pairs are equal, NaN
+    # of a watched study: it holds at one look.
     wilcoxon_p: float
-    lower_rate: float
-    equal_rate: float
+    lower_rate: float  # In which share of pairs of unrelated seeds b is lower.
+    equal_rate: float  # In which share of them both scores are equal.
+    # The difference in standard deviations of single scores, the root mean
+    # square of both; infinite if none of them varies.
     effect_size: float
-    effect_size_paired: float
+    effect_size_paired: float  # The difference in `spread`s.
 
     @property
     def higher_rate(self) -> float:
@@ -492,7 +462,6 @@ def compare_paired(
 
 
 def _check_pairs(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Scores, Scores]:
-    """As many scores of one as of the other."""
     x = check_scores(a, at_least=2, name="a")
     y = check_scores(b, at_least=2, name="b")
     if x.size != y.size:
@@ -593,15 +562,14 @@ def count_pairs(
     confidence_level: float,
     watched: bool,
 ) -> int | None:
-    """Count the pairs that would show all of some effects above 0 at once.
-
-    At least so often as each is shown less what may go wrong with the others.
-    """
+    """Count the pairs that would show all of some effects above 0 at once."""
     sizes = [min(one, _LARGEST_EFFECT) for one in effects]
 
     def suffices(num_pairs: int) -> bool:
         # NaN, if SciPy should give it, is never enough.
         bound = find_bound(num_pairs, confidence_level, watched)
+        # At least so often as each is shown less what may go wrong with the
+        # others.
         found = 1.0
         for effect in sizes:
             shown = _compute_power(num_pairs, effect, bound)
@@ -642,15 +610,13 @@ def _compute_power(num_pairs: int, effect: float, bound: float) -> float:
 
 
 def _compute_earlier(num_pairs: int, effect: float, bound: float) -> float:
-    """About how often t was beyond the bound before, and no longer is.
-
-    That of a Brownian motion with a drift beyond the tangent of its boundary.
-    """
+    """About how often t was beyond the bound before, and no longer is."""
     from scipy.special import log_ndtr
 
     shift = effect * math.sqrt(num_pairs)
     if math.isinf(bound):
         return 0.0
+    # That of a Brownian motion with a drift beyond the tangent of its boundary.
     power = bound * shift - bound**2 / 2 + float(log_ndtr(-shift))
     return math.exp(min(power, 0.0))
 

@@ -32,46 +32,30 @@ _FEWEST = 3
 
 @dataclass(frozen=True, kw_only=True)
 class SpreadPart:
-    """A part of the variance of scores.
+    """A part of the variance of scores."""
 
-    Args:
-        source: What the seed moves there, as `vary` has it: `"initial"`,
-            `"order"` or `"random"`; `"rest"` for what these do only together.
-        share: The share of the variance; NaN if no score moves. All four add
-            up to 1, so that of few seeds one may come out below 0 or above 1.
-        interval: Where that share lies under other seeds, from 0 to 1.
-        std: The standard deviation where the seed moves this alone; NaN for
-            the rest.
-    """
-
+    # What the seed moves there, as `vary` has it: `initial`, `order` or
+    # `random`; `rest` for what these do only together.
     source: str
+    # The share of the variance; NaN if no score moves. All four add up to 1, so
+    # that of few seeds one may come out below 0 or above 1.
     share: float
-    interval: Interval
-    std: float
+    interval: Interval  # Of that share under other seeds, from 0 to 1.
+    std: float  # Where the seed moves this alone; NaN for the rest.
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialSpread:
-    """Which part of the spread of a score comes from where.
+    """Which part of the spread of a score comes from where."""
 
-    Args:
-        studies: By what the seeds moved: `"all"`, `"initial"`, `"order"` and
-            `"random"`.
-        metric: The name of the score.
-        num_seeds: Of how many seeds all four scores are finite.
-        left_out: The seeds of which one of the four failed, or gave a score
-            that is not finite.
-        std: The standard deviation where the seed moves everything.
-        parts: The three sources, then the rest.
-        confidence_level: That of each interval.
-    """
-
-    studies: Mapping[str, TrialResults]
+    studies: Mapping[str, TrialResults]  # By what the seeds moved, `all` too.
     metric: str
-    num_seeds: int
+    num_seeds: int  # Of which all four scores are finite.
+    # The seeds of which one of the four failed, or gave a score that is not
+    # finite.
     left_out: tuple[int, ...]
-    std: float
-    parts: tuple[SpreadPart, ...]
+    std: float  # Where the seed moves everything.
+    parts: tuple[SpreadPart, ...]  # The three sources, then the rest.
     confidence_level: float
 
     def __getitem__(self, source: str) -> SpreadPart:
@@ -82,10 +66,8 @@ class TrialSpread:
 
     @property
     def watched(self) -> bool | None:
-        """Whether one of the studies was; `None` if that is not known.
-
-        The intervals hold for a number of seeds that was fixed beforehand.
-        """
+        """Whether one of the studies was; `None` if that is not known."""
+        # The intervals hold for a number of seeds that was fixed beforehand.
         known = [self.studies[one].watched for one in (ALL, *SOURCES)]
         if any(known):
             return True
@@ -97,14 +79,7 @@ class TrialSpread:
         return say_spread(self)
 
     def plot(self) -> Any:
-        """Draw the scores of each study, and beside them the shares.
-
-        Returns:
-            A `matplotlib.figure.Figure`, not shown and not saved.
-
-        Raises:
-            ImportError: If Matplotlib is not installed (extra `plot`).
-        """
+        """Draw the scores of the studies and the shares, with Matplotlib."""
         from keras_repro.studies.plots import plot_spread
 
         return plot_spread(self)
@@ -131,7 +106,6 @@ class TrialSpread:
         return write_spread_text(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         from keras_repro.studies.page import write_spread_fragment
 
         return write_spread_fragment(self)

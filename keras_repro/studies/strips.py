@@ -32,29 +32,17 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """One set of scores, as it is drawn.
-
-    Args:
-        name: What they are called.
-        seeds: The seed of each score.
-        scores: Finite scores, shape `(num_scores,)`.
-        center: Their mean.
-        low: The lower bound of its interval; NaN if there is none.
-        high: The upper bound.
-        median: Their median, or `None` if it is not to be drawn.
-        color: The number of a colour; `None` for grey.
-        settled: Whether the interval settles a difference.
-    """
+    """One set of scores, as it is drawn."""
 
     name: str
     seeds: Sequence[int]
-    scores: Scores
-    center: float
-    low: float
+    scores: Scores  # Finite ones, shape `(num_scores,)`.
+    center: float  # Their mean.
+    low: float  # The lower bound of its interval; NaN if there is none.
     high: float
-    median: float | None = None
-    color: int | None = 0
-    settled: bool = True
+    median: float | None = None  # `None` if it is not to be drawn.
+    color: int | None = 0  # The number of a colour; `None` for grey.
+    settled: bool = True  # Whether the interval settles a difference.
 
 
 # --- what is drawn -------------------------------------------------------
@@ -79,12 +67,10 @@ def make_summary_strip(summary: TrialSummary, metric: str) -> Strip | None:
 
 
 def make_study_strips(comparisons: Sequence[TrialComparison]) -> list[Strip]:
-    """The scores of the baseline and of each study compared with it.
-
-    Each mean has an interval of its own, at the level that the family has;
-    whether two of these overlap does not decide, the differences do.
-    """
+    """The scores of the baseline and of each study compared with it."""
     first = comparisons[0]
+    # Each mean has an interval of its own, at the level that the family has;
+    # whether two of these overlap does not decide, the differences do.
     level = first.family_level
     strips = []
     for name, scores, color in (
@@ -180,16 +166,10 @@ def _keep_finite(
 
 @dataclass(frozen=True)
 class Scale:
-    """From scores to places between 0 and 1.
+    """From scores to places between 0 and 1."""
 
-    Args:
-        low: The score, or its logarithm, at 0.
-        high: That at 1.
-        is_log: Whether places go by the logarithm.
-    """
-
-    low: float
-    high: float
+    low: float  # The score at 0, or its logarithm to base 10 if `is_log`.
+    high: float  # That at 1.
     is_log: bool = False
 
     def place(self, scores: npt.ArrayLike) -> Scores:

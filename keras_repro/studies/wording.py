@@ -342,11 +342,9 @@ def say_trials_verdict(comparison: TrialComparison) -> str:
 
 
 def _say_singles(comparison: TrialComparison, side: str) -> str:
-    """What one pair of runs would have shown, settled or not.
-
-    Said of settled differences alone it would be too large: a share that came
-    out large by chance goes with a difference that did.
-    """
+    """What one pair of runs would have shown, settled or not."""
+    # Said of settled differences alone it would be too large: a share that came
+    # out large by chance goes with a difference that did.
     found = comparison.statistics
     if not found.difference:
         return ""

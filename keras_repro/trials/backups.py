@@ -23,12 +23,7 @@ from keras_repro.studies.outcomes import TrialBackups
 def check_backup(
     backup: Any, path: Path | None, executor: Executor | None
 ) -> str | int | None:
-    """Check how often trials are backed up, and that they can be.
-
-    Raises:
-        TypeError: If `backup` is of the wrong type.
-        ValueError: If it has a wrong value, or there is no place for it.
-    """
+    """Check how often trials are backed up, and that they can be."""
     if backup is None:
         return None
     frequency = check_save_freq("backup", backup)
@@ -51,7 +46,6 @@ def check_backup(
 
 
 def _is_here(executor: Executor) -> bool:
-    """Whether the workers of an executor run on this machine."""
     loky = sys.modules.get("loky")
     here = (ProcessPoolExecutor, ThreadPoolExecutor)
     return isinstance(executor, here) or (
@@ -60,17 +54,12 @@ def _is_here(executor: Executor) -> bool:
 
 
 class StudyBackups:
-    """The backups of the trials of a study.
-
-    Args:
-        path: The folder of the study.
-        save_freq: As in `BackupAndRestore`; with `None` there are no new ones.
-    """
+    """The backups of the trials of a study, in its folder."""
 
     def __init__(self, path: Path, save_freq: str | int | None) -> None:
         # Absolute, since `train` may change the directory.
         self._folder = path.absolute() / BACKUPS
-        self._save_freq = save_freq
+        self._save_freq = save_freq  # With `None` there are no new ones.
 
     def plan(self, seed: int) -> TrialBackups | None:
         """Where the trial of a seed is backed up, if it is."""

@@ -26,19 +26,16 @@ _KINDS = 0x4 | 0x8 | 0x20 | 0x80 | 0x100 | 0x200  # *args, generator, async.
 
 @dataclass(frozen=True)
 class Uses:
-    """What a code object takes from outside, in the order of the code.
+    """What a code object takes from outside, in the order of the code."""
 
-    Args:
-        globals: By the name of a global, the attributes that are read from
-            it, such as `("linalg", "norm")`.
-        cells: The same by the name of a variable of a function around it.
-        imports: Modules that are imported, with the level of the import.
-    """
-
+    # By the name of a global, the attributes that are read from it, such as
+    # `("linalg", "norm")`; `cells` is the same by the name of a variable of a
+    # function around it.
     globals: dict[str, dict[tuple[str, ...], None]] = field(
         default_factory=dict
     )
     cells: dict[str, dict[tuple[str, ...], None]] = field(default_factory=dict)
+    # Modules that are imported, with the level of the import.
     imports: dict[tuple[str, int], None] = field(default_factory=dict)
 
 

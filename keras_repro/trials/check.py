@@ -18,7 +18,9 @@ from keras_repro.trials.executors import PoolEngine
 
 _MAY_MATTER = 2
 _MOST_DIFFERENCES = 4
-# How many of each trial are sent at once, as long as they say nothing.
+# How many of each trial are sent at once, as long as they say nothing. The
+# executor may give one to the worker that it took before; of two at once
+# another worker gets one, if there is one.
 _ROUNDS = (1, 2, 2)
 
 Pair = tuple[TrialLine, TrialOutcome]
@@ -31,11 +33,7 @@ def check_elsewhere(
     vary: str,
     environments: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
-    """Repeat a share of the trials, each on another worker than before.
-
-    A worker that has run none begins with another seed: what depends on the
-    seed that came first, such as a constant of a compiled function, shows.
-    """
+    """Repeat a share of the trials, each on another worker than before."""
     known = dict(environments)
     pairs = _repeat(engine, choose_trials(outcomes, share), vary, known)
     num_same = sum(one.worker == other.worker for one, other in pairs)
@@ -62,18 +60,16 @@ def _repeat(
     vary: str,
     known: dict[str, Mapping[str, Any]],
 ) -> list[Pair]:
-    """Repeat trials; again, a few times, what came to the same worker.
-
-    Where a trial runs the executor says. It may give one to the worker that it
-    took before; of two at once another worker gets one, if there is one.
-    """
+    """Repeat trials; again, a few times, what came to the same worker."""
     engine.renew()
     first = {one.seed: one for one in chosen}
     again: dict[int, TrialOutcome] = {}
     left = list(first)
     for copies in _ROUNDS:
         tasks = [
-            # Also of one seed alone there is another.
+            # A worker that has run none begins with another seed, also where
+            # one is repeated alone: what depends on the seed that came first,
+            # such as a constant of a compiled function, shows.
             TrialTask(seed=seed, vary=vary, after=seed ^ 1)
             for seed in left
             for _ in range(copies)

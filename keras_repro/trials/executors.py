@@ -77,15 +77,11 @@ class LocalEngine:
 
 
 class PoolEngine:
-    """Runs trials on the workers of an executor.
-
-    Args:
-        pool: The executor, and how a study gets to its workers.
-        patience: For how many seconds no trial may finish.
-    """
+    """Runs trials on the workers of an executor."""
 
     def __init__(self, pool: Pool, patience: float) -> None:
         self.notes: list[str] = []
+        # The patience: for how many seconds no trial may finish.
         self._pool, self._patience = pool, patience
         self._tickets = itertools.count()
         self._queue: deque[TrialTask] = deque()
@@ -265,15 +261,9 @@ def _make_death(task: TrialTask, error: BaseException) -> TrialOutcome:
 
 @dataclass(frozen=True)
 class Study:
-    """What a worker needs to run trials, and keeps by its key.
+    """What a worker needs to run trials, and keeps by its key."""
 
-    Args:
-        payload: What `TrialRunner.pack` wrote.
-        key: Its name among the studies that a worker has.
-        backend: Of Keras.
-    """
-
-    payload: bytes
+    payload: bytes  # What `TrialRunner.pack` wrote.
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
     backend: str = field(default_factory=keras.backend.backend)
 
@@ -318,12 +308,7 @@ _LOKY_SETTINGS = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}
 
 
 class LokyPool:
-    """Fresh processes on this machine, by loky; each starts with the study.
-
-    Args:
-        study: Which.
-        num_workers: How many.
-    """
+    """Fresh processes on this machine, by loky; each starts with the study."""
 
     def __init__(self, study: Study, num_workers: int) -> None:
         self._study, self._num_workers = study, num_workers
@@ -365,14 +350,7 @@ class LokyPool:
 
 
 class OwnPool:
-    """An executor that the caller made, and will shut down.
-
-    The study goes along with each trial, and is unpacked once by each worker.
-
-    Args:
-        study: Which.
-        executor: Any `concurrent.futures.Executor`.
-    """
+    """An executor that the caller made, and will shut down."""
 
     # How many workers there are is not known: enough for a large cluster.
     window = 1000
@@ -383,6 +361,7 @@ class OwnPool:
     def submit(self, task: TrialTask) -> Any:
         """Give the executor a trial to run."""
         study = self._study
+        # The study goes along each time; a worker unpacks it once.
         return self._executor.submit(
             run_remotely, study.key, study.backend, study.payload, task
         )
@@ -400,13 +379,7 @@ class OwnPool:
 
 
 class DaskPool(OwnPool):
-    """Dask's executor: it sends the study to each worker once.
-
-    Args:
-        study: Which.
-        executor: Of the client.
-        client: Of Dask.
-    """
+    """Dask's executor: it sends the study to each worker once."""
 
     def __init__(self, study: Study, executor: Any, client: Any) -> None:
         super().__init__(study, executor)

@@ -108,12 +108,7 @@ Chains = Iterable[tuple[str, ...]]
 
 
 class Walk:
-    """A walk through all that a function is made of.
-
-    Args:
-        ignore: Objects that are left out.
-        reads_values: Whether to tell what values hold, which takes time.
-    """
+    """A walk through all that a function is made of."""
 
     def __init__(
         self, ignore: Iterable[object], *, reads_values: bool = True
@@ -121,6 +116,7 @@ class Walk:
         self.code: dict[str, str] = {}
         self.data: dict[str, str] = {}
         self.unread: dict[str, None] = {}
+        # What values hold takes time to tell.
         self._values = Values(ignore, self._refer, reads_values=reads_values)
         self._home = ""
         self._names: dict[int, str] = {}

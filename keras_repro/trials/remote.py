@@ -123,13 +123,7 @@ class DeadProcessError(RuntimeError):
 
 
 class OwnProcess:
-    """A fresh process that makes calls, one after the other.
-
-    It ends with this object, and with the process that made it.
-
-    Args:
-        environment: Environment variables on top of this process' own.
-    """
+    """A fresh process for calls in turn, which ends with this object or us."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         paths = os.pathsep.join(filter(None, sys.path))
@@ -141,12 +135,7 @@ class OwnProcess:
         )
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function there.
-
-        Raises:
-            DeadProcessError: If the process ends before the function does.
-            RuntimeError: If the function raised; with what it raised.
-        """
+        """Call a function there; raises what it raised, or that it ended."""
         requests, answers = self._process.stdin, self._process.stdout
         if requests is None or answers is None:
             msg = "the process has no pipes"

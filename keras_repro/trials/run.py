@@ -436,7 +436,6 @@ def _kept_start(runner: TrialRunner) -> Iterator[None]:
 
 
 def _identify(runner: TrialRunner, vary: str) -> StudyIdentity:
-    """What makes trials those of one study."""
     ignored = (runner.model,)
     build = runner.build
     return StudyIdentity(
@@ -453,12 +452,7 @@ def _identify(runner: TrialRunner, vary: str) -> StudyIdentity:
 
 
 def read_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    """The seeds of a study.
-
-    Raises:
-        TypeError: If they are no integers.
-        ValueError: If there is none, one is out of range or there twice.
-    """
+    """The seeds of a study, each in range and there once."""
     advice = "Pass 30, or `range(30)`."
     must = f"name at least one trial, and at most {MOST_TRIALS:,}"
     if isinstance(seeds, (bool, np.bool_)):
@@ -476,15 +470,7 @@ def read_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
 def check_arguments(
     executor: Any, num_workers: Any, until: Any, check: Any, patience: Any
 ) -> tuple[int | None, float, float]:
-    """Check where, how long and how surely a study shall run.
-
-    Returns:
-        The number of workers, the share to repeat and the patience.
-
-    Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If it has a wrong value, or if two exclude each other.
-    """
+    """Check the number of workers, the share to repeat and the patience."""
     if executor is not None:
         check_kind(
             "executor",
@@ -528,13 +514,7 @@ def _is_rule(until: Any) -> bool:
 
 
 class TrialBar:
-    """Shows the number of trials done, their mean and its interval so far.
-
-    Args:
-        total: How many trials there may be.
-        shown: Whether to show anything. A bar is drawn where standard error
-            is a terminal, and in notebooks; logs stay free of it.
-    """
+    """Shows the number of trials done, their mean and its interval so far."""
 
     def __init__(self, total: int, *, shown: bool) -> None:
         self._bar = _make_bar(total) if shown else None

@@ -67,14 +67,7 @@ class _UnreadableError(Exception):
 
 
 class Values:
-    """Tells what values hold.
-
-    Args:
-        ignore: Objects that are left out.
-        refer: Names a function or a class of the person's own, and has it
-            followed; called with it and with the name of the place.
-        reads_values: Whether to read arrays and Keras objects.
-    """
+    """Tells what values hold."""
 
     def __init__(
         self,
@@ -84,6 +77,9 @@ class Values:
         reads_values: bool = True,
     ) -> None:
         self.generators: list[tuple[str, object]] = []
+        # `refer` names a function or a class of the person's own, and has it
+        # followed; called with it and with the name of the place. Without
+        # `reads_values` arrays and Keras objects are not read.
         self._refer, self._reads_values = refer, reads_values
         # Held, so that no other object comes to have the `id` of one of them.
         self._held: list[object] = list(ignore)
@@ -112,11 +108,7 @@ class Values:
             self._path.pop()
 
     def describe(self, value: Any, name: str) -> str:
-        """Describe a value as text.
-
-        Raises:
-            TooLargeError: If it holds too much.
-        """
+        """Describe a value as text."""
         if type(value) in PLAIN:
             return PLAIN[type(value)](value)
         key = id(value)

@@ -54,12 +54,7 @@ _MOST_HELD = 2  # Studies of which a worker keeps the model.
 
 
 class TrialRunner:
-    """Runs the trials of one study in this process, on one model.
-
-    Args:
-        model: A compiled `ReproducibleModel`, or a function that makes one.
-        train: Trains the model that it is given; returns its scores.
-    """
+    """Runs the trials of one study in this process, on one model."""
 
     def __init__(self, model: Any, train: Train) -> None:
         must = "be a function of the model"
@@ -81,11 +76,7 @@ class TrialRunner:
         self._is_known = self._has_run = False
 
     def run(self, task: TrialTask) -> TrialOutcome:
-        """Run one trial.
-
-        Raises:
-            RuntimeError: If a training of another thread is running.
-        """
+        """Run one trial, while no training of another thread is running."""
         with owners.held(f"a trial of seed {task.seed}", owners.BLOCK):
             return self._run(task)
 
@@ -157,11 +148,7 @@ class TrialRunner:
         return capture_environment()
 
     def pack(self) -> bytes:
-        """The study as bytes, for a process that is to run its trials.
-
-        Raises:
-            PicklingError: If it cannot be sent; the message says what to do.
-        """
+        """The study as bytes, for a process that is to run its trials."""
         settings = transfer.read_settings()
         model = self.model if self.build is None else self.build
         try:
@@ -177,7 +164,6 @@ class TrialRunner:
 
 
 def _make_backups(task: TrialTask) -> list[Any]:
-    """What backs the trainings of a trial up, if that was asked for."""
     wanted = task.backups
     if wanted is None:
         return []
@@ -187,11 +173,7 @@ def _make_backups(task: TrialTask) -> list[Any]:
 def read_scores(
     value: Any,
 ) -> tuple[dict[str, float], dict[str, tuple[float, ...]]]:
-    """What `train` returned, as numbers by name, and losses per example.
-
-    Raises:
-        _ScoreError: If it is neither.
-    """
+    """What `train` returned, as numbers by name, and losses per example."""
     if not isinstance(value, Mapping):
         return {DEFAULT_SCORE: _read_number(value, DEFAULT_SCORE)}, {}
     if not value:
