@@ -64,13 +64,10 @@ _CLOSED = frozenset({"jax", "jaxlib", "keras_repro", "numpy", "pandas"}) | {
 
 
 class DataState:
-    """How a data object, and what it holds, stands at one moment.
+    """How a data object, and what it holds, stands at one moment."""
 
-    Args:
-        root: The data object, or the functions that give the data.
-        like: An earlier state of the same object; copies of what is equal
-            are shared with it.
-    """
+    # `root` is the data object, or the functions that give the data; copies of
+    # what is equal are shared with `like`, an earlier state of it.
 
     def __init__(self, root: Any, like: DataState | None = None) -> None:
         self._kept: dict[tuple[str, int], _Kept] = {}
@@ -95,11 +92,7 @@ class DataState:
         return sorted(names - _SEEDED_EACH_TIME)
 
     def restore(self, but: frozenset[int] = frozenset()) -> None:
-        """Put everything that was found back in place.
-
-        Args:
-            but: `id`s of the variables of generators that others put back.
-        """
+        """Put back everything but variables, by `id`, that others put back."""
         for kept in self._kept.values():
             if id(getattr(kept.owner, "state", None)) not in but:
                 kept.put_back()
@@ -124,17 +117,8 @@ class DataState:
     def adopt(
         self, left: DataState, now: DataState
     ) -> tuple[DataState, list[str]]:
-        """This state with what somebody set since the object was left.
-
-        Where generators stand is no setting.
-
-        Args:
-            left: How a trial left the object.
-            now: How it stands.
-
-        Returns:
-            That state, and the names of what was set.
-        """
+        """This state with what was set since `left`, and the names of that."""
+        # `left` is how a trial left the object, `now` how it stands.
         result, names = copy.copy(self), []
         result._kept = dict(self._kept)
         for key, kept in now._kept.items():
@@ -146,17 +130,14 @@ class DataState:
                 mine.value = dict(mine.value)
                 names += cast("_Attributes", mine).take_up(kept, before)
                 result._kept[key] = mine
+            # Where generators stand is no setting.
             elif not isinstance(kept, _Generator) and not kept.is_same(before):
                 result._kept[key] = kept
                 names.append(kept.name)
         return result, sorted(set(names) - _MOVED)
 
     def moves_to(self, now: DataState) -> list[Any]:
-        """What another state of the same object has otherwise, as plain values.
-
-        Raises:
-            UnknownValueError: If something that is not plain moved.
-        """
+        """What `now`, a later state, has otherwise, as plain values."""
         moves = [
             [place, kept.name, kept.move_to(now._kept[key])]
             for place, (key, kept) in enumerate(self._kept.items())
@@ -166,11 +147,7 @@ class DataState:
         return moves
 
     def moved_to(self, moves: Any) -> DataState:
-        """The state that `moves_to` was given, of the same object anew.
-
-        Raises:
-            ValueError: If the object is another one.
-        """
+        """The state that `moves_to` was given, of the same object anew."""
         result, listed = copy.copy(self), list(self._kept.items())
         result._kept = dict(self._kept)
         for place, name, move in moves:
@@ -270,8 +247,6 @@ class _Kept:
 
 
 class _Generator(_Kept):
-    """A generator of random numbers."""
-
     kind = "generator"
 
     def take_move(self, move: Any) -> None:

@@ -22,11 +22,10 @@ STEPS = ("train", "test", "predict")
 
 
 class KerasDoors:
-    """Calls back where Keras builds, peeks at data, or makes a step.
+    """Calls back where Keras builds, peeks at data, or makes a step."""
 
-    Where a version of Keras has no such method, the place is not seen; the
-    first step then finds what it made.
-    """
+    # Where a version of Keras has no such method, the place is not seen; the
+    # first step then finds what it made.
 
     def at_build(self) -> AbstractContextManager[None]:
         """What stands around a build, or a look at the data for one."""
@@ -89,10 +88,8 @@ class KerasDoors:
     def _build_early(
         self, iterator: Any = None, data_batch: Any = None
     ) -> None:
-        """Build from what Keras is about to feed, without taking any of it.
-
-        To look at a `tf.data` pipeline moves its shuffling on.
-        """
+        """Build from what Keras is about to feed, without taking any of it."""
+        # To look at a `tf.data` pipeline moves its shuffling on.
         if data_batch is None:
             adapter = getattr(iterator, "data_adapter", None)
             data = getattr(iterator, "_distributed_dataset", None) or getattr(
@@ -142,12 +139,10 @@ class KerasDoors:
 
 
 def _end_look(iterator: Any) -> None:
-    """Have a first epoch begin with the first batch, whoever reads it.
-
-    Keras (3.12 to 3.15) lets the workers of a `PyDataset` read on while it
-    looks at one batch, and feeds what they had read by then: batches but the
-    first, as many as chance will have, and then all of them.
-    """
+    """Have a first epoch begin with the first batch, whoever reads it."""
+    # Keras (3.12 to 3.15) lets the workers of a `PyDataset` read on while it
+    # looks at one batch, and feeds what they had read by then: batches but the
+    # first, as many as chance will have, and then all of them.
     adapter: Any = getattr(iterator, "data_adapter", None)
     workers = getattr(adapter, "enqueuer", None)
     if workers is None or not workers.is_running():
@@ -162,13 +157,7 @@ def _end_look(iterator: Any) -> None:
 def steps_through(
     model: Any, through: Callable[[str, Callable[..., Any]], Any]
 ) -> Iterator[None]:
-    """Have Keras find other step methods in a model for a while.
-
-    Args:
-        model: The model.
-        through: Gives the method to find, from the kind of step and the
-            model's own.
-    """
+    """Have Keras find what `through` makes of a model's own step methods."""
     names = [
         f"{kind}_step" for kind in STEPS if f"{kind}_step" not in vars(model)
     ]

@@ -46,11 +46,7 @@ _ABSENT = object()
 
 
 def recorded_arguments(layer: Any) -> dict[str, Any]:
-    """The constructor's arguments, which Keras notes if they are plain.
-
-    Raises:
-        TypeError: If it noted none.
-    """
+    """The constructor's arguments, which Keras notes if they are plain."""
     recorded = getattr(layer, "_auto_config", None)
     if recorded is None:
         msg = "its constructor was given objects that Keras does not note"
@@ -133,11 +129,9 @@ def _pair_parts(twin: Any, layer: Any) -> list[tuple[Any, Any]]:
 
 
 def recorded_calls(layer: Any) -> list[Call]:
-    """Symbolic calls that may build a layer as it was built; likeliest first.
-
-    A layer in a graph keeps what it was called with; of another one only the
-    shapes of its build are known, and its types are tried. Last comes none.
-    """
+    """Symbolic calls that may build a layer as it was, the likeliest first."""
+    # A layer in a graph keeps what it was called with; of another one only the
+    # shapes of its build are known, and its types are tried. Last comes none.
     nodes = getattr(layer, "_inbound_nodes", None)
     if nodes:
         called = nodes[0].arguments
@@ -220,13 +214,11 @@ def _build_parts(twin: Any, layer: Any) -> None:
 
 
 def copy_unbuilt(layer: Any, blank: Any = _ABSENT) -> Any:
-    """A copy without variables, whose initializers draw new seeds.
-
-    Its class gives it methods and trackers of its own; Keras' initializers
-    and generators are made from their configurations, in which a seed stands
-    only if it was given; layers in it are copied the same way. An attribute
-    that held a variable is `blank`, or absent.
-    """
+    """A copy without variables, whose initializers draw new seeds."""
+    # Its class gives it methods and trackers of its own; Keras' initializers
+    # and generators are made from their configurations, in which a seed stands
+    # only if it was given; layers in it are copied the same way. An attribute
+    # that held a variable is `blank`, or absent.
     return _Copier(blank).copy(layer)
 
 

@@ -13,11 +13,7 @@ from keras_repro.common.generators import name_generator
 
 
 def copy_generator_state(generator: Any) -> tuple[str, Any] | None:
-    """State of a generator object that somebody keeps, or `None`.
-
-    Knows `random.Random`, NumPy's `Generator` and `RandomState`,
-    `torch.Generator` and Keras' `SeedGenerator`.
-    """
+    """State of a generator that somebody keeps; `None` of other objects."""
     kind = name_generator(generator)
     if kind == "python" and not isinstance(generator, random.SystemRandom):
         return kind, generator.getstate()
@@ -56,12 +52,8 @@ def start_variable(variable: Any, seed: int) -> None:
 
 
 def start_generator(generator: Any, seed: int) -> None:
-    """Begin anew, from a seed, a generator that `copy_generator_state` knows.
-
-    Args:
-        generator: The generator.
-        seed: From 0 to `2**31 - 1`, which each dtype of a state can hold.
-    """
+    """Begin anew, from a seed, one that `copy_generator_state` knows."""
+    # The seed is from 0 to `2**31 - 1`, which each dtype of a state can hold.
     kind = name_generator(generator)
     if kind == "keras":
         start_variable(generator.state, seed)

@@ -42,12 +42,9 @@ def undivided(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def listen() -> bool:
-    """Have interrupts wait for sections from now on.
-
-    Returns:
-        Whether `stop_listening` must end it. Not in another thread, where no
-        signal is heard, nor where a program has a handler of its own.
-    """
+    """Have interrupts wait for sections; tell if `stop_listening` is due."""
+    # Not in another thread, where no signal is heard, nor where a program has
+    # a handler of its own.
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler

@@ -41,14 +41,9 @@ def is_stateful_loader(data: Any) -> bool:
 
 @dataclass(frozen=True)
 class LoaderPlace:
-    """Where a `StatefulDataLoader` stands before a batch.
+    """Where a `StatefulDataLoader` stands before a batch."""
 
-    Args:
-        told: What it tells of itself.
-        streams: How the random streams stand.
-    """
-
-    told: Any
+    told: Any  # What it tells of itself.
     streams: RngState
 
     def to_json(self) -> dict[str, Any] | None:
@@ -72,11 +67,9 @@ def read_place(source: Any) -> Any:
 
 
 def _read_loader(source: Any) -> LoaderPlace | None:
-    """Where a data set that gives its samples in a row tells that it stands.
-
-    Worker processes do not tell where their random streams stand, and where
-    samples have indices these are left out by `gives_indices`.
-    """
+    """Where a data set that gives its samples in a row says that it stands."""
+    # Worker processes do not tell where their random streams stand, and where
+    # samples have indices these are left out by `gives_indices`.
     told = source.state_dict()
     fetched = told.get("fetcher_state") or {}
     of_iterator = fetched.get("dataset_iter_state")

@@ -49,11 +49,9 @@ class JaxBackend(Backend):
             variable.assign(jnp.array(value, copy=True))
 
     def _copy_over(self, held: Any, variable: Any) -> Any:
-        """Copy into the buffer that the variable gives up, if it has one.
-
-        Twice as fast as a new buffer, whose pages must be made first. As
-        after a training step, the old `variable.value` is gone.
-        """
+        """Copy into the buffer that the variable gives up, if it has one."""
+        # Twice as fast as a new buffer, whose pages must be made first. As
+        # after a training step, the old `variable.value` is gone.
         import jax.numpy as jnp
 
         if not self.is_readable(variable):

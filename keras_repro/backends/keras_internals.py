@@ -35,11 +35,9 @@ def get_global_seed() -> int | None:
 
 
 def set_global_seed(seed: int | None) -> None:
-    """Set Keras' global seed and nothing else (Keras 3.12 to 3.15).
-
-    `keras.utils.set_random_seed` would load TensorFlow under every backend,
-    and seed Python's and NumPy's generators too.
-    """
+    """Set Keras' global seed and nothing else (Keras 3.12 to 3.15)."""
+    # `keras.utils.set_random_seed` would load TensorFlow under every backend,
+    # and seed Python's and NumPy's generators too.
     _global_state().set_global_attribute("global_random_seed", seed)
 
 
@@ -55,10 +53,8 @@ def set_global_generator(generator: Any) -> None:
 
 @contextmanager
 def names_kept() -> Iterator[None]:
-    """Name what is made in a block as if nothing of it counted afterwards.
-
-    Private in Keras 3.12 to 3.15; without it later names have other numbers.
-    """
+    """Name what is made in a block as if nothing of it counted afterwards."""
+    # Private in Keras 3.12 to 3.15; without it later names have other numbers.
     state, name = _global_state(), "object_name_uids"
     counts = state.get_global_attribute(name)
     kept = None if counts is None else counts.copy()
@@ -70,12 +66,11 @@ def names_kept() -> Iterator[None]:
 
 @contextmanager
 def tensorflow_unloaded() -> Iterator[None]:
-    """Have Keras not import TensorFlow in a block, if nobody has so far.
-
-    Under JAX and PyTorch Keras (3.12 to 3.15) imports it, which takes
-    seconds, only to ask of a setting whether it is one of TensorFlow's; where
-    TensorFlow is not loaded none can be. Without the private flag it loads.
-    """
+    """Have Keras not import TensorFlow in a block, if nobody has so far."""
+    # Under JAX and PyTorch Keras (3.12 to 3.15) imports it, which takes
+    # seconds, only to ask of a setting whether it is one of TensorFlow's;
+    # where TensorFlow is not loaded none can be. Without the private flag it
+    # loads.
     from keras.src.utils import module_utils
 
     lazy = module_utils.tensorflow
@@ -100,28 +95,22 @@ def functional_class() -> Any:
 
 
 def be_default_build(build: Any) -> None:
-    """Have Keras take a `build` for one that nobody has written.
-
-    It then looks for what is not built, and warns (Keras 3.12 to 3.15).
-    """
+    """Have Keras take a `build` for one that nobody has written."""
+    # It then looks for what is not built, and warns (Keras 3.12 to 3.15).
     build._is_default = True
 
 
 def be_own_build(model: Any) -> None:
-    """Have Keras take the `build` of a model for one that builds it.
-
-    Keras wraps it in each layer and copies the mark there (3.12 to 3.15).
-    """
+    """Have Keras take the `build` of a model for one that builds it."""
+    # Keras wraps it in each layer and copies the mark there (3.12 to 3.15).
     vars(vars(model)["build"]).pop("_is_default", None)
 
 
 @functools.cache
 def _own_method(name: str) -> Any:
-    """Keras' own method of models, under what a program put around it.
-
-    Whoever wraps one of a training puts it into `keras.Model`, which takes its
-    own from the `Trainer` of the backend (Keras 3.12 to 3.15).
-    """
+    """Keras' own method of models, under what a program put around it."""
+    # Whoever wraps one of a training puts it into `keras.Model`, which takes
+    # its own from the `Trainer` of the backend (Keras 3.12 to 3.15).
     for one in keras.Model.__mro__[1:]:
         if one.__name__.endswith("Trainer") and name in vars(one):
             return vars(one)[name]
@@ -169,19 +158,15 @@ def list_leaves(nested: Any) -> list[Any]:
 
 
 def flatten_layers(layer: Any) -> list[Any]:
-    """A layer and the layers in it (private in Keras 3.12 to 3.15).
-
-    `Model.layers` alone would miss the layers inside a wrapper or a cell.
-    """
+    """A layer and the layers in it (private in Keras 3.12 to 3.15)."""
+    # `Model.layers` alone would miss the layers inside a wrapper or a cell.
     return list(layer._flatten_layers(recursive=True, include_self=True))
 
 
 def is_all_built(model: Any) -> bool:
-    """Whether Keras has nothing left to build from a look at the data.
-
-    Its own question, of attributes that are private in Keras 3.12 to 3.15;
-    where one of them is missing it may look.
-    """
+    """Whether Keras has nothing left to build from a look at the data."""
+    # Its own question, of attributes that are private in Keras 3.12 to 3.15;
+    # where one of them is missing it may look.
     parts = [
         getattr(model, name, model)
         for name in ("_compile_metrics", "_compile_loss")
@@ -197,34 +182,28 @@ def own_generators(layer: Any) -> list[Any]:
 
 
 def optimized_variables(optimizer: Any) -> list[Any]:
-    """The variables that an optimizer updates (Keras 3.12 to 3.15).
-
-    None before it is built.
-    """
+    """The variables that a built optimizer updates (Keras 3.12 to 3.15)."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return list(getattr(inner, "_trainable_variables", ()))
 
 
 def compiled_flags(model: Any) -> tuple[Any, dict[Any, bool]]:
-    """What tells one `compile` from another, and the flags it has read.
-
-    Keras 3.12 to 3.15. Without it a layer frozen before a new `compile`
-    would be unfrozen by the next `reset()`. Keras 3.12 keeps no flags: then
-    those count that hold when the new `compile` is noticed.
-    """
+    """What tells one `compile` from another, and the flags it has read."""
+    # Keras 3.12 to 3.15. Without it a layer frozen before a new `compile`
+    # would be unfrozen by the next `reset()`.
     config = getattr(model, "_compile_config", None)
     flags = getattr(model, "_compiled_trainable_state", None)
+    # Keras 3.12 keeps none: then those count that hold when the new `compile`
+    # is noticed.
     if flags is None:
         flags = {layer: layer.trainable for layer in flatten_layers(model)}
     return config, dict(flags)
 
 
 def is_eager() -> bool:
-    """Whether variables can be read now: no graph or trace is being made.
-
-    Stateless scopes are private in Keras 3.12 to 3.15; reading a variable
-    in one would give a symbol.
-    """
+    """Whether variables can be read now: no graph or trace is being made."""
+    # Stateless scopes are private in Keras 3.12 to 3.15; reading a variable in
+    # one would give a symbol.
     from keras.src.backend.common import stateless_scope
 
     if stateless_scope.in_stateless_scope():

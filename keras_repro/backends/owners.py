@@ -38,20 +38,14 @@ _changed = threading.Condition()
 
 
 class Owner:
-    """One that has the generators, or runs beside the one that has.
-
-    Args:
-        what: What it does, for messages.
-        kind: `TRAINING`, `BLOCK`, `EVALUATION` or `DRAW`.
-
-    Attributes:
-        is_beside: Whether another thread has the generators meanwhile.
-        ends: What puts back what was there; it is called once.
-    """
+    """One that has the generators, or runs beside the one that has."""
 
     def __init__(self, what: str, kind: str) -> None:
+        # `what` is for messages; `kind` is one of those above.
         self.what, self.kind = what, kind
+        # Whether another thread has the generators meanwhile.
         self.is_beside = False
+        # What puts back what was there; it is called once.
         self.ends = ExitStack()
         self._thread = threading.current_thread()
         self._task = _current_task()
@@ -65,12 +59,7 @@ class Owner:
         return f"{where}, task {name!r}" if name else where
 
     def enter(self) -> None:
-        """Take the generators, as soon as nobody else has them.
-
-        Raises:
-            RuntimeError: If another training or block has them, and this is
-                one too.
-        """
+        """Take the generators, as soon as nobody else has them."""
         end = time.monotonic() + _PATIENCE
         with _changed:
             while (other := self._find_other()) is not None:
@@ -152,11 +141,7 @@ class Owner:
         )
 
     def leave(self) -> None:
-        """Put back what was there; end what was begun within and has not.
-
-        Raises:
-            RuntimeError: If something was.
-        """
+        """Put back what was there; end what was begun within and has not."""
         with _changed:
             is_there = self in _owners
             within = _owners[_owners.index(self) + 1 :] if is_there else []
@@ -184,11 +169,7 @@ class Owner:
 
 @contextmanager
 def held(what: str, kind: str) -> Iterator[Owner]:
-    """Have the generators in a block; within one's own others may follow.
-
-    Raises:
-        RuntimeError: If another training or block has them, and this is one.
-    """
+    """Have the generators in a block; within one's own others may follow."""
     is_ours, owner = listen(), Owner(what, kind)
     try:
         owner.enter()
@@ -225,13 +206,11 @@ def give_way() -> None:
 
 
 def find_running() -> Owner | None:
-    """The training or evaluation that the caller stands in, if it does.
-
-    Not one around a block that the caller has begun in it.
-    """
+    """The training or evaluation that the caller stands in, if it does."""
     here = threading.current_thread()
     around = [one for one in _owners if one._thread is here]
     around = [one for one in around if one.kind != DRAW]
+    # Not one around a block that the caller has begun in it.
     return around[-1] if around and around[-1].kind != BLOCK else None
 
 
@@ -248,10 +227,8 @@ _SERVING = (
 
 
 def _serves_another() -> bool:
-    """Whether this thread does a part of a training that another one runs.
-
-    It draws from the training's streams, and the training waits for it.
-    """
+    """Whether this thread does a part of a training that another one runs."""
+    # It draws from the training's streams, and the training waits for it.
     frame = sys._getframe()
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith(_SERVING):

@@ -49,11 +49,7 @@ _Bytes = npt.NDArray[np.uint8]
 
 
 class PipelinePasses:
-    """What a training knows of its passes over one pipeline.
-
-    Args:
-        dataset: What Keras goes over.
-    """
+    """What a training knows of its passes over one pipeline."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
@@ -70,13 +66,7 @@ class PipelinePasses:
         self._stored: dict[str, Any] | None = None
 
     def write(self, in_pass: int) -> dict[str, Any] | None:
-        """How the present pass is gone on with, as plain values.
-
-        `None` where that cannot be told.
-
-        Args:
-            in_pass: How many batches it has given.
-        """
+        """How the pass goes on after `in_pass` batches; `None` if unknown."""
         if self._num_going_on is None:
             return None
         source, ahead = self._source, []
@@ -118,22 +108,14 @@ class PipelinePasses:
         return written if is_whole else None
 
     def begin_at(self, written: Any) -> None:
-        """Have the next pass go on as `write` told.
-
-        Raises:
-            ValueError: If it told no such thing, or of another pipeline.
-        """
+        """Have the next pass go on as `write` told."""
         check_fields(written, dict.fromkeys(_FIELDS, lambda _: True))
         if written["structure"] != self._structure:
             raise ArrivalError(self._dataset, written["in_pass"])
         self._stored = written
 
     def follow(self, source: Any) -> None:
-        """Begin a pass whose batches TensorFlow's own steps take.
-
-        Raises:
-            ArrivalError: If the iterator cannot stand where another stood.
-        """
+        """Begin a pass whose batches TensorFlow's own steps take."""
         stored, self._stored = self._stored, None
         self._source, self._next, self._given = source, None, 0
         self._last.clear()
@@ -141,11 +123,7 @@ class PipelinePasses:
             self._restore(source, stored)
 
     def over(self, make: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-        """One pass whose batches Python takes.
-
-        Args:
-            make: Makes an iterator, as the library does it.
-        """
+        """One pass whose batches Python takes; `make` gives its iterator."""
         stored = self._stored
         source = make() if self._next is None else self._next
         self.follow(source)
@@ -176,15 +154,7 @@ class PipelinePasses:
 def make_pipeline_adapter(
     dataset: Any, class_weight: dict[int, float] | None
 ) -> tuple[Any, PipelinePasses]:
-    """Have a pipeline whose batches Python takes begin in its midst.
-
-    Args:
-        dataset: The pipeline.
-        class_weight: As `fit` was given it.
-
-    Returns:
-        What Keras is given in its place, and what is known of its passes.
-    """
+    """Have a pipeline whose batches Python takes begin in its midst."""
     from keras.src.trainers.data_adapters import tf_dataset_adapter
 
     # Private in Keras 3.12 to 3.15.
@@ -195,12 +165,10 @@ def make_pipeline_adapter(
 
 
 def _examine(dataset: Any) -> tuple[int | None, str | None]:
-    """How many parts go on with the next pass, and what a pipeline does.
-
-    `None` in the place of the number where no state is exact. With symbolic
-    checkpoints TensorFlow does not see that a random op moves on, and tells a
-    wrong place.
-    """
+    """How many parts go on with the next pass, and what a pipeline does."""
+    # `None` in the place of the number where no state is exact. With symbolic
+    # checkpoints TensorFlow does not see that a random op moves on, and tells
+    # a wrong place.
     options = getattr(dataset, "options", None)
     if options is None or options().experimental_symbolic_checkpoint:
         return None, None

@@ -25,12 +25,10 @@ class Backend:
         variable.assign(value)
 
     def view(self, variable: Any) -> npt.NDArray[Any]:
-        """The values, seen in place where the backend allows it.
-
-        Only to be read, and only until the next training step: PyTorch then
-        writes into the same memory; TensorFlow and JAX would copy a buffer
-        that somebody still looks at, which costs more than reading it did.
-        """
+        """The values to be read, in place where the backend allows it."""
+        # Only until the next training step: PyTorch then writes into the same
+        # memory; TensorFlow and JAX would copy a buffer that somebody still
+        # looks at, which costs more than reading it did.
         return view_variable(variable)
 
     def make_viewer(
@@ -48,10 +46,9 @@ class Backend:
         return True
 
     def hold(self, value: npt.NDArray[Any]) -> Any:
-        """Keep a large host array in the form that is cheapest to assign.
-
-        Whatever is kept has `shape`, `dtype` and `nbytes`, and NumPy reads it.
-        """
+        """Keep a large host array in the form that is cheapest to assign."""
+        # Whatever is kept has `shape`, `dtype` and `nbytes`, and NumPy reads
+        # it.
         return value
 
     def fill(self, variable: Any, value: npt.NDArray[Any]) -> None:
@@ -120,10 +117,8 @@ class Backend:
         return False
 
     def keep_mode(self) -> Callable[[], None]:
-        """What puts back how this thread computes now.
-
-        A backend's own context managers can be interrupted half-way.
-        """
+        """What puts back how this thread computes now."""
+        # A backend's own context managers can be interrupted half-way.
         return lambda: None
 
     def step_aside(
@@ -132,16 +127,8 @@ class Backend:
         args: tuple[Any, ...],
         wait: Callable[[], None],
     ) -> tuple[Any, ...]:
-        """Have others use the values of a model in the middle of a training.
-
-        Args:
-            model: The model.
-            args: What the next step will be called with.
-            wait: Returns when they have used them.
-
-        Returns:
-            What the step is to be called with then.
-        """
+        """Have others use a model in mid-training; gives the step's `args`."""
+        # It returns when they have used the values.
         wait()
         return args
 
@@ -155,17 +142,9 @@ class Backend:
         function: Any,  # noqa: ARG002 - TensorFlow traces it
         args: tuple[Any, ...],
     ) -> Callable[[], tuple[Any, ...]] | None:
-        """Trace a step that Keras has made, without running it.
-
-        Args:
-            model: The model.
-            function: What Keras made.
-            args: What the step will be called with.
-
-        Returns:
-            `None` if all that the step builds is there now; else what gives
-            the same arguments each time, to run it more than once.
-        """
+        """Trace a step that Keras has made for `args`, without running it."""
+        # `None` where all that the step builds is there now; else what gives
+        # the same arguments each time, to run it more than once.
         return lambda: args
 
     def read_threads(self) -> dict[str, int]:

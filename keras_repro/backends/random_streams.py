@@ -47,11 +47,9 @@ _already_said: set[str] = set()
 
 
 def derive_seed(seed: int, purpose: str) -> int:
-    """A seed for one purpose; neighbouring seeds give unrelated ones.
-
-    Hashed and never added: on PyTorch the streams of two neighbouring Keras
-    seeds are one stream, shifted by one.
-    """
+    """A seed for one purpose; neighbouring seeds give unrelated ones."""
+    # Hashed and never added: on PyTorch the streams of two neighbouring Keras
+    # seeds are one stream, shifted by one.
     digest = hashlib.sha256(f"keras_repro/1/{purpose}/{seed}".encode())
     return int.from_bytes(digest.digest()[:4], "little")
 
@@ -71,15 +69,9 @@ class _Key(np.random.bit_generator.ISeedSequence):
 def make_generator(
     seed: int, purpose: str, epoch: int, index: int = 0
 ) -> np.random.Generator:
-    """A counter-based generator, a function of these alone.
-
-    Args:
-        seed: The seed.
-        purpose: What is drawn.
-        epoch: The epoch, below 2**64.
-        index: Which of the epoch's generators, below 2**64; each has 2**192
-            draws before the next one's begin.
-    """
+    """A counter-based generator, a function of these alone."""
+    # `epoch` and `index` are below 2**64; each index, one of the epoch's
+    # generators, has 2**192 draws before the next one's begin.
     key = _Key(derive_seed(seed, purpose), epoch)
     counter = np.array([0, 0, 0, index], np.uint64)
     bits = np.random.Philox(key, counter=counter)  # type: ignore[arg-type]
@@ -87,12 +79,10 @@ def make_generator(
 
 
 def seed_from_program() -> int:
-    """A seed that follows from the program's own random state.
-
-    Read, never drawn: a program that seeded Python's `random` gets the same
-    one each time, an unseeded program another one each time, and neither
-    loses a number.
-    """
+    """A seed that follows from the program's own random state."""
+    # Read, never drawn: a program that seeded Python's `random` gets the same
+    # one each time, an unseeded program another one each time, and neither
+    # loses a number.
     digest = hashlib.sha256(repr(random.getstate()).encode())
     return int.from_bytes(digest.digest()[:4], "little")
 
@@ -148,11 +138,7 @@ def restore_rng(state: RngState) -> None:
 
 @contextmanager
 def kept_python(at: RngState | None = None) -> Iterator[None]:
-    """Draw in a block, and leave the streams where they stand.
-
-    Args:
-        at: Where the block begins; `None` begins where they stand.
-    """
+    """Draw in a block, from `at` if given, and leave the streams as found."""
     outside = capture_python()
     try:
         if at is not None:
@@ -319,13 +305,12 @@ def _say_once(message: str) -> None:
 
 
 class Streams:
-    """The random streams of one trial, apart from the program's.
+    """The random streams of one trial, apart from the program's."""
 
-    Swapped in for the length of a training call and out again; each kind of
-    evaluation has a stream of its own, and so has each kind of trace. Each
-    owns its Keras global seed generator, because a traced function keeps the
-    object that it was traced with.
-    """
+    # Swapped in for the length of a training call and out again; each kind of
+    # evaluation has a stream of its own, and so has each kind of trace. Each
+    # owns its Keras global seed generator, because a traced function keeps the
+    # object that it was traced with.
 
     def __init__(self, start: RngState, seed: int) -> None:
         self.start = start
@@ -353,11 +338,7 @@ class Streams:
         self._evaluations = dict(positions)
 
     def begin_at(self, start: RngState, seed: int) -> bool:
-        """Begin a trial that another start was assumed of.
-
-        Returns:
-            Whether it begins there: not if something has drawn already.
-        """
+        """Begin a trial at another start if nothing has drawn; tells if so."""
         is_untouched = self._active is None or is_same(
             capture_rng(), self._active
         )
@@ -381,11 +362,8 @@ class Streams:
             restore_rng(state)
 
     def enter(self, owner: owners.Owner) -> None:
-        """Swap the training stream in, until the end of an owner.
-
-        One that begins within another of the same trial stays in its stream.
-        """
-        if self._active is not None:
+        """Swap the training stream in, until the end of an owner."""
+        if self._active is not None:  # Within another of the same trial.
             return
         if self._position is self.start and self._needs_rewinding():
             rewind_kernels()
@@ -426,12 +404,10 @@ class Streams:
         return None if seeds is None else seeds[0]
 
     def _needs_rewinding(self) -> bool:
-        """Whether kernels hold positions that a trial may not start from.
-
-        TensorFlow keeps the position of a stateful random op in its kernel,
-        found by the op's seeds: after a trial that made such ops, and where
-        the program has made some under the same seed.
-        """
+        """Whether kernels hold positions that a trial may not start from."""
+        # TensorFlow keeps the position of a stateful random op in its kernel,
+        # found by the op's seeds: after a trial that made such ops, and where
+        # the program has made some under the same seed.
         program, start = _op_seeds(capture_rng()), _op_seeds(self.start)
         if program is None or start is None:
             return False
@@ -455,21 +431,14 @@ class Streams:
     def _stop_evaluation(
         self, kind: str, before: RngState, traced: frozenset[str]
     ) -> None:
-        """Note where the stream of an evaluation stands."""
         after = self._evaluations[kind] = capture_rng()
         self._note_stateful(before, after, traced)
 
     @contextmanager
     def tracing(self, kind: str, drew: Callable[[], None]) -> Iterator[None]:
-        """Let a trace draw from a stream of its own, begun anew each time.
-
-        Keras' global generator is left: a trace writes its draws into the
-        graph, where they are made at each step.
-
-        Args:
-            kind: What is traced.
-            drew: Called if the trace drew something that is now a constant.
-        """
+        """Let a trace draw from a stream of its own, begun anew each time."""
+        # Keras' global generator is left: a trace writes its draws into the
+        # graph, where they are made at each step.
         # The replicas of a strategy are traced in turns, as one.
         if not self._depth_of_traces:
             self._outside_traces = capture_python()
@@ -480,6 +449,7 @@ class Streams:
             yield
         finally:
             if not is_same(begun, capture_python()):
+                # Something was drawn that is now a constant.
                 drew()
             self._depth_of_traces -= 1
             if not self._depth_of_traces:
@@ -590,11 +560,7 @@ def rng_to_json(state: RngState) -> dict[str, Any]:
 
 
 def rng_from_json(data: Any) -> RngState:
-    """The state that `rng_to_json` wrote; it can be restored, then drawn from.
-
-    Raises:
-        ValueError: If it is none; says which part of it.
-    """
+    """The state that `rng_to_json` wrote, to be restored and drawn from."""
     checks: dict[str, Callable[[Any], bool]] = {
         "python": is_python_state,
         "numpy": is_numpy_state,
@@ -627,11 +593,9 @@ def _are_backend_states(states: object) -> bool:
 
 
 def checksum_rng(state: RngState) -> str:
-    """Checksum of where the generators stand.
-
-    Of the backends' generators only that of Keras' backend counts: which
-    other libraries a process has loaded says nothing of a run.
-    """
+    """Checksum of where the generators stand."""
+    # Of the backends' generators only that of Keras' backend counts: which
+    # other libraries a process has loaded says nothing of a run.
     backend = get_backend().name
     parts = (
         state.python,

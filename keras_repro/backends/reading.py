@@ -22,23 +22,14 @@ _MOST = 2**53
 
 @dataclass(frozen=True)
 class Place:
-    """Between two batches of a training: what comes next.
+    """Between two batches of a training: what comes next."""
 
-    Args:
-        epoch: The epoch, counted from 0 as Keras does.
-        batch: The batch of the epoch.
-        num_epochs: How many epochs this training has read.
-        num_passes: How many passes over the data have ended.
-        in_pass: How many batches the present pass has given.
-        num_batches: How many batches a pass has, once that is known.
-    """
-
-    epoch: int
-    batch: int
-    num_epochs: int
-    num_passes: int
-    in_pass: int
-    num_batches: int | None
+    epoch: int  # Counted from 0, as Keras does.
+    batch: int  # Of the epoch.
+    num_epochs: int  # How many this training has read.
+    num_passes: int  # How many passes over the data have ended.
+    in_pass: int  # How many batches the present pass has given.
+    num_batches: int | None  # Of a pass, once that is known.
 
     def __str__(self) -> str:
         return f"epoch {self.epoch + 1}, batch {self.batch + 1}"
@@ -49,11 +40,7 @@ class Place:
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """The place that `to_json` wrote.
-
-        Raises:
-            ValueError: If it is none.
-        """
+        """The place that `to_json` wrote."""
 
         def is_count(value: object) -> bool:
             return is_whole(value, 0, _MOST)
@@ -90,20 +77,14 @@ class EndedError(ValueError):
 
 
 class Reading:
-    """What one `fit` reads, with a say before each batch.
-
-    Args:
-        iterator: Keras' `EpochIterator` of the training.
-        before: Called before each batch is read, with this.
-        first_epoch: The epoch that Keras begins with.
-        follow: Told each iterator that TensorFlow's own steps take from.
-    """
+    """What one `fit` reads, with a say before each batch."""
 
     def __init__(
         self,
-        iterator: Any,
-        before: Callable[[Reading], None],
-        first_epoch: int,
+        iterator: Any,  # Keras' `EpochIterator` of the training.
+        before: Callable[[Reading], None],  # Called before each batch is read.
+        first_epoch: int,  # The epoch that Keras begins with.
+        # Told each iterator that TensorFlow's own steps take from.
         follow: Callable[[Any], None] | None = None,
     ) -> None:
         self._iterator, self._before = iterator, before
@@ -135,19 +116,15 @@ class Reading:
 
     @property
     def is_sure(self) -> bool:
-        """Whether it is known that the batch before which we stand exists.
-
-        Where Keras has counted an epoch it counted one step too many.
-        """
+        """Whether it is known that the batch before which we stand exists."""
+        # Where Keras has counted an epoch it counted one step too many.
         size = self._iterator.data_adapter.num_batches
         return size is not None and self._pass.given < int(size)
 
     @property
     def is_beginning(self) -> bool:
-        """Whether threads may be drawing the order of this pass just now.
-
-        Keras' enqueuers (3.12 to 3.15) draw it when the epoch begins.
-        """
+        """Whether threads may be drawing the order of this pass just now."""
+        # Keras' enqueuers (3.12 to 3.15) draw it when the epoch begins.
         adapter = self._iterator.data_adapter
         return not self._batch and bool(getattr(adapter, "enqueuer", None))
 
@@ -161,13 +138,9 @@ class Reading:
         self._iterator._enumerate_iterator = self._steps
 
     def begin_at(self, place: Place, *, goes_through: bool) -> None:
-        """Have the first step be that of a place.
-
-        Args:
-            place: The place.
-            goes_through: Whether all that was read before is read again;
-                else the data themselves begin there.
-        """
+        """Have the first step be that of a place."""
+        # `goes_through`: whether all that was read before is read again; else
+        # the data themselves begin there.
         self._start, self._goes_through = place, goes_through
         if not goes_through:
             self._iterator._num_batches = place.num_batches

@@ -24,14 +24,9 @@ from keras_repro.common.generators import is_python_state, is_whole
 
 
 def serialize_pipeline(dataset: Any) -> bytes:
-    """The graph of a `tf.data` pipeline, from which it can be made anew.
-
-    Private in TensorFlow 2.16 to 2.21; where it fails (captured variables,
-    more than 2 GB of tensors) the pipeline cannot be rewound.
-
-    Raises:
-        Exception: Whatever TensorFlow raises for a pipeline it cannot write.
-    """
+    """The graph of a `tf.data` pipeline, from which it can be made anew."""
+    # Private in TensorFlow 2.16 to 2.21; where it fails (captured variables,
+    # more than 2 GB of tensors) the pipeline cannot be rewound.
     import tensorflow as tf
 
     policy = tf.data.experimental.ExternalStatePolicy.FAIL
@@ -46,15 +41,10 @@ def serialize_pipeline(dataset: Any) -> bytes:
 
 
 class PipelineGraph(NamedTuple):
-    """The graph of a pipeline, read once for all that is asked of it.
+    """The graph of a pipeline, read once for all that is asked of it."""
 
-    Args:
-        nodes: Its ops.
-        functions: Its functions by name.
-    """
-
-    nodes: list[Any]
-    functions: dict[str, Any]
+    nodes: list[Any]  # The ops.
+    functions: dict[str, Any]  # By name.
 
     @classmethod
     def parse(cls, graph: bytes) -> PipelineGraph:
@@ -79,11 +69,9 @@ def is_fixed_pipeline(graph: PipelineGraph) -> bool:
 
 
 def list_moving_ops(graph: PipelineGraph) -> tuple[list[str], list[str]]:
-    """The ops of a pipeline that keep something, and those of its functions.
-
-    By TensorFlow's private registry of ops (2.16 to 2.21), which calls the
-    sources of pipelines stateful too.
-    """
+    """The ops of a pipeline, and of its functions, that keep something."""
+    # By TensorFlow's private registry of ops (2.16 to 2.21), which calls the
+    # sources of pipelines stateful too.
     from tensorflow.python.framework import op_def_registry
 
     ops = [node.op for node in graph.nodes]
@@ -121,11 +109,9 @@ def holds_datasets(graph: PipelineGraph) -> bool:
 
 
 def checksum_structure(graph: PipelineGraph) -> str:
-    """Checksum of what a pipeline does, and of the numbers that it does it by.
-
-    Not of names, which another process chooses otherwise, nor of the values
-    that `checksum_constants` is of.
-    """
+    """Checksum of what a pipeline does, and of the numbers it does it by."""
+    # Not of names, which another process chooses otherwise, nor of the values
+    # that `checksum_constants` is of.
     texts = sorted(
         _describe_node(node, graph.functions)
         for node in [*graph.nodes, *graph.inner]
@@ -156,10 +142,8 @@ _NAMES = frozenset({"container", "metadata", "shared_name", "token"})
 
 
 def checksum_constants(graph: PipelineGraph) -> str:
-    """Checksum of the values that a pipeline holds: data, and names of files.
-
-    Not of single numbers, among which are seeds that TensorFlow drew.
-    """
+    """Checksum of the values in a pipeline: data, and names of files."""
+    # Not of single numbers, among which are seeds that TensorFlow drew.
     tensors = [
         node.attr["value"].tensor
         for node in [*graph.nodes, *graph.inner]
@@ -174,11 +158,9 @@ def checksum_constants(graph: PipelineGraph) -> str:
 
 
 def list_python_functions(graph: PipelineGraph) -> list[Any]:
-    """The functions of Python that the ops of a pipeline call.
-
-    From TensorFlow's private registry of them (2.16 to 2.21); without it what
-    they keep is not rewound.
-    """
+    """The functions of Python that the ops of a pipeline call."""
+    # From TensorFlow's private registry of them (2.16 to 2.21); without it
+    # what they keep is not rewound.
     from tensorflow.python.ops import script_ops
 
     registry = getattr(script_ops, "_py_funcs", None)
@@ -201,13 +183,11 @@ _KEEP_NOTHING = frozenset(
 
 
 def restart_pipeline(dataset: Any, graph: bytes, seed: int) -> Any:
-    """Make a `tf.data` pipeline anew, standing at its start.
-
-    A shuffle keeps the position of its generator in a resource that only
-    its dataset op holds, so the graph is given generators of its own, with
-    the seeds that the pipeline was made with. A pipeline that was made
-    without any seed gets its seeds from `seed`.
-    """
+    """Make a `tf.data` pipeline anew, standing at its start."""
+    # A shuffle keeps the position of its generator in a resource that only its
+    # dataset op holds, so the graph is given generators of its own, with the
+    # seeds that the pipeline was made with, or from `seed` where it was made
+    # without any.
     import tensorflow as tf
     from tensorflow.python.data.ops import dataset_ops
 
@@ -262,12 +242,10 @@ def _add_generator(graph: Any, shuffle: Any) -> str:
 
 
 class TensorFlowGenerator:
-    """TensorFlow's eager seed: the seed and the stream of op seeds.
+    """TensorFlow's eager seed: the seed and the stream of op seeds."""
 
-    Both live in the private context (TensorFlow 2.16 to 2.21). Without them
-    TensorFlow's raw random ops would not be kept apart from the program's.
-    """
-
+    # Both live in the private context (TensorFlow 2.16 to 2.21). Without them
+    # TensorFlow's raw random ops would not be kept apart from the program's.
     name = "tensorflow"
 
     @staticmethod
@@ -332,11 +310,9 @@ STATEFUL_RANDOM_OPS = frozenset(
 
 
 def traced_functions() -> frozenset[str]:
-    """Names of the functions that TensorFlow has traced so far.
-
-    From the private context (TensorFlow 2.16 to 2.21); without it stateful
-    random ops inside traced functions are not noticed, nor rewound.
-    """
+    """Names of the functions that TensorFlow has traced so far."""
+    # From the private context (TensorFlow 2.16 to 2.21); without it stateful
+    # random ops inside traced functions are not noticed, nor rewound.
     if "tensorflow" not in sys.modules:
         return frozenset()
     names = getattr(TensorFlowGenerator._context(), "list_function_names", None)
@@ -376,11 +352,10 @@ def find_stateful_random_ops(names: frozenset[str]) -> set[StatefulOp]:
 
 
 class HeldTensor:
-    """A host copy inside TensorFlow, which assigns it without copying.
+    """A host copy inside TensorFlow, which assigns it without copying."""
 
-    A variable shares the buffer until the first step writes to it, and
-    TensorFlow copies it then: it never writes to a buffer that is shared.
-    """
+    # A variable shares the buffer until the first step writes to it, and
+    # TensorFlow copies it then: it never writes to a buffer that is shared.
 
     def __init__(self, value: npt.NDArray[Any]) -> None:
         import tensorflow as tf
@@ -394,7 +369,6 @@ class HeldTensor:
             self.tensor = tf.constant(value)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        """The values, as NumPy asks for them."""
         del copy  # TensorFlow gives a copy in any case.
         values: npt.NDArray[Any] = self.tensor.numpy()
         return values if dtype is None else values.astype(dtype)
@@ -602,10 +576,8 @@ class TensorFlowBackend(Backend):
 
 
 def _join_floats(variables: list[Any]) -> Callable[[], Any]:
-    """Make a function that reads many small variables as one tensor.
-
-    One compiled call takes a quarter of the time of a call for each.
-    """
+    """Make a function that reads many small variables as one tensor."""
+    # One compiled call takes a quarter of the time of a call for each.
     import tensorflow as tf
 
     def join() -> Any:

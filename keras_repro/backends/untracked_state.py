@@ -54,19 +54,15 @@ class _Kept:
 
 
 class AttributeState:
-    """What a bounded scan of objects found, and how it stood.
-
-    Args:
-        owners: The objects to scan.
-        tracked: `id`s of variables that Keras tracks and others put back.
-        all_values: Whether counters count in objects of Keras' classes too.
-    """
+    """What a bounded scan of objects found, and how it stood."""
 
     def __init__(
         self,
         owners: list[Any],
+        # `id`s of variables that Keras tracks and others put back.
         tracked: frozenset[int] | set[int] = frozenset(),
         *,
+        # Whether counters count in objects of Keras' classes too.
         all_values: bool = False,
     ) -> None:
         self._kept: list[_Kept] = []
@@ -104,13 +100,8 @@ class AttributeState:
         return {key: kept.value for key, kept in self._named()}
 
     def with_values(self, values: dict[str, Any]) -> AttributeState:
-        """The same things as they stood when `values` was called.
-
-        What has come since stays as it is; what is not there yet comes.
-
-        Raises:
-            ValueError: If a generator is not there, or cannot stand there.
-        """
+        """The same things as they stood when `values` was called."""
+        # What has come since stays as it is; what is not there yet comes.
         now = dict(self._named())
         result = AttributeState([])
         for key, value in values.items():

@@ -41,16 +41,10 @@ _AUTO_NUMBERED = re.compile(r"variable(_\d+)?")
 
 @dataclass(frozen=True)
 class VariablePlace:
-    """A variable, and how it is known.
+    """A variable, and how it is known."""
 
-    Args:
-        role: `"weights"`, `"random"`, `"optimizer"` or `"metrics"`.
-        place: Its position, such as `layers.2.kernel`; unique in the model.
-        variable: The `keras.Variable` itself.
-    """
-
-    role: str
-    place: str
+    role: str  # "weights", "random", "optimizer" or "metrics".
+    place: str  # Such as `layers.2.kernel`; unique in the model.
     variable: Any
 
 
@@ -225,11 +219,9 @@ class FirstValues:
 def _name_slots(
     optimizer: Any, places: dict[int, str]
 ) -> Iterator[tuple[Any, str]]:
-    """Name an optimizer's variables by what they belong to.
-
-    A slot is known by its kind and the variable that it serves, such as
-    `momentum.layers.0.kernel`; one whose name says neither, by its position.
-    """
+    """Name an optimizer's variables by what they belong to."""
+    # A slot is known by its kind and the variable that it serves, such as
+    # `momentum.layers.0.kernel`; one whose name says neither, by its position.
     served = {
         variable.path.replace("/", "_"): places[id(variable)]
         for variable in optimized_variables(optimizer)

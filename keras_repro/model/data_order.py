@@ -31,11 +31,9 @@ _ORDER = "order"
 def epoch_order(
     seed: int, epoch: int, num_samples: int
 ) -> npt.NDArray[np.int64]:
-    """The order of the samples in one epoch, shape `(num_samples,)`.
-
-    A counter-based generator keyed by the seed and the epoch: the same on
-    every backend, whatever ran before.
-    """
+    """The order of the samples in one epoch, shape `(num_samples,)`."""
+    # A counter-based generator keyed by the seed and the epoch: the same on
+    # every backend, whatever ran before.
     return make_generator(seed, _ORDER, epoch).permutation(num_samples)
 
 
@@ -70,15 +68,13 @@ def describe_batches(call: Mapping[str, Any]) -> Any:
 
 
 class OrderedPasses:
-    """Gives each pass over the data the order of its epoch.
-
-    Remembers the last orders that it gave, so that what was fed can be told.
-    """
+    """Gives each pass over the data the order of its epoch."""
 
     def __init__(self, seed: int, first_epoch: int, shuffle: Any) -> None:
         self._seed = seed
         self._first = self._next = first_epoch
         self._shuffle = shuffle
+        # The last orders that it gave, so that what was fed can be told.
         self._given: dict[int, tuple[npt.NDArray[np.int64], int]] = {}
         self._begins = 0, 0
         self._to_leave_out = 0
@@ -136,19 +132,15 @@ class OrderedPasses:
 
 
 class FedSamples:
-    """What a training on arrays was fed, batch by batch.
-
-    Args:
-        arrays: Inputs, targets and weights, nested in any way.
-        passes: Gave the order.
-        steps: `steps_per_epoch`: with it, passes go on across epochs.
-    """
+    """What a training on arrays was fed, batch by batch."""
 
     def __init__(
         self, arrays: Any, passes: OrderedPasses, steps: int | None
     ) -> None:
+        # Inputs, targets and weights, nested in any way.
         self._arrays = arrays
         self._passes = passes
+        # `steps_per_epoch`: with it, passes go on across epochs.
         self._steps = steps
         self._rows: list[npt.NDArray[Any]] | None = None
 
@@ -199,23 +191,16 @@ def _find_rows(arrays: Any) -> list[npt.NDArray[Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class DataOutline:
-    """What `fit` was given.
+    """What `fit` was given."""
 
-    Args:
-        kind: `"arrays"`, `"tf.data.Dataset"`, `"PyDataset"`, `"DataLoader"`,
-            `"generator"` or `"unknown"`.
-        num_samples: How many samples; `None` where nobody knows.
-        num_batches: How many batches an epoch has, if the data say so.
-        arguments: Those arguments of `fit` that decide what is fed in which
-            order.
-        arrays: Inputs, targets and weights, or `None` if they are no arrays.
-    """
-
+    # "arrays", "tf.data.Dataset", "PyDataset", "DataLoader", "generator" or
+    # "unknown".
     kind: str = "unknown"
-    num_samples: int | None = None
-    num_batches: int | None = None
+    num_samples: int | None = None  # `None` where nobody knows.
+    num_batches: int | None = None  # Of an epoch, if the data say so.
+    # Those of `fit` that decide what is fed in which order.
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    arrays: Any = None
+    arrays: Any = None  # Inputs, targets and weights, if they are arrays.
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a run's header."""
@@ -340,13 +325,8 @@ def can_begin_in_midst(call: dict[str, Any]) -> bool:
 
 
 def first_rows(arrays: Any, batch_size: int | None) -> Any:
-    """The first batch of arrays, without any shuffling.
-
-    Args:
-        arrays: Inputs, targets and weights, nested in any way.
-        batch_size: Samples a batch; Keras' rule where `None`.
-    """
-    size = batch_size or _USUAL_BATCH
+    """The first batch of arrays nested in any way, without any shuffling."""
+    size = batch_size or _USUAL_BATCH  # Keras' rule.
 
     def rows(leaf: Any) -> Any:
         if leaf is None:

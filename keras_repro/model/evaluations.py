@@ -23,11 +23,10 @@ from keras_repro.model.stored_trial import States
 
 
 class Evaluations:
-    """A position of each generator for each kind of evaluation.
+    """A position of each generator for each kind of evaluation."""
 
-    A kind begins at a function of the generator's own start, goes on from one
-    call to the next, and moves neither the training nor another kind.
-    """
+    # A kind begins at a function of the generator's own start, goes on from
+    # one call to the next, and moves neither the training nor another kind.
 
     def __init__(self) -> None:
         self._positions: dict[str, dict[int, Any]] = {}
@@ -60,12 +59,7 @@ class Evaluations:
     def take_all(
         self, state: InitialState, written: dict[str, list[Any]]
     ) -> None:
-        """Stand where `write_all` was called.
-
-        Raises:
-            ValueError: If the state has other generators, or one of them
-                cannot stand there.
-        """
+        """Stand where `write_all` was called."""
         for positions in written.values():
             for kind, value in filter(None, positions):
                 if kind != VARIABLE:
@@ -117,12 +111,8 @@ class Evaluations:
         state: InitialState | None,
         again: set[int] | frozenset[int] = frozenset(),
     ) -> None:
-        """Swap those that are known by now; again when a model is built.
-
-        Args:
-            state: What names the generators.
-            again: `id`s of those that were put back since, all the same.
-        """
+        """Swap those that are known by now; again when a model is built."""
+        # `again`: `id`s of those that were put back since, all the same.
         positions = self._positions.setdefault(self._kind, {})
         for generator, start in () if state is None else state.generators():
             key = id(generator)

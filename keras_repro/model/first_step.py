@@ -50,10 +50,9 @@ def building(model: Any) -> Iterator[None]:
 
 
 class BuiltError(BaseException):
-    """A model that was to be built, and no more, is built.
+    """A model that was to be built, and no more, is built."""
 
-    No `Exception`, so that a program's own handlers let it pass.
-    """
+    # No `Exception`, so that a program's own handlers let it pass.
 
 
 def end_rehearsal(model: Any) -> None:
@@ -63,13 +62,7 @@ def end_rehearsal(model: Any) -> None:
 
 
 class StepDoor:
-    """A step that Keras has made; the trial begins where it is first called.
-
-    Args:
-        model: The model.
-        kind: `"train"`, `"test"` or `"predict"`.
-        function: What Keras made.
-    """
+    """A step that Keras has made, and whose first call begins the trial."""
 
     def __init__(
         self, model: Any, kind: str, function: Callable[..., Any]

@@ -69,24 +69,16 @@ _UINTS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 @dataclasses.dataclass
 class Stored:
-    """One variable of the initial state.
+    """One variable of the initial state."""
 
-    Attributes:
-        role: `weights`, `optimizer`, `metrics` or `random`.
-        place: Where it stands in the model, `layers.2.kernel`.
-        shape: Its shape.
-        value: All its values, or one 0-d number where all are the same bits.
-        twin: Index of an earlier entry with the same values, or `None`.
-        source: `drawn` where the model's own initializer gave the values,
-            `likely` where that cannot be proven, `given` where somebody put
-            them there, else empty. A seed draws the first two anew.
-    """
-
-    role: str
-    place: str
+    role: str  # "weights", "optimizer", "metrics" or "random".
+    place: str  # Such as `layers.2.kernel`.
     shape: tuple[int, ...]
-    value: Any
-    twin: int | None = None
+    value: Any  # All, or one 0-d number where all are the same bits.
+    twin: int | None = None  # Index of an earlier entry with the same values.
+    # "drawn" where the model's own initializer gave the values, "likely" where
+    # that cannot be proven, "given" where somebody put them there, else empty.
+    # A seed draws the first two anew.
     source: str = ""
 
     @property
@@ -96,11 +88,10 @@ class Stored:
 
 
 class InitialState:
-    """What `reset()` goes back to: a host copy, compact.
+    """What `reset()` goes back to: a host copy, compact."""
 
-    A constant array (an Adam slot before training) is one number, and a copy
-    of another variable (a moving average before training) is a reference.
-    """
+    # A constant array (an Adam slot before training) is one number, and a copy
+    # of another variable (a moving average before training) is a reference.
 
     def __init__(self) -> None:
         self.entries: list[Stored] = []
@@ -209,17 +200,13 @@ class InitialState:
     def capture(
         cls, model: Any, earlier: InitialState | None = None
     ) -> InitialState:
-        """Read the whole state of a model.
-
-        Args:
-            model: A built model.
-            earlier: The state before set-up; what has changed since counts
-                as given.
-        """
+        """Read the whole state of a built model."""
         state = cls()
         places = iterate_variables(model)
         for place in places:
             state._append(place, read_variable(place.variable))
+        # That is the state before set-up; what has changed since counts as
+        # given.
         if earlier is not None:
             state._compare_sources(earlier)
         state.capture_flags(model)
@@ -304,11 +291,7 @@ class InitialState:
 
     @undivided
     def follow(self, model: Any) -> None:
-        """Take up a new optimizer or new metrics, at their own start.
-
-        Raises:
-            ValueError: If weights or random state appeared or went.
-        """
+        """Take up a new optimizer or new metrics, at their own start."""
         places = iterate_variables(model)
         self._check_structure(places)
         self._handed_over.follow(handed_over(model))
@@ -425,22 +408,14 @@ class InitialState:
     # --- beside the variables ------------------------------------------------
 
     def write_rest(self, model: Any) -> dict[str, Any]:
-        """What a model and what was handed over hold beside variables, now.
-
-        Raises:
-            UnknownValueError: If data that were handed over moved otherwise.
-        """
+        """What a model and what was handed over hold beside variables, now."""
         return {
             "attributes": self._read_attributes(model).values(),
             "objects": self._handed_over.write(),
         }
 
     def put_rest(self, model: Any, written: dict[str, Any]) -> None:
-        """Have them hold what `write_rest` told.
-
-        Raises:
-            ValueError: If they held other things then.
-        """
+        """Have them hold what `write_rest` told."""
         now = self._read_attributes(model)
         now.with_values(written["attributes"]).restore()
         self._handed_over.put(written["objects"])
@@ -466,22 +441,13 @@ class InitialState:
     def read(
         cls, path: Path, model: Any | None = None
     ) -> tuple[InitialState, StoredTrial]:
-        """Read a state that is not tied to a model yet, checking it.
-
-        Args:
-            path: The file.
-            model: The built model that is to take it up. It is compared with
-                what the file claims before any value is read.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is none, is damaged or does not fit the model.
-        """
+        """Read a state that is not tied to a model yet, checking it."""
         state = cls()
         with open_file(path, _KIND) as file:
             with told(path, _KIND):
                 held = _read_entries(file, state.entries)
                 trial = _read_trial(file)
+            # What the file claims is compared before any value is read.
             if model is not None:
                 state.require_fit(model, str(path))
             with told(path, _KIND):
@@ -493,11 +459,7 @@ class InitialState:
         return state, trial
 
     def require_fit(self, model: Any, source: str) -> None:
-        """Raise where weights or random state are not those of a model.
-
-        Raises:
-            ValueError: If one is missing, left over or of another shape.
-        """
+        """Raise where weights or random state are not those of a model."""
         own, read = self._pair(iterate_variables(model), _MODEL_ROLES)
         if not _match(own, read):
             raise ValueError(_mismatch(own, read, source))
@@ -511,12 +473,10 @@ class InitialState:
         ], [e for e in self.entries if e.role in roles]
 
     def bind(self, model: Any, earlier: InitialState | None) -> InitialState:
-        """Tie a state that was read, and fits, to the variables of a model.
-
-        Optimizer and metrics entries are taken over where they match; an
-        optimizer of another kind starts at its own start. What was handed
-        over keeps the start that it had in the `earlier` state.
-        """
+        """Tie a state that was read, and fits, to the variables of a model."""
+        # Optimizer and metrics entries are taken over where they match; an
+        # optimizer of another kind starts at its own start. What was handed
+        # over keeps the start that it had in the `earlier` state.
         places = iterate_variables(model)
         state = InitialState()
         indices = {(e.role, e.place): i for i, e in enumerate(self.entries)}
@@ -558,12 +518,10 @@ class InitialState:
 def fresh_optimizer_values(
     model: Any, known: set[int]
 ) -> dict[int, npt.NDArray[Any]]:
-    """The start of slots that an optimizer made inside its first step.
-
-    An optimizer that was captured before it was built (one of two in a GAN)
-    has no slots then. A new one of the same configuration tells what they
-    started from.
-    """
+    """The start of slots that an optimizer made inside its first step."""
+    # An optimizer that was captured before it was built (one of two in a GAN)
+    # has no slots then. A new one of the same configuration tells what they
+    # started from.
     values: dict[int, npt.NDArray[Any]] = {}
     for optimizer in find_optimizers(model).values():
         own = optimizer.variables

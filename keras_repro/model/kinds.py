@@ -24,18 +24,12 @@ from keras_repro.backends.keras_internals import (
 
 @dataclasses.dataclass
 class _Given:
-    """A class that got a base.
+    """A class that got a base."""
 
-    Attributes:
-        bases: The bases that it was written with.
-        base: What it got.
-        root: What that stands for.
-        models: The models of it, and of its subclasses.
-    """
-
-    bases: tuple[type, ...]
-    base: type
-    root: type
+    bases: tuple[type, ...]  # Those that it was written with.
+    base: type  # What it got.
+    root: type  # What that stands for among the bases.
+    # The models of it, and of its subclasses.
     models: list[weakref.ref[Any]] = dataclasses.field(default_factory=list)
 
 
@@ -47,11 +41,9 @@ _own: weakref.WeakKeyDictionary[type, dict[type, type]] = (
 
 
 def is_functional(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a constructor was given inputs and outputs.
-
-    It is decided by what the arguments are: Keras counts two of them, which
-    would take a list of layers and a flag for it.
-    """
+    """Whether a constructor was given inputs and outputs."""
+    # It is decided by what the arguments are: Keras counts two of them, which
+    # would take a list of layers and a flag for it.
     if "outputs" in kwargs or "inputs" in kwargs:
         return True
     if len(args) > 1 and not isinstance(args[1], bool):
@@ -98,16 +90,7 @@ def note_plain(model: Any) -> None:
 
 
 def be(model: Any, base: type, root: type) -> None:
-    """Let a model be of a kind.
-
-    Args:
-        model: The model, whose constructor runs.
-        base: The class of that kind.
-        root: The class that it stands for among the bases.
-
-    Raises:
-        TypeError: If models of another kind are made of its class.
-    """
+    """Let a model whose constructor runs be of a kind."""
     cls = type(model)
     for one in cls.__mro__:
         if one in _given and _given[one].base is not base:

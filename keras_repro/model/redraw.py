@@ -49,39 +49,27 @@ Unit = tuple[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """What no way could draw.
+    """What no way could draw."""
 
-    Attributes:
-        layer: The layer, or a model for what it holds beside its layers.
-        reasons: Why, by way.
-        keys: `id`s of the variables that are not drawn.
-    """
-
-    layer: Any
-    reasons: dict[str, str]
-    keys: set[int]
+    layer: Any  # Or a model, for what it holds beside its layers.
+    reasons: dict[str, str]  # Why, by way.
+    keys: set[int]  # `id`s of the variables that are not drawn.
 
 
 @dataclasses.dataclass
 class Draw:
-    """What a seed gives a model.
-
-    Attributes:
-        values: The drawn values by `id` of the variable.
-        initializers: What made the layer's own values, so that they can be
-            made again; `None` where that cannot be known.
-        quantized: The layer by `id` of the variable, for those that a
-            quantization made of others.
-        failed: What could not be drawn.
-        streams: Where the streams of the trial stand after the drawing.
-    """
+    """What a seed gives a model, by `id` of the variable."""
 
     values: dict[int, npt.NDArray[Any]] = dataclasses.field(
         default_factory=dict
     )
+    # What made the layer's own values, so that they can be made again; `None`
+    # where that cannot be known.
     initializers: dict[int, Any] = dataclasses.field(default_factory=dict)
+    # The layers of those that a quantization made of others.
     quantized: dict[int, Any] = dataclasses.field(default_factory=dict)
     failed: list[Failure] = dataclasses.field(default_factory=list)
+    # Where the streams of the trial stand after the drawing.
     streams: Any = None
 
 
@@ -189,11 +177,7 @@ class _Twins:
         self._initializers[id(variable)] = initializer
 
     def finish(self, draw: Draw, twin: Any, layer: Any) -> None:
-        """Do with a twin what was done with its layer; take its values.
-
-        Raises:
-            ValueError: If it has other variables than the layer.
-        """
+        """Do with a twin what was done with its layer; take its values."""
         quantized: set[int] = set()
         if is_adapted(layer):
             enable_lora_like(twin, layer)
@@ -225,11 +209,10 @@ class _Twins:
 
 
 class Drawer:
-    """Draws starts of one model, and remembers what was found on the way.
+    """Draws starts of one model, and remembers what was found on the way."""
 
-    That is which layers are drawn alone, and how; and, once two seeds were
-    drawn, what to draw without making the layers again.
-    """
+    # That is which layers are drawn alone, and how; and, once two seeds were
+    # drawn, what to draw without making the layers again.
 
     def __init__(self) -> None:
         # Of what the model itself makes, by `id` of the variable, with that:
@@ -273,11 +256,9 @@ class Drawer:
         draw: Draw,
         start: dict[int, npt.NDArray[Any]],
     ) -> None:
-        """Find what draws although its initializer has no seed.
-
-        Such a start differs from what the seed gives, as one that somebody
-        put there does; but with another seed the drawing differs too.
-        """
+        """Find what draws although its initializer has no seed."""
+        # Such a start differs from what the seed gives, as one that somebody
+        # put there does; but with another seed the drawing differs too.
         doubtful = [
             key
             for key, value in draw.values.items()
@@ -474,14 +455,12 @@ def classify(
     draw: Draw,
     foreign: set[int],
 ) -> dict[int, str]:
-    """Tell the starts that were drawn from those that somebody put there.
-
-    A start that the layer's own initializer gives was drawn; another was put
-    there, and no seed may wipe it out. Where the layer keeps no initializer
-    for it nothing can be proven: then what looks random counts as drawn, but
-    only as likely so if the layer came to the model already built. What a
-    quantization made of drawn weights is what it makes of those of the seed.
-    """
+    """Tell the starts that were drawn from those that somebody put there."""
+    # A start that the layer's own initializer gives was drawn; another was put
+    # there, and no seed may wipe it out. Where the layer keeps no initializer
+    # for it nothing can be proven: then what looks random counts as drawn, but
+    # only as likely so if the layer came to the model already built. What a
+    # quantization made of drawn weights is what it makes of those of the seed.
     found: dict[int, str] = {}
     for unit in [*drawing_units(model), model]:
         for variable in unit.variables:
@@ -526,10 +505,8 @@ def _looks_random(value: npt.NDArray[Any]) -> bool:
 def list_undrawn(
     draw: Draw, start: dict[int, npt.NDArray[Any]], sources: dict[int, str]
 ) -> list[Failure]:
-    """What a seed should draw and cannot.
-
-    Not what somebody put there, nor what begins with zeros or ones.
-    """
+    """What a seed should draw and cannot."""
+    # Not what somebody put there, nor what begins with zeros or ones.
     return [
         one
         for one in draw.failed

@@ -33,20 +33,14 @@ class Made:
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """What was made in one stream.
+    """What was made in one stream."""
 
-    Attributes:
-        purpose: What the stream is for; empty for that of the seed itself.
-        seed: Where the stream began.
-        made: What was made, by `id` of the variable that it is for.
-        end: Where the generators stood when all was made.
-        has_generator: Whether Keras' global generator was used.
-    """
-
-    purpose: str
-    seed: int
-    made: dict[int, Made]
+    purpose: str  # Empty for the stream of the seed itself.
+    seed: int  # Where the stream began.
+    made: dict[int, Made]  # By `id` of the variable that it is for.
+    # Where the generators stood when all was made.
     end: random_streams.RngState
+    # Whether Keras' global generator was used.
     has_generator: bool = dataclasses.field(
         default_factory=lambda: get_global_generator() is not None
     )

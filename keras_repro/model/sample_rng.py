@@ -22,21 +22,17 @@ _EXPLICIT = "Pass `seed=` and `epoch=` too."
 
 
 class Use:
-    """One use of data: by which seed and epoch their samples draw.
-
-    Args:
-        trial: Knows the seed, which a build may still name, and the epoch.
-        kind: `""` for a training or a block, else which evaluation it is.
-        is_code: Whether code that can draw gives the data; arrays are none.
-        is_counted: Whether each pass is read within its epoch.
-    """
+    """One use of data: by which seed and epoch their samples draw."""
 
     def __init__(
         self,
+        # Knows the seed, which a build may still name, and the epoch.
         trial: Any,
-        kind: str = "",
+        kind: str = "",  # Of an evaluation; else a training or a block.
         *,
+        # Whether code that can draw gives the data; arrays are none.
         is_code: bool,
+        # Whether each pass is read within its epoch.
         is_counted: bool = True,
     ) -> None:
         self._trial, self.is_counted = trial, is_counted
@@ -66,14 +62,7 @@ class Use:
 
 
 class Training(Use):
-    """A training, which counts its epochs.
-
-    Args:
-        trial: As for `Use`.
-        first: The epoch of its first pass.
-        is_code: As for `Use`.
-        is_counted: As for `Use`.
-    """
+    """A training, which counts its epochs from that of its first pass."""
 
     epoch = 0
 

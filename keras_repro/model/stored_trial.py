@@ -31,31 +31,18 @@ States = list[Any]
 
 @dataclasses.dataclass(frozen=True)
 class StoredTrial:
-    """Where a trial stands.
-
-    Args:
-        seed: Its seed.
-        vary: What the seed moves.
-        start: Where the random streams began.
-        position: Where they stand.
-        epochs_trained: How many epochs it trained.
-        at_start: Whether it stands at its start.
-        has_trained: Whether the model has trained.
-        starts_apart: Whether the streams begin at the seed alone.
-        random: Where each generator of the layers stands.
-        evaluations: Where the streams of each kind of evaluation stand.
-        evaluations_random: And the generators of the layers.
-    """
+    """Where a trial stands."""
 
     seed: int
-    vary: str
-    start: RngState
-    position: RngState
+    vary: str  # What the seed moves.
+    start: RngState  # Where the random streams began.
+    position: RngState  # Where they stand.
     epochs_trained: int
-    at_start: bool
+    at_start: bool  # Whether it stands at its start.
     has_trained: bool
-    starts_apart: bool
-    random: States
+    starts_apart: bool  # Whether the streams begin at the seed alone.
+    random: States  # Where each generator of the layers stands.
+    # By kind of evaluation: streams, and generators of the layers.
     evaluations: dict[str, RngState]
     evaluations_random: dict[str, States]
 
@@ -76,11 +63,7 @@ class StoredTrial:
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """The trial that `to_json` wrote; what it holds can be gone on with.
-
-        Raises:
-            ValueError: If it is none; says which part of it.
-        """
+        """The trial that `to_json` wrote, which can be gone on with."""
         check_fields(data, _CHECKS, optional=frozenset(_LATER))
         known = {**_LATER, **data}
         positions = {
@@ -103,11 +86,7 @@ def _read_position(name: str, data: Any) -> RngState:
 
 
 def read_states(variables: list[Any], states: States) -> States:
-    """The states of generators, each as its variable can be assigned it.
-
-    Raises:
-        ValueError: If they are of other generators.
-    """
+    """The states of generators, each as its variable can be assigned it."""
     if len(states) != len(variables):
         msg = f"states of {len(states)} generators for {len(variables)}"
         raise ValueError(msg)

@@ -32,26 +32,17 @@ _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 
 
 class Traces:
-    """The draws that the compiled steps of a model hold.
-
-    Attributes:
-        kinds: Kinds of steps that hold draws of the present seed.
-        notes: What no seed can move, for the record of a run.
-    """
+    """The draws that the compiled steps of a model hold."""
 
     def __init__(self) -> None:
+        # Kinds of steps that hold draws of the present seed.
         self.kinds: set[str] = set()
+        # What no seed can move, for the record of a run.
         self.notes: list[str] = []
         self._has_told = False
 
     def look(self, model: Any, kind: str, known: frozenset[str]) -> None:
-        """Look at a step that was traced, and at what the model calls.
-
-        Args:
-            model: The model.
-            kind: The kind of step.
-            known: What TensorFlow had traced before.
-        """
+        """Look at a step traced since `known`, and at what the model calls."""
         ops = find_stateful_random_ops(traced_functions() - known)
         if ops:
             # Their seeds are constants of the graph.

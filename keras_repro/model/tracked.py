@@ -41,12 +41,7 @@ _MUST = (
 
 
 def hand_over(model: Any, objects: tuple[Any, ...]) -> None:
-    """Have objects belong to a model; those that do already stay.
-
-    Raises:
-        TypeError: If one is of a kind that cannot be put back. None is taken
-            over then.
-    """
+    """Have objects belong to a model, all or none, beside those that do."""
     for one in objects:
         if not _is_known(one):
             advice = "Give it these methods, or hand over what it holds."
@@ -82,11 +77,7 @@ class HandedOver:
         return [_write(_read(one), start) for one, start in self._starts]
 
     def put(self, written: list[Any]) -> None:
-        """Have each stand as `write` told.
-
-        Raises:
-            ValueError: If other objects were handed over then.
-        """
+        """Have each stand as `write` told."""
         for (one, start), state in zip(self._starts, written, strict=True):
             if isinstance(start, AttributeState):
                 _put(one, start.with_values(state))
@@ -99,12 +90,10 @@ class HandedOver:
 
 
 def checksum_objects(model: Any) -> Iterator[tuple[str, str]]:
-    """The place of each generator and the like, and a checksum of its state.
-
-    Data tell by what they feed where they stand.
-    """
+    """The place of each generator and the like, and its state's checksum."""
     for number, one in enumerate(handed_over(model)):
         state = _read(one)
+        # Data tell by what they feed where they stand.
         if state is not None and not isinstance(state, DataState):
             yield f"{TRACKED}{number}", _checksum(state)
 

@@ -36,11 +36,7 @@ class PicklingError(Exception):
 
 
 def pack(value: Any, *, by_value: bool = False) -> bytes:
-    """Write a value for another process with the same software.
-
-    Raises:
-        PicklingError: If it cannot be written.
-    """
+    """Write a value for another process with the same software."""
     buffer = io.BytesIO()
     try:
         with _sent_by_value(_own_modules() if by_value else ()):

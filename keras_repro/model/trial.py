@@ -71,11 +71,10 @@ FIXED_SEED = 0
 
 
 class Trial:
-    """What a reproducible model knows about its trial.
+    """What a reproducible model knows about its trial."""
 
-    Kept as one plain object outside Keras' attribute tracking; the callback
-    reads the seed and the checksums from it.
-    """
+    # Kept as one plain object outside Keras' attribute tracking; the callback
+    # reads the seed and the checksums from it.
 
     def __init__(self) -> None:
         self.requested_seed: int | None = None
@@ -197,11 +196,9 @@ def is_built(model: Any) -> bool:
 
 
 def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:
-    """Capture the initial state as soon as there is one.
-
-    What appears until the first step, a layer or a part of one, belongs to
-    it. After a step what it is made of is there, whatever Keras says of it.
-    """
+    """Capture the initial state as soon as there is one."""
+    # What appears until the first step, a layer or a part of one, belongs to
+    # it. After a step what it is made of is there, whatever Keras says of it.
     trial: Trial = model._repro
     is_there = is_built(model) or (has_stepped and bool(model.variables))
     backend = get_backend()
@@ -239,10 +236,8 @@ def find_seed(model: Any) -> int | None:
 
 
 def capture_if_made(model: Any) -> None:
-    """Capture the initial state, unless a constructor has yet to end.
-
-    A property of a class may need what its constructor makes last.
-    """
+    """Capture the initial state, unless a constructor has yet to end."""
+    # A property of a class may need what its constructor makes last.
     if not model._repro.constructors:
         capture_if_built(model)
 
@@ -257,13 +252,11 @@ def _has_changed(model: Any, trial: Trial) -> bool:
 
 
 def settle_seed(model: Any) -> None:
-    """Name the start of a model that has just been built.
-
-    A given seed draws the start. Under a global seed the start stays what
-    plain Keras drew, and has the global seed's name if that is what the seed
-    draws. Without any seed the model takes one and draws from it, so that the
-    recorded seed repeats the run.
-    """
+    """Name the start of a model that has just been built."""
+    # A given seed draws the start. Under a global seed the start stays what
+    # plain Keras drew, and has the global seed's name if that is what the seed
+    # draws. Without any seed the model takes one and draws from it, so that
+    # the recorded seed repeats the run.
     trial: Trial = model._repro
     state = trial.captured
     global_seed = get_global_seed()
@@ -343,11 +336,7 @@ def check_vary(vary: object) -> str:
 
 @contextmanager
 def between_trainings(model: Any, call: str) -> Iterator[None]:
-    """What moves the start of a model, or goes there.
-
-    Raises:
-        RuntimeError: If the model is being trained.
-    """
+    """What moves the start of a model, or goes there, outside a training."""
     _refuse_while_running(model, call)
     with owners.held(f"{call} of model {model.name!r}", owners.DRAW):
         _refuse_while_running(model, call)
@@ -433,11 +422,7 @@ def go_to_unbuilt(model: Any, seed: int) -> None:
 def go_to(
     model: Any, read: InitialState, stored: StoredTrial, source: str
 ) -> None:
-    """Go to a start that was read.
-
-    Raises:
-        ValueError: As `adopt`.
-    """
+    """Go to a start that was read."""
     trial: Trial = model._repro
     adopt(model, read, stored, source)
     trial.captured.restore(model)
@@ -540,12 +525,7 @@ def warn_of_lost_setup(model: Any) -> None:
 
 
 def track(model: Any, objects: tuple[Any, ...]) -> None:
-    """Have objects belong to the start of a model, and to its trials.
-
-    Raises:
-        TypeError: If one is of a kind that cannot be put back.
-        ValueError: If an optimizer comes after it has trained the model.
-    """
+    """Have objects belong to the start of a model, and to its trials."""
     trial: Trial = model._repro
     late = [
         one
@@ -575,11 +555,9 @@ def track(model: Any, objects: tuple[Any, ...]) -> None:
 
 @contextmanager
 def loop_of_block(model: Any) -> Iterator[None]:
-    """Have the data that a block goes over stand where its trial stands.
-
-    An optimizer that the block makes is new in each, and nobody's business.
-    """
+    """Have the data that a block goes over stand where its trial stands."""
     trial: Trial = model._repro
+    # An optimizer that the block makes is new in each, and nobody's business.
     made: list[Any] = []
     entered: list[Any] = []
     use = Use(trial, is_code=True)
@@ -735,12 +713,7 @@ def describe_trial(model: Any) -> StoredTrial:
 def adopt(
     model: Any, read: InitialState, stored: StoredTrial, source: str
 ) -> None:
-    """Take up a state that was read, with its seed and streams.
-
-    Raises:
-        ValueError: If the state does not fit the model. The model and its
-            trial stay as they were.
-    """
+    """Take up a state that was read, if it fits, with its seed and streams."""
     trial: Trial = model._repro
     generators = _own_generators(model)
     read.require_fit(model, source)
@@ -757,6 +730,7 @@ def adopt(
             "state again."
         )
         raise ValueError(msg) from None
+    # Nothing has changed where something above was refused.
     trial.state = read.bind(model, trial.state)
     trial.evaluations.take(generators, evaluations)
     if trial.seed not in (None, stored.seed) or trial.vary != stored.vary:

@@ -560,12 +560,10 @@ class ChecksumCallback(keras.callbacks.Callback):
             self._flush()
 
     def _may_wait(self) -> bool:
-        """Whether a batch may be recorded a little later, with others.
-
-        Many together take half the time. Who wants the training stopped at
-        once, or many seconds of it recorded if the process is killed, must
-        not wait.
-        """
+        """Whether a batch may be recorded a little later, with others."""
+        # Many together take half the time. Who wants the training stopped at
+        # once, or many seconds of it recorded if the process is killed, must
+        # not wait.
         if self.on_drift in ("raise", "stop") or self.on_error == "raise":
             return False
         num_waiting = len(self._waiting)

@@ -53,60 +53,37 @@ _SNAPSHOT_ROLES = ("weights",)
 
 
 class Fed(NamedTuple):
-    """Which samples were fed.
+    """Which samples were fed."""
 
-    Args:
-        samples: All samples.
-        chosen: Indices by batch.
-    """
-
-    samples: FedSamples
-    chosen: list[Any]
+    samples: FedSamples  # All samples.
+    chosen: list[Any]  # Indices by batch.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """What a record needs of the moment that it is of.
+    """What a record needs of the moment that it is of."""
 
-    Args:
-        epoch: The epoch, or `None` for the initial state.
-        batch: The last batch trained, or `None` at the end of an epoch.
-        step: How many batches the run had trained.
-        metrics: The metrics that Keras reported.
-        look: The variables.
-        streams: Where the random streams stood.
-        fed: What was fed since the record before.
-        weights: Copies for a snapshot; none if there is to be none.
-    """
-
-    epoch: int | None
-    batch: int | None
-    step: int
+    epoch: int | None  # `None` for the initial state.
+    batch: int | None  # The last one trained; `None` at an epoch's end.
+    step: int  # How many batches the run had trained.
     metrics: Mapping[str, float]
     look: Look
     streams: RngState | None
-    fed: Fed | None
+    fed: Fed | None  # Since the record before.
+    # Copies for a snapshot; none if there is to be none.
     weights: Mapping[tuple[str, str], Any]
 
 
 class Recording:
-    """One run while it is being recorded.
-
-    With a file the records are in the file and not in memory too.
-
-    Args:
-        header: What the run is.
-        reader: Reads the model.
-        log: Where the run is written.
-        earlier: The run so far, where it goes on; the last place at which it
-            does is not written yet.
-    """
+    """One run while it is being recorded: in the file if there is one."""
 
     def __init__(
         self,
         header: RunHeader,
         reader: ModelReader,
         log: RunLog,
+        # The run so far, where it goes on; the last place at which it does is
+        # not written yet.
         earlier: Run | None = None,
     ) -> None:
         self.header = header
@@ -164,11 +141,9 @@ class Recording:
         streams: RngState | None,
         fed: Fed | None,
     ) -> Moment:
-        """Take what the record of this moment needs.
-
-        As little as must be done now; `add` does the rest, for one moment
-        after the other, whenever it is convenient.
-        """
+        """Take what the record of this moment needs."""
+        # As little as must be done now; `add` does the rest, for one moment
+        # after the other, whenever it is convenient.
         reader = self._reader
         if reader is None:
             msg = "the run has ended"
@@ -269,13 +244,10 @@ class Recording:
 
 
 class RunLog:
-    """Where a run is written, and what happens where that fails.
+    """Where a run is written, and what happens where that fails."""
 
-    Args:
-        path: The run's file, or `None` for a run in memory alone.
-        on_error: `"warn"` tells of the first failure and keeps the rest of
-            the run in memory; `"raise"` raises.
-    """
+    # With "warn" it tells of the first failure and keeps the rest of the run
+    # in memory; with "raise" it raises. No path: a run in memory alone.
 
     def __init__(self, path: Path | None, on_error: str = "warn") -> None:
         self.path = path
@@ -351,12 +323,7 @@ class RunLog:
 
 
 class Beside:
-    """Something done in a thread beside the training.
-
-    Args:
-        action: What is done; it begins now.
-        is_brief: Whether it is too little for a thread, and done here.
-    """
+    """Something done in a thread beside the training, from now on."""
 
     def __init__(
         self, action: Callable[[], Any], *, is_brief: bool = False
@@ -364,7 +331,7 @@ class Beside:
         self._error: Exception | None = None
         self._value: Any = None
         self._thread: threading.Thread | None = None
-        if is_brief:
+        if is_brief:  # Too little for a thread, and done here.
             self._run(action)
             return
         # Forgotten when done: neither what it read is kept alive, nor a
@@ -474,36 +441,25 @@ _REPLICA = ".replica."
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one variable holds.
+    """What one variable holds."""
 
-    Args:
-        role: `"weights"`, `"random"`, `"optimizer"` or `"metrics"`.
-        place: Its position, such as `layers.2.kernel`.
-        checksum: As `checksum_array`.
-        norms: How large it is.
-    """
-
-    role: str
-    place: str
-    checksum: str
+    role: str  # "weights", "random", "optimizer" or "metrics".
+    place: str  # Such as `layers.2.kernel`.
+    checksum: str  # As `checksum_array`.
     norms: Norms
 
 
 class Look:
-    """The variables of a model at one moment, read or still to be read.
-
-    Args:
-        places: The variables.
-        small: Copies of the small ones, by position.
-        large: Checksum and norms of the large ones, by position.
-        objects: Place and checksum of what was handed over beside variables.
-    """
+    """The variables of a model at one moment, read or still to be read."""
 
     def __init__(
         self,
         places: list[VariablePlace],
+        # Copies of the small ones, by position.
         small: dict[int, npt.NDArray[Any]],
+        # Checksum and norms of the large ones, by position.
         large: dict[int, tuple[str, Norms]],
+        # Place and checksum of what was handed over beside variables.
         objects: list[tuple[str, str]],
     ) -> None:
         self._places, self._small, self._large = places, small, large
@@ -512,10 +468,9 @@ class Look:
 
     @property
     def parted(self) -> list[VariablePlace]:
-        """Replicas that a training must keep equal to the first, and are not.
-
-        Statistics that a layer gathers may differ: each sees its own batches.
-        """
+        """Replicas that should equal the first in a training, and do not."""
+        # Statistics that a layer gathers may differ: each sees its own
+        # batches.
         return [
             one
             for one in self._places
@@ -555,16 +510,11 @@ def read_looks(looks: Sequence[Look]) -> list[list[Reading]]:
 
 
 class ModelReader:
-    """Reads the variables of one model, again and again.
+    """Reads the variables of one model, again and again."""
 
-    Large values are seen in place, not copied, which is safe as long as the
-    training waits. Several threads read them, each value once for checksum
-    and norms together.
-
-    Args:
-        model: Any `keras.Model`.
-        often: Whether it will be read at each batch.
-    """
+    # Large values are seen in place, not copied, which is safe as long as the
+    # training waits. Several threads read them, each value once for checksum
+    # and norms together. `often`: whether it will be read at each batch.
 
     def __init__(self, model: Any, *, often: bool = False) -> None:
         self._model = model
@@ -584,11 +534,9 @@ class ModelReader:
             )
 
     def look(self) -> Look:
-        """Look at every variable, as it is now.
-
-        What is large is read at once, while the training waits; what is small
-        is copied, to be read later by `read_looks`.
-        """
+        """Look at every variable, as it is now."""
+        # What is large is read at once, while the training waits; what is
+        # small is copied, to be read later by `read_looks`.
         places, arrays = _tell_replicas_apart(self.places, self._view_all())
         large = {i: one for i, one in enumerate(arrays) if one.nbytes >= _LARGE}
         return Look(

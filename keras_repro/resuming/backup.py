@@ -150,12 +150,7 @@ class BackupAndRestore(keras.callbacks.Callback):
     def _keep_training(
         self, model: Any, call: dict[str, Any]
     ) -> Iterator[Keeper]:
-        """What a `ReproducibleModel` calls around a `fit`.
-
-        Args:
-            model: The model.
-            call: The arguments of `fit` by name.
-        """
+        """What a `ReproducibleModel` calls around a `fit`."""
         root = Path.cwd() / self.backup_dir
         root.mkdir(parents=True, exist_ok=True)
         own = root / f"{_ended.get(root, 0):03d}"

@@ -47,29 +47,17 @@ _MOST_AXES = 32
 
 @dataclass(frozen=True)
 class Backup:
-    """What a file of a backup holds.
+    """What a file of a backup holds."""
 
-    Args:
-        series: Names the training that it is of.
-        number: Counts its backups.
-        start: The checksum of the file of its start.
-        about: What the training is, as plain values.
-        state: Where it stood, as plain values.
-    """
-
-    series: str
-    number: int
-    start: str
-    about: dict[str, Any]
-    state: dict[str, Any]
+    series: str  # Names the training that it is of.
+    number: int  # Counts its backups.
+    start: str  # The checksum of the file of its start.
+    about: dict[str, Any]  # What the training is, as plain values.
+    state: dict[str, Any]  # Where it stood, as plain values.
 
 
 def write_backup(folder: Path, backup: Backup, keep: int) -> None:
-    """Write a backup whole, and remove the oldest ones.
-
-    Raises:
-        OSError: If it cannot be written; what was there is there.
-    """
+    """Write a backup whole, or not at all, and remove the oldest ones."""
     folder.mkdir(parents=True, exist_ok=True)
     remove_left_over(folder)
     replace_whole(folder / f"{backup.number:06d}.h5", _to_bytes(backup))
@@ -101,14 +89,7 @@ def list_folders(root: Path) -> list[Path]:
 
 
 def find_whole(folder: Path, skipped: list[str], epochs: int) -> Backup | None:
-    """The newest backup that is whole, and whose start is there.
-
-    Args:
-        folder: Of one training.
-        skipped: Takes what is wrong with each that is passed over.
-        epochs: How many are wanted. What had ended before them goes on from
-            the one before: none was about to begin an epoch.
-    """
+    """The newest backup of a training that is whole, with its start there."""
     for path in list_backups(folder):
         try:
             backup = read_backup(path)
@@ -116,6 +97,8 @@ def find_whole(folder: Path, skipped: list[str], epochs: int) -> Backup | None:
         except (ValueError, OSError) as error:
             skipped.append(str(error))
         else:
+            # What had ended before the wanted number of epochs goes on from
+            # the one before: none was about to begin an epoch.
             if not _ended_before(backup.state, epochs):
                 return backup
     return None
@@ -141,12 +124,7 @@ def next_number(folder: Path) -> int:
 
 
 def require_start(folder: Path, backup: Backup) -> None:
-    """Raise where the start of a training is not the one that it had.
-
-    Raises:
-        ValueError: If it is another one.
-        OSError: If it cannot be read.
-    """
+    """Raise where the start of a training is not the one that it had."""
     path = folder / START
     if checksum_file(path) != backup.start:
         msg = (
@@ -226,16 +204,7 @@ def _checksum_text(text: str) -> str:
 
 
 def read_backup(path: Path, *, values: bool = True) -> Backup:
-    """Read a backup, in which nothing is trusted.
-
-    Args:
-        path: The file.
-        values: Whether its state is read, and not only what it is about.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is none, or is damaged.
-    """
+    """Read a backup, with its state if `values`; nothing in it is trusted."""
     with open_file(path, _KIND) as file, told(path, _KIND):
         text = file.text("text", longest=_LONGEST)
         if _checksum_text(text) != file.text("checksum"):

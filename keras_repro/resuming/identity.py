@@ -29,12 +29,7 @@ _TRAINED = frozenset({"epochs_trained", "compile", "given"})
 
 
 def describe_training(model: Any, call: dict[str, Any]) -> dict[str, Any]:
-    """What a training is, before anything of it has run, as plain values.
-
-    Args:
-        model: The model.
-        call: The arguments of `fit` by name.
-    """
+    """What a training is, before anything of it has run, as plain values."""
     data = outline_data(call)
     trial: Trial = model._repro
     return {
@@ -78,18 +73,9 @@ def find_backup(
     interrupted: str | None,
     epochs: int,
 ) -> tuple[Path, files.Backup] | None:
-    """The newest whole backup of a training, and its folder.
-
-    Args:
-        root: The folder of all backups.
-        own: The folder that the training would have, were it a new one.
-        about: What it is.
-        interrupted: The series of what was interrupted in this process.
-        epochs: How many epochs it is to have.
-
-    Raises:
-        ValueError: If its own folder holds backups of another training.
-    """
+    """The newest whole backup of a training, and its folder."""
+    # `own` is the folder that the training would have, were it a new one;
+    # `interrupted` the series of what was interrupted in this process.
     for folder in (own, *_list_others(root, own, about)):
         other = files.find_about(folder)
         if other is None:
@@ -111,11 +97,9 @@ def find_backup(
 
 
 def _list_others(root: Path, own: Path, about: dict[str, Any]) -> list[Path]:
-    """Other folders, of which one may be that of an equal training.
-
-    Where the data have no checksum, an equal description may be one of other
-    data, such as another fold.
-    """
+    """Other folders, of which one may be that of an equal training."""
+    # Where the data have no checksum, an equal description may be one of other
+    # data, such as another fold.
     if about["data"] is None:
         return []
     return [one for one in files.list_folders(root) if one != own]

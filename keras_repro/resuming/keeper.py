@@ -58,39 +58,25 @@ THE_END = "the end"
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """When backups are made, and what becomes of them.
+    """When backups are made, and what becomes of them."""
 
-    Args:
-        save_freq: `"epoch"`, a number of batches, or `False`.
-        every_seconds: Seconds after which one is made in any case, or `None`.
-        keep: How many are kept.
-        delete: Whether they go when the training ends by itself.
-    """
-
-    save_freq: str | int | bool
+    save_freq: str | int | bool  # "epoch", a number of batches, or `False`.
+    # Seconds after which one is made in any case.
     every_seconds: float | None
-    keep: int
-    delete: bool
+    keep: int  # How many are kept.
+    delete: bool  # Whether they go when the training ends by itself.
 
 
 class Keeper:
-    """Keeps one training.
-
-    Args:
-        plan: When backups are made.
-        model: The model.
-        call: The arguments of `fit` by name.
-        root: The folder of all backups.
-        own: The folder that this training has if it is a new one.
-    """
+    """Keeps one training."""
 
     def __init__(
         self,
         plan: Plan,
         model: Any,
         call: dict[str, Any],
-        root: Path,
-        own: Path,
+        root: Path,  # The folder of all backups.
+        own: Path,  # The folder that this training has if it is a new one.
     ) -> None:
         _refuse_data(call)
         trial: Trial = model._repro
@@ -213,11 +199,7 @@ class Keeper:
             raise ValueError(msg)
 
     def begin(self) -> None:
-        """Take part in the reading from now on; looks have been before.
-
-        Raises:
-            RuntimeError: If Keras reads in a way that nobody can take part in.
-        """
+        """Take part in the reading from now on; looks have been before."""
         trial, pending = self._trial, self._pending
         epoch = self._first_epoch if self.place is None else self.place.epoch
         follow = getattr(trial.passes, "follow", None)
@@ -247,11 +229,7 @@ class Keeper:
         reading.begin()
 
     def _begin_passes(self, written: Any) -> None:
-        """Have the data begin where a backup tells, by those that told it.
-
-        Raises:
-            ValueError: If the data are read in another way now.
-        """
+        """Have the data begin where a backup tells, by those that told it."""
         passes = self._trial.passes
         if passes is None:
             msg = (
@@ -450,10 +428,8 @@ class Keeper:
 
 
 def _refuse_in_this_process(call: dict[str, Any], backup: files.Backup) -> None:
-    """Raise where what is read again stands elsewhere in this process.
-
-    What moved before this training did so in an earlier one.
-    """
+    """Raise where what is read again stands elsewhere in this process."""
+    # What moved before this training did so in an earlier one.
     x = call.get("x")
     position = position_of(x)
     has_moved = position is not None and not position.is_same(start_of(x))

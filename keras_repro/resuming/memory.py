@@ -42,14 +42,7 @@ _FUNCTIONS = {
 
 
 class Memory:
-    """The memory of the callbacks of one `fit`.
-
-    Taken before `on_train_begin`: what has another value later is memory.
-
-    Args:
-        model: The model.
-        callbacks: Those that `fit` was given.
-    """
+    """The memory of the callbacks of one `fit`."""
 
     def __init__(self, model: Any, callbacks: list[Any]) -> None:
         known = {id(one) for one in handed_over(model)}
@@ -64,6 +57,8 @@ class Memory:
             # What keeps the training remembers nothing of it.
             and not hasattr(one, "_keep_training")
         }
+        # Taken before `on_train_begin`: what has another value later is
+        # memory.
         self._before = {
             name: _copy_plain(vars(one))
             for name, one in self._callbacks.items()

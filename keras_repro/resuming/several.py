@@ -13,16 +13,11 @@ from keras_repro.resuming.keeper import Keeper
 
 
 class SeveralBackups(BackupAndRestore):
-    """Backs up every training of a program, by its number in the program.
+    """Backs up every training of a program, by its number in the program."""
 
-    Run again, the program trains in the same order: what two trainings have
-    in common never makes one go on from the other. Those that have ended stay,
-    so that the program comes to the one it was killed in at once.
-
-    Args:
-        folder: Where they lie, each in a folder of its own.
-        save_freq: As in `BackupAndRestore`.
-    """
+    # Run again, the program trains in the same order: what two trainings have
+    # in common never makes one go on from the other. Those that have ended
+    # stay, so that the program comes to the one it was killed in at once.
 
     def __init__(self, folder: Path, save_freq: str | int) -> None:
         super().__init__(folder, save_freq, delete_checkpoint=False)
@@ -35,7 +30,6 @@ class SeveralBackups(BackupAndRestore):
     def _keep_training(
         self, model: Any, call: dict[str, Any]
     ) -> Iterator[Keeper]:
-        """What a `ReproducibleModel` calls around a `fit`."""
         if self._is_busy:
             msg = (
                 "A training that is backed up must not train another model "

@@ -17,11 +17,7 @@ from keras_repro.resuming.memory import Memory
 
 
 def read_state(model: Any, reading: Reading, memory: Memory) -> dict[str, Any]:
-    """Where a training stands between two batches, as plain values.
-
-    Raises:
-        UnknownValueError: If it cannot be told.
-    """
+    """Where a training stands between two batches, as plain values."""
     trial: Trial = model._repro
     place = reading.place
     passes = trial.passes and trial.passes.write(place.in_pass)
@@ -89,11 +85,7 @@ class Late:
         return bool(self._values)
 
     def put(self, model: Any, values: list[Any]) -> None:
-        """Assign what is there; keep the rest.
-
-        Raises:
-            ValueError: If the model has variables that were not kept.
-        """
+        """Assign what is there; keep the rest."""
         places = iterate_variables(model)
         if _are_alike(places, values):
             # Names may be ones that Keras counts in each process.
@@ -115,11 +107,7 @@ class Late:
         self._values = {k: v for k, v in wanted.items() if k not in there}
 
     def put_rest(self, model: Any) -> None:
-        """Assign what has been made since.
-
-        Raises:
-            ValueError: If something is missing still.
-        """
+        """Assign what has been made since."""
         there = {(p.role, p.place): p for p in iterate_variables(model)}
         missing = [
             place for role, place in self._values if (role, place) not in there
@@ -170,11 +158,7 @@ def _say_other(missing: list[str], extra: list[str]) -> str:
 
 
 def put_streams(model: Any, state: dict[str, Any]) -> None:
-    """Have streams, generators and data stand where they stood.
-
-    Raises:
-        ValueError: If the state is none.
-    """
+    """Have streams, generators and data stand where they stood."""
     trial: Trial = model._repro
     trial.captured.put_rest(model, state["rest"])
     trial.own_streams.position = rng_from_json(state["streams"])
