@@ -49,19 +49,14 @@ _SHOWN = {
 
 
 class Explainer:
-    """Puts what was found into words.
-
-    Args:
-        mismatch: Where the runs part first.
-        folder: The folder that places are shown relative to.
-        parting: Where the values of the script's variables part, and which
-            variable's, if somebody traced them.
-    """
+    """Puts what was found into words."""
 
     def __init__(
         self,
         mismatch: FirstMismatch,
         folder: Path,
+        # Where the values of the script's variables part, and which
+        # variable's.
         parting: tuple[str, str] | None = None,
     ) -> None:
         self._mismatch, self._folder = mismatch, folder

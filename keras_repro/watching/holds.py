@@ -28,7 +28,7 @@ class Plan:
 
     # Where it writes its notes, calls and runs; it exists.
     folder: str
-    # By generator, 64 hexadecimal digits: those of an earlier process repeat it.
+    # By generator, 64 hexadecimal digits; an earlier process's repeat it.
     # `entropy` serves what asks the operating system, `entropy NAME PLACE` one
     # place alone.
     keys: Mapping[str, str] = field(default_factory=dict)
