@@ -72,7 +72,7 @@ class Launcher:
     def run(
         self, plan: Plan, environment: Mapping[str, str], *, shown: bool
     ) -> Outcome:
-        """Run the script once; it has ended also where we are interrupted."""
+        """Run the script once; where this is interrupted, it has ended too."""
         command = [sys.executable, str(_STARTER), str(plan.write())]
         folder = Path(plan.folder)
         others = {os.getpid(), *_descendants(os.getpid())}

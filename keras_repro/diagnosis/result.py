@@ -97,7 +97,6 @@ class Diagnosis:
         return "\n".join(_write_diagnosis(self))
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         return _write_html(self)
 
 
@@ -287,7 +286,6 @@ def _say_equal(verdict: Verdict, runs: str, with_fixes: str) -> str:
 
 
 def _say_amounts(found: Diagnosis | Verdict) -> str:
-    """How much was compared."""
     amounts = {"call": found.num_calls, "epoch": found.num_epochs}
     parts = [count_of(n, noun) for noun, n in amounts.items() if n]
     return join_words(parts) or "the models that are left"

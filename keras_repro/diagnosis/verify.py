@@ -242,7 +242,6 @@ class _Verification:
         )
 
     def _run_once(self, number: int) -> Record:
-        """One run of those that are compared."""
         total = self._request.num_runs
         self._tell(f"run {number} of {total}")
         record = self._laboratory.run(shown=number == 1)
