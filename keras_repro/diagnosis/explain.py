@@ -132,7 +132,6 @@ class Explainer:
         return None
 
     def _tell(self, one: Candidate, note: Note | None) -> Iterator[str]:
-        """What the audit saw."""
         if note is None:
             return
         times = "once" if note.count == 1 else f"{note.count} times"
