@@ -67,11 +67,7 @@ def checksum_array(array: npt.ArrayLike) -> str:
 
 
 class ArrayDigest:
-    """The checksum of an array while its blocks go by.
-
-    Args:
-        array: The array, for its dtype and shape; little-endian.
-    """
+    """The checksum of a little-endian array while its blocks go by."""
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self._digest = xxhash.xxh3_128(_prefix(array.dtype, array.shape))
@@ -87,7 +83,6 @@ class ArrayDigest:
 
 @functools.lru_cache(maxsize=4096)
 def _prefix(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """What goes into a checksum before the values."""
     _check_dtype(dtype)
     sizes = ",".join(str(size) for size in shape)
     return f"array\0{dtype.name}\0{sizes}\0".encode("ascii")
@@ -427,11 +422,7 @@ def find_replicas(variable: Any) -> tuple[Any, ...]:
 
 
 def view_variable(variable: Any) -> npt.NDArray[Any]:
-    """A variable's values, without a copy where the backend allows it.
-
-    Where devices hold replicas that differ, their values in a row, one index
-    more than the variable has.
-    """
+    """A variable's values, without a copy where the backend allows it."""
     value = variable.value
     replicas = find_replicas(variable)
     if replicas:
@@ -439,6 +430,7 @@ def view_variable(variable: Any) -> npt.NDArray[Any]:
         first = arrays[0].tobytes()
         if all(one.tobytes() == first for one in arrays[1:]):
             return arrays[0]
+        # Replicas that differ, in a row: one index more than the variable has.
         return np.stack(arrays)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):

@@ -41,34 +41,24 @@ class DamagedError(Exception):
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file that holds arrays, as its messages name it.
+    """A kind of file that holds arrays, as its messages name it."""
 
-    Args:
-        name: Such as `"A snapshot"`.
-        format: What its attribute `format` must be.
-        next_step: What a person does about a file that is refused.
-        has_long_texts: Whether its strings are of variable length.
-        is_compressed: Whether its arrays may be.
-    """
-
-    name: str
-    format: str
-    next_step: str
-    has_long_texts: bool
-    is_compressed: bool
+    name: str  # Such as `"A snapshot"`.
+    format: str  # What its attribute `format` must be.
+    next_step: str  # What a person does about a file that is refused.
+    has_long_texts: bool  # Whether its strings are of variable length.
+    is_compressed: bool  # Whether its arrays may be.
 
 
 # --- writing -------------------------------------------------------------
 
 
 def make_image(fill: Callable[[Any], None]) -> bytes:
-    """The bytes of an HDF5 file, made in memory.
-
-    On a full disk libhdf5 can bring down the whole process while it closes a
-    file (seen with h5py 3.16 and HDF5 2.0), so it is kept away from the disk.
-    """
+    """The bytes of an HDF5 file, made in memory."""
     import h5py
 
+    # On a full disk libhdf5 can bring down the whole process while it closes a
+    # file (seen with h5py 3.16 and HDF5 2.0), so it is kept away from the disk.
     with h5py.File("image", "w", driver="core", backing_store=False) as file:
         fill(file)
         file.flush()
@@ -82,30 +72,21 @@ def set_text(
     kind: FileKind,
     longest: int = LONGEST_TEXT,
 ) -> None:
-    """Write an attribute of text.
-
-    Of fixed length where the kind allows: it needs no heap to be damaged.
-
-    Raises:
-        ValueError: If it is too long or could not be read back.
-    """
+    """Write an attribute of text."""
     data = text.encode()
     if len(data) > longest or "\0" in text:
         raise ValueError(
             f"{kind.name} must have a {name} of at most {longest} bytes and "
             f"no NUL. Received: {len(data)} bytes. Use a shorter name."
         )
+    # Of fixed length where the kind allows: it needs no heap to be damaged.
     target.attrs[name] = text if kind.has_long_texts else np.bytes_(data)
 
 
 def write_array(
     file: Any, name: str, array: npt.NDArray[Any], kind: FileKind
 ) -> Any:
-    """Write an array into a dataset of its own.
-
-    Raises:
-        TypeError: If it holds anything else.
-    """
+    """Write an array into a dataset of its own."""
     stored = _to_stored(array)
     options: dict[str, Any] = {}
     if stored.nbytes > _SMALL:
@@ -123,11 +104,7 @@ def write_array(
 
 
 def write_raw(file: Any, name: str, array: npt.NDArray[Any]) -> Any:
-    """Write the bytes of an array into a dataset of its own.
-
-    Raises:
-        TypeError: If it holds anything but numbers or booleans.
-    """
+    """Write the bytes of an array of numbers or booleans into a dataset."""
     _stored_dtype(array.dtype)
     raw = np.frombuffer(array.tobytes(), np.uint8)
     return file.create_dataset(name, data=raw)
@@ -194,18 +171,11 @@ def _extended_names() -> set[str]:
 
 
 class ArrayFile:
-    """The datasets of a file that is open, none of which is trusted.
-
-    Made by `open_file`. Every method raises a `DamagedError`, or whatever
-    h5py raises over bad bytes.
-
-    Args:
-        file: The open file.
-        kind: Its kind.
-        data: Its bytes.
-    """
+    """The datasets of an open file, none trusted; made by `open_file`."""
 
     def __init__(self, file: Any, kind: FileKind, data: mmap.mmap) -> None:
+        # Every method raises a `DamagedError`, or whatever h5py raises over bad
+        # bytes.
         self._file = file
         self._kind = kind
         self._size = size = len(data)
@@ -305,16 +275,7 @@ class ArrayFile:
 
 @contextmanager
 def open_file(path: Path, kind: FileKind) -> Iterator[ArrayFile]:
-    """Open a file to read its arrays.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not of this kind, or is damaged.
-
-    Scope:
-        The HDF5 library itself parses the file, and is only as safe as its
-        version.
-    """
+    """Open a file to read its arrays."""
     import h5py
 
     if not path.exists():
@@ -326,6 +287,7 @@ def open_file(path: Path, kind: FileKind) -> Iterator[ArrayFile]:
         if not path.is_file():
             msg = "it is no regular file"
             raise DamagedError(msg)
+        # The HDF5 library parses the file, and is only as safe as its version.
         file = h5py.File(path, "r", locking=False)
     try:
         with ExitStack() as stack:
@@ -404,11 +366,7 @@ def _list_names(file: Any) -> list[str]:
 
 
 def find_dtype(name: str) -> np.dtype[Any]:
-    """A dtype of numbers or booleans by its name, and no other.
-
-    Raises:
-        DamagedError: If it is none.
-    """
+    """A dtype of numbers or booleans by its name, and no other."""
     if name in {*_STORED, "bool", "complex64", "complex128"}:
         return np.dtype(name)
     if name in _extended_names():

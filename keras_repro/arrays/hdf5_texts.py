@@ -29,15 +29,10 @@ _PIECE = struct.Struct("<HHIQ")
 
 
 class HeapTexts:
-    """The texts of a file; whatever its bytes, they take no more than it has.
-
-    Any method raises an exception over bytes that h5py did not write.
-
-    Args:
-        data: The bytes of the file.
-    """
+    """The texts of a file, which never take more bytes than it has."""
 
     def __init__(self, data: Any) -> None:
+        # Any method raises an exception over bytes that h5py did not write.
         begins = data[: len(_SUPERBLOCK)], data[13:15], data[24:32]
         if begins != (_SUPERBLOCK, _SIZES, _BASE):
             msg = "it begins as no file of h5py"

@@ -20,13 +20,7 @@ _BLOCK = 1 << 16
 
 
 class Norms(NamedTuple):
-    """Three numbers that say how large an array is, in float64.
-
-    Args:
-        l2: The Euclidean norm.
-        mean: The mean.
-        largest: The largest magnitude.
-    """
+    """The Euclidean norm, the mean and the largest magnitude, in float64."""
 
     l2: float
     mean: float
@@ -87,11 +81,7 @@ def _norms_of_joined(arrays: list[npt.NDArray[Any]]) -> list[Norms]:
 
 
 class NormSums:
-    """The norms of an array while its blocks go by.
-
-    Args:
-        array: The array, for its size and dtype.
-    """
+    """The norms of an array of this size and dtype while its blocks go by."""
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self._size, self._is_complex = array.size, array.dtype.kind == "c"
@@ -136,23 +126,15 @@ def _nan_max(a: float, b: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayDifference:
-    """How far two arrays of one shape and dtype are apart, exactly.
+    """How far two arrays of one shape and dtype are apart, exactly."""
 
-    Args:
-        largest_absolute: The largest absolute difference; infinite where one
-            of two elements is NaN or infinite and the other is not.
-        largest_relative: The largest difference over the larger magnitude of
-            the two elements.
-        largest_ulp: The largest difference in units in the last place: how
-            many representable numbers lie between; `None` for integers.
-        num_differing: How many elements differ in their bits.
-        num_elements: How many elements there are.
-    """
-
+    # Infinite where only one of two elements is NaN or infinite.
     largest_absolute: float
+    # Over the larger magnitude of the two elements.
     largest_relative: float
+    # How many representable numbers lie between; `None` for integers.
     largest_ulp: int | None
-    num_differing: int
+    num_differing: int  # In their bits.
     num_elements: int
 
     @property

@@ -19,17 +19,12 @@ _OPEN = (_MISSING, "advised")
 
 @dataclass(frozen=True)
 class Findings:
-    """What `env` found.
-
-    Args:
-        switches: Each switch, and whether it is set.
-        versions: What is installed, by package; `None` for what is not.
-        environment: As `capture_environment` gives it.
-    """
+    """What `env` found."""
 
     switches: tuple[Switch, ...]
+    # By package; `None` for what is not installed.
     versions: dict[str, str | None]
-    environment: dict[str, Any]
+    environment: dict[str, Any]  # As `capture_environment` gives it.
 
     @property
     def complete(self) -> bool:

@@ -18,21 +18,13 @@ _NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class KernelRequest:
-    """Which kernel is wanted, and where.
+    """Which kernel is wanted, and where."""
 
-    Args:
-        seed: What `PYTHONHASHSEED` is set to.
-        name: The name of its folder.
-        display_name: What Jupyter's menus call it.
-        backend: Sets `KERAS_BACKEND`; `None` leaves that to the person.
-        prefix: Where to install it, such as `sys.prefix`; `None` is the
-            person's own folder.
-    """
-
-    seed: int
-    name: str = "keras-repro"
-    display_name: str | None = None
-    backend: str | None = None
+    seed: int  # What `PYTHONHASHSEED` is set to.
+    name: str = "keras-repro"  # The name of its folder.
+    display_name: str | None = None  # What Jupyter's menus call it.
+    backend: str | None = None  # `None` leaves `KERAS_BACKEND` alone.
+    # Such as `sys.prefix`; `None`: the person's own folder.
     prefix: str | None = None
 
 
@@ -70,13 +62,7 @@ def make_kernel(request: KernelRequest) -> dict[str, Any]:
 
 
 def install_kernel(request: KernelRequest) -> Path:
-    """Install the kernel where Jupyter finds it.
-
-    Raises:
-        ValueError: If the name cannot be that of a folder, or Jupyter is not
-            installed here.
-        OSError: If the folder cannot be written.
-    """
+    """Install the kernel where Jupyter finds it."""
     if not _NAME.fullmatch(request.name):
         raise ValueError(
             "The kernel's name must hold letters, digits, '.', '_' and '-' "

@@ -23,21 +23,12 @@ from keras_repro.runs.run import Run
 
 
 class RunFile:
-    """A file of runs, or one run of it, as the command line names them.
-
-    `FILE` alone, `FILE@POSITION` or `FILE@ID`. A whole number that is a
-    position in the file counts as one, all else as the start of an id. An
-    argument that is the name of a file is that file, also with an `@` in it.
-
-    Args:
-        argument: What was typed.
-
-    Raises:
-        OSError: If there is no such file, or it cannot be read.
-        ValueError: If it is not a run's file, or does not have this run.
-    """
+    """A file of runs, or one: `FILE` alone, `FILE@POSITION` or `FILE@ID`."""
 
     def __init__(self, argument: str) -> None:
+        # A whole number that is a position in the file counts as one, all else
+        # as the start of an id. The name of a file is that file, also with an
+        # `@` in it.
         path, _, choice = argument.rpartition("@")
         if not path or Path(argument).exists():
             path, choice = argument, ""
@@ -82,11 +73,7 @@ class RunFile:
 def compare_files(
     files: Sequence[RunFile], *, rtol: float = 0.0, atol: float = 0.0
 ) -> Comparison | RunGroups:
-    """Compare what the arguments of `compare` name.
-
-    Raises:
-        ValueError: If they do not name two or more different runs.
-    """
+    """Compare what the arguments of `compare` name."""
     if len(files) == 1 and files[0].position is None:
         runs = [run for run in files[0].runs if run.finished]
         if len(runs) < 2:

@@ -42,11 +42,7 @@ def find_switches(options: Namespace) -> dict[str, str]:
 
 
 def run_study(options: Namespace) -> TrialResults:
-    """Run the trials of a script's function.
-
-    Raises:
-        MisuseError: If there is no such script, function or model.
-    """
+    """Run the trials of a script's function."""
     module = _load(options.target, options.arguments)
     train = _find(module, options.target.rpartition(":")[2], "train")
     model = _find(module, options.model, "model")

@@ -137,12 +137,7 @@ def read_seed(text: str) -> int | None:
 
 
 class Range(NamedTuple):
-    """Which numbers there may be.
-
-    Args:
-        says: It in words.
-        holds: Whether a number is one of them; NaN never is.
-    """
+    """Which numbers there may be, in words and as a test; NaN never is one."""
 
     says: str
     holds: Callable[[float], bool]

@@ -67,11 +67,7 @@ def os_errors_told(path: Path, what: str) -> Iterator[None]:
 
 
 def follow_link(path: Path) -> Path:
-    """The file that a named path leads to; a link must lead to one.
-
-    Raises:
-        FileNotFoundError: If it is a link to nothing, or to itself.
-    """
+    """The file that a named path leads to; a link must lead to one."""
     if not path.is_symlink():
         return path
     try:
@@ -85,15 +81,9 @@ def follow_link(path: Path) -> Path:
 
 
 def check_writable(path: Path, *, replaced: bool = False) -> Path:
-    """Refuse a path that cannot be written, before there is anything to write.
-
-    Gives the file that the path leads to.
-
-    Raises:
-        OSError: `IsADirectoryError`, `FileNotFoundError` (no directory, or a
-            link to nothing), `PermissionError`, or if it is a device, a pipe
-            or a socket.
-    """
+    """Refuse early a path that cannot be written; give the file behind it."""
+    # Refused before there is anything to write: also a link to nothing, a
+    # device, a pipe, a socket, and a path whose directory is not there.
     if path.is_dir():
         raise IsADirectoryError(
             f"`path` must name a file. Received: {quote(path)}, a directory. "
@@ -120,20 +110,14 @@ def check_writable(path: Path, *, replaced: bool = False) -> Path:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file under another name first: none is ever half there.
-
-    A path that is a link stays one: the file behind it is replaced, if it
-    begins as what is written does. What a killed process has left of earlier
-    tries goes.
-
-    Raises:
-        OSError: If it cannot be written; an older one is as it was.
-        ValueError: If it is a link to a file of another kind.
-    """
+    """Write a file under another name first: none is ever half there."""
     data = content.encode() if isinstance(content, str) else content
     target = check_writable(path, replaced=True)
+    # A link stays one: the file behind it is replaced, if it begins as what is
+    # written does.
     if target != path:
         _check_alike(path, target, data)
+    # What a killed process has left of earlier tries goes.
     begins = f".{target.name}."
     remove_left_over(target.parent, lambda name: name.startswith(begins))
     with os_errors_told(path, "The file must be written whole"):
@@ -153,11 +137,7 @@ def _check_alike(path: Path, target: Path, data: bytes) -> None:
 
 
 def replace_whole(target: Path, data: bytes) -> None:
-    """Put a file, whole and on the disk, in place of what is there.
-
-    Raises:
-        OSError: What the system raises; nothing was changed then.
-    """
+    """Put a file, whole and on the disk, in place of what is there."""
     folder = target.parent
     temporary = folder / f".{target.name}.{os.urandom(8).hex()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
@@ -203,16 +183,7 @@ def remove_left_over(
 def open_to_append(
     path: Path, *, create: bool = True, managed: bool = False
 ) -> int:
-    """Open a file for `append_line`.
-
-    Args:
-        path: The file.
-        create: Whether it is made if there is none.
-        managed: Whether it lies in a folder of ours, where no link may be.
-
-    Raises:
-        OSError: If it cannot be written, or is no regular file.
-    """
+    """Open a file for `append_line`, `managed` as in `open_regular`."""
     target = path if managed else follow_link(path)
     flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
     try:
@@ -222,14 +193,7 @@ def open_to_append(
 
 
 def append_line(descriptor: int, data: bytes, *, may_undo: bool) -> int:
-    """Append a line whole or not at all.
-
-    A line that somebody else left torn is ended first.
-
-    Raises:
-        OSError: If it could not be written whole; what was written of it is
-            taken back, where it may and can be.
-    """
+    """Append a line whole or not at all, and end a line that was left torn."""
     start = os.lseek(descriptor, 0, os.SEEK_END)
     torn = _ends_torn(descriptor, start)
     left = b"\n" + data if torn else data
@@ -252,7 +216,6 @@ def _write_some(descriptor: int, data: bytes) -> int:
 
 
 def _ends_torn(descriptor: int, size: int) -> bool:
-    """Whether the last line was cut off before its line break."""
     if size == 0:
         return False
     os.lseek(descriptor, size - 1, os.SEEK_SET)
@@ -265,22 +228,9 @@ def _ends_torn(descriptor: int, size: int) -> bool:
 def read_lines(
     path: Path, *, managed: bool = False
 ) -> Iterator[tuple[int, bytes]]:
-    """Read the lines that a file holds now.
-
-    Args:
-        path: The file.
-        managed: Whether it lies in a folder of ours, where no link may be.
-
-    Raises:
-        ValueError: If it is no regular file.
-        OSError: `FileNotFoundError`, `IsADirectoryError` and what the system
-            raises.
-
-    Scope:
-        Reads no further than the file reached at the start, so it ends though
-        others append. With locks, no line is seen half-written.
-    """
+    """Read the lines that a file holds now: with locks, none half-written."""
     with open_regular(path, managed=managed) as file:
+        # No further than the file reaches now: it ends though others append.
         for number, (_, raw) in enumerate(iterate_lines(file), start=1):
             line = raw.rstrip(b"\r\n")
             if line:
@@ -290,13 +240,11 @@ def read_lines(
 def iterate_lines(
     file: BinaryIO, start: int = 0
 ) -> Iterator[tuple[int, bytes]]:
-    """The offsets and the raw lines of a file that is open, from an offset.
-
-    Of a longer line than any that is written there is the beginning, which
-    is longer than what a reader takes.
-    """
+    """The offsets and the raw lines of a file that is open, from an offset."""
     left = size_of_whole_lines(file) - start
     file.seek(start)
+    # Of a line longer than any that is written there is the beginning, which
+    # is longer than what a reader takes.
     while left > 0 and (line := file.readline(min(left, _MOST_BYTES))):
         yield start, line
         start += len(line)
@@ -304,17 +252,13 @@ def iterate_lines(
 
 
 def open_regular(path: Path, *, managed: bool = False) -> BinaryIO:
-    """Open a file to read it, if it is one, and no device or pipe.
-
-    Args:
-        path: The file.
-        managed: Whether it lies in a folder of ours, where no link may be.
-    """
+    """Open a file to read it, if it is one, and no device or pipe."""
     if path.is_dir():
         raise IsADirectoryError(
             f"`path` must name a file. Received: {quote(path)}, a directory. "
             f"{NEXT_STEP}"
         )
+    # `managed` says that it lies in a folder of ours, where no link may be.
     target = path if managed else Path(os.path.realpath(path))
     try:
         with os_errors_told(path, "The file must be one that can be read"):
@@ -353,17 +297,11 @@ def _say_not_regular(path: Path, next_step: str) -> str:
 
 
 class LineFile:
-    """JSON lines of a watched process, each written as it comes.
-
-    Opened at once, and by the system's own call: what the program changes
-    later is not in the way. What cannot be written is told in the file for
-    that, where one was made.
-
-    Args:
-        path: The file; made if there is none.
-    """
+    """JSON lines of a watched process, each written as it comes."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        # Opened at once, and by the system's own call: what the program changes
+        # later is not in the way.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         flags |= getattr(os, "O_CLOEXEC", 0)
         self._descriptor = os.open(path, flags, 0o600)
@@ -408,17 +346,12 @@ def _open_trouble(path: Path) -> int | None:
 
 
 class TroubleFile:
-    """Takes what a watched process cannot write elsewhere.
-
-    It has its room from the start, so that it can be told on a full disk; and
-    stays open, so that it can be read though its folder is gone.
-
-    Args:
-        folder: The folder of the process.
-    """
+    """Takes what a watched process cannot write elsewhere."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # Has its room from the start, so that it can be told on a full disk,
+        # and stays open, so that it can be read though its folder is gone.
         self._file = (folder / _TROUBLE).open("w+b")
         self._file.write(b" " * _TROUBLE_SIZE)
         self._file.flush()

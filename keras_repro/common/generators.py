@@ -30,15 +30,13 @@ def is_list_of_whole(value: object, count: int, low: int, high: int) -> bool:
 
 
 def is_twister(words: object, place: object) -> bool:
-    """Whether a Mersenne twister can stand there, and goes on to draw.
-
-    Without any bit it would give zeros for ever, for which some draws wait.
-    NumPy takes a place behind the words, and reads there.
-    """
+    """Whether a Mersenne twister can stand there, and goes on to draw."""
     return (
         isinstance(words, list)
         and is_list_of_whole(words, _WORDS, 0, 2**32 - 1)
+        # Without any bit it gives zeros for ever, for which some draws wait.
         and (words[0] >= 2**31 or any(words[1:]))
+        # NumPy takes a place behind the words, and reads there.
         and is_whole(place, 0, _WORDS)
     )
 
@@ -75,14 +73,9 @@ def is_numpy_state(state: object) -> bool:
 
 
 def require_generator_state(kind: object, state: Any) -> None:
-    """Raise where a generator of a kind could not stand, or read elsewhere.
-
-    NumPy takes some places behind its own words. PyTorch and Keras check what
-    they are given.
-
-    Raises:
-        ValueError: If it could not.
-    """
+    """Raise where a generator of a kind could not stand, or read elsewhere."""
+    # NumPy takes some places behind its own words. PyTorch and Keras check
+    # what they are given.
     try:
         is_right = _CHECKS[kind](state)
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -93,7 +86,6 @@ def require_generator_state(kind: object, state: Any) -> None:
 
 
 def _is_bits_state(state: Any) -> bool:
-    """Whether it is a state of one of NumPy's bit generators."""
     inner = state["state"]
     if state["bit_generator"] == "MT19937":
         return is_twister(inner["key"].tolist(), inner["pos"])

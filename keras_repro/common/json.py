@@ -95,11 +95,7 @@ def check_fields(
     checks: Mapping[str, Callable[[Any], bool]],
     optional: frozenset[str] = frozenset(),
 ) -> None:
-    """Check an object that was read: each of its fields, and no others.
-
-    Raises:
-        ValueError: If one is missing, unknown or not what its check wants.
-    """
+    """Check an object that was read: each of its fields, and no others."""
     if not isinstance(data, dict):
         msg = f"an object was wanted and came {data!a:.80}"
         raise ValueError(msg)  # noqa: TRY004 - of what a file holds

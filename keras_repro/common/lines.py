@@ -59,12 +59,7 @@ def _to_float(value: float | str) -> float:
 
 
 class LineError(ValueError):
-    """A line that is none of ours: what must hold, and what came.
-
-    Args:
-        must: A sentence: what must hold.
-        received: What stands there.
-    """
+    """A line that is none of ours: what must hold, and what came."""
 
     def __init__(self, must: str, received: str) -> None:
         super().__init__(f"{must} Received: {received}")
@@ -77,19 +72,16 @@ class NoEntryError(LineError):
 
 
 class LineFormat(Generic[EntryT]):
-    """What the lines of a file may be.
-
-    Args:
-        kinds: By `type`, the dataclass that is the record and the schema.
-        starts: What a line begins with: only such a line can be a torn one.
-        must: A sentence: what every line must be.
-    """
+    """What the lines of a file may be."""
 
     def __init__(
         self,
+        # By `type`, the dataclass that is the record and the schema.
         kinds: Mapping[str, type[EntryT]],
         *,
+        # What a line begins with: only such a line can be a torn one.
         starts: Iterable[str],
+        # A sentence: what every line must be.
         must: str,
     ) -> None:
         self._kinds = kinds
@@ -98,12 +90,7 @@ class LineFormat(Generic[EntryT]):
         self._must = must
 
     def encode(self, entry: EntryT) -> str:
-        """Write an entry as a line, which its reader takes.
-
-        Raises:
-            LineError: If a field is not what it must be.
-            TypeError: If a value is no plain value, number or string.
-        """
+        """Write an entry as a line, which its reader takes."""
         with suppress(TypeError, ValueError):
             line = self._encode(entry, entry)
             if self._gives_again(line, entry):
@@ -129,12 +116,7 @@ class LineFormat(Generic[EntryT]):
         return f'{{"type":"{self._types[type(entry)]}",{fields[1:]}'
 
     def decode(self, text: str) -> EntryT | None:
-        """Read one line; `None` if it was torn.
-
-        Raises:
-            LineError: If it is none of ours, or a field is not what it must
-                be.
-        """
+        """Read one line; `None` if it was torn."""
         # A power cut may leave zeros where the rest of a line should be.
         text = text.rstrip("\0")
         try:
@@ -175,11 +157,7 @@ class LineFormat(Generic[EntryT]):
 
 
 def decode_utf8(line: bytes) -> str:
-    """The text of a line, without a character that was torn.
-
-    Raises:
-        NoEntryError: If it is none.
-    """
+    """The text of a line, without a character that was torn."""
     line = line.rstrip(b"\0")
     try:
         return line.decode("utf-8")
@@ -192,12 +170,7 @@ def decode_utf8(line: bytes) -> str:
 
 
 def decode_json(text: str) -> Any:
-    """Read strict JSON, in which no name stands twice.
-
-    Raises:
-        ValueError: If it is none (`json.JSONDecodeError`), or too long.
-        RecursionError: If it is too deep.
-    """
+    """Read strict JSON, in which no name stands twice."""
     if len(text) > LONGEST_LINE:
         msg = f"longer than {LONGEST_LINE} characters"
         raise ValueError(msg)
@@ -205,11 +178,7 @@ def decode_json(text: str) -> Any:
 
 
 def convert(content: Any, schema: type[EntryT], of_what: str = "") -> EntryT:
-    """Make a record of what was read.
-
-    Raises:
-        LineError: If a field is not what it must be; names it.
-    """
+    """Make a record of what was read; an error names the wrong field."""
     try:
         return msgspec.convert(content, schema)
     except msgspec.ValidationError as error:
@@ -230,11 +199,7 @@ def convert(content: Any, schema: type[EntryT], of_what: str = "") -> EntryT:
 
 
 def check_plain(content: Mapping[str, Any], of_what: str = "") -> None:
-    """Refuse what is too deep in any field, and numbers that are too big.
-
-    Raises:
-        LineError: If there is such a field; names it.
-    """
+    """Refuse what is too deep in any field, and numbers that are too big."""
     for name, value in content.items():
         reason = _find_excess(value)
         if reason:

@@ -21,10 +21,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 @contextmanager
 def locked(descriptor: int) -> Iterator[bool]:
-    """Hold a file for one line; other processes wait.
-
-    Gives whether it is held: not where the file system has no locks.
-    """
+    """Hold a file for one line while other processes wait."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -39,6 +36,7 @@ def locked(descriptor: int) -> Iterator[bool]:
             raise
         held = False
     try:
+        # Not held where the file system has no locks.
         yield held
     finally:
         if held:
@@ -86,15 +84,7 @@ def size_of_whole_lines(file: BinaryIO) -> int:
 
 
 def hold_lock(path: Path, what: str = "study") -> Any:
-    """Hold a folder of files for as long as this process wants it alone.
-
-    Gives a lock that `release()` lets go, as does the end of the process.
-
-    Raises:
-        BlockingIOError: If another process holds it.
-        OSError: If there are no locks where it lies, and what the system
-            raises.
-    """
+    """Hold a folder of files until `release()`, or the end of the process."""
     from filelock import FileLock, Timeout
 
     # Versions before held `flock` on the same file: they see each other.

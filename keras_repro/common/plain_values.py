@@ -29,12 +29,7 @@ class UnknownValueError(Exception):
 
 
 def encode(value: Any, arrays: Arrays, depth: int = 0) -> Any:
-    """A form of a value that JSON can hold; its arrays are appended.
-
-    Raises:
-        UnknownValueError: If it holds anything but numbers, words, arrays,
-            tensors of PyTorch, and containers of these.
-    """
+    """A form of a plain value that JSON can hold; its arrays are appended."""
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -82,11 +77,7 @@ def _as_array(value: Any) -> tuple[str, npt.NDArray[Any]]:
 
 
 def decode(data: Any, arrays: Arrays, depth: int = 0) -> Any:
-    """The value that `encode` wrote.
-
-    Raises:
-        ValueError: If it wrote no such thing.
-    """
+    """The value that `encode` wrote."""
     if depth > 2 * _MOST_DEPTH:
         msg = "values are nested too deep"
         raise ValueError(msg)

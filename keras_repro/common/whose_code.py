@@ -38,22 +38,17 @@ _SENT = "<dynamic-code>"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where something was done.
+    """Where something was done."""
 
-    Args:
-        file: The file of the person's code, or of the library that did it
-            where no code of a person led to it.
-        line: The line, counted from 1.
-        library: The library that did it: `"numpy"`, `"keras"`, `"sklearn"`;
-            `""` for the person's own code.
-        through: What the person's line called, such as `Dense.__init__`.
-        at: Where the library did it, as `file:line`; `""` for own code.
-    """
-
+    # Of the person's code; of the library where no code of theirs led to it.
     file: str
+    # Counted from 1.
     line: int
+    # `"numpy"`, `"keras"`, `"sklearn"`; `""` for the person's own code.
     library: str = ""
+    # What the person's line called, such as `Dense.__init__`.
     through: str = ""
+    # Where the library did it, as `file:line`; `""` for own code.
     at: str = ""
 
     @property
@@ -82,19 +77,15 @@ def show_place(place: str, folder: str | os.PathLike[str]) -> str:
 
 
 def find_site(frame: FrameType | None = None) -> Site | None:
-    """Find where the present call comes from.
-
-    Scope:
-        Whose code a file is follows from where it lies: what is neither in a
-        folder of installed packages, nor Python's own, nor this package, is
-        the person's.
-    """
+    """Find where the present call comes from."""
     frame = frame or sys._getframe(1)
     drawing: FrameType | None = None
     inner: FrameType | None = None
     for _ in range(_MOST_FRAMES):
         if frame is None:
             break
+        # What is neither in a folder of installed packages, nor Python's own,
+        # nor this package, is the person's.
         kind = classify(file_of(frame))
         if kind == _USER:
             return _make_site(frame, drawing, inner)
@@ -114,12 +105,10 @@ def find_site(frame: FrameType | None = None) -> Site | None:
 
 
 def find_waiting_site() -> Site | None:
-    """As `find_site`; behind a library's own thread, who waits for it.
-
-    A library that draws in a thread of its own, such as one that loads data,
-    does so for the line at which the main thread is.
-    """
+    """As `find_site`; behind a library's own thread, who waits for it."""
     found = find_site(sys._getframe(1))
+    # A library that draws in a thread of its own, such as one that loads data,
+    # does so for the line at which the main thread is.
     main = threading.main_thread()
     if (
         found is None
@@ -207,14 +196,12 @@ def add_user_folder(folder: str) -> None:
 
 
 def file_of(frame: FrameType) -> str:
-    """The file of the code that runs in a frame.
-
-    cloudpickle sends a function to another process under a made-up name, and
-    the name of its module's file beside it.
-    """
+    """The file of the code that runs in a frame."""
     name = frame.f_code.co_filename
     if name != _SENT:
         return name
+    # cloudpickle sends a function to another process under a made-up name,
+    # and the name of its module's file beside it.
     file = frame.f_globals.get("__file__")
     return file if isinstance(file, str) else name
 

@@ -216,12 +216,7 @@ _TWO_SEEDS = (1, 2)
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is diagnosed.
-
-    Args:
-        train: The function.
-        model: The model that it is given, or `None`.
-    """
+    """The diagnosed function, and the model that it is given, or `None`."""
 
     train: Callable[..., Any]
     model: Any = None
@@ -247,15 +242,9 @@ class Subject:
 
 
 class Climb:
-    """One diagnosis under way.
+    """One diagnosis under way."""
 
-    Args:
-        subject: What is diagnosed.
-        folder: A private, empty folder.
-        budget: What experiments may cost.
-        takes_seed: Whether the function takes a `seed`.
-    """
-
+    # `folder` is private and empty.
     def __init__(
         self,
         subject: Subject,

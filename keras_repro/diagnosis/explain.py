@@ -49,19 +49,14 @@ _SHOWN = {
 
 
 class Explainer:
-    """Puts what was found into words.
-
-    Args:
-        mismatch: Where the runs part first.
-        folder: The folder that places are shown relative to.
-        parting: Where the values of the script's variables part, and which
-            variable's, if somebody traced them.
-    """
+    """Puts what was found into words."""
 
     def __init__(
         self,
         mismatch: FirstMismatch,
         folder: Path,
+        # Where the values of the script's variables part, and which
+        # variable's.
         parting: tuple[str, str] | None = None,
     ) -> None:
         self._mismatch, self._folder = mismatch, folder
@@ -137,7 +132,6 @@ class Explainer:
         return None
 
     def _tell(self, one: Candidate, note: Note | None) -> Iterator[str]:
-        """What the audit saw."""
         if note is None:
             return
         times = "once" if note.count == 1 else f"{note.count} times"

@@ -25,17 +25,12 @@ _NUMBER = re.compile(r"_\d+$")
 
 @dataclass(frozen=True)
 class Process:
-    """What one process of a script did.
+    """What one process of a script did."""
 
-    Args:
-        calls: Its calls, in the order in which they began.
-        runs: Its runs, by their ids.
-        children: The processes below it that were watched and asked anything
-            of a model, in the order in which they began.
-    """
-
-    calls: tuple[Call, ...] = ()
-    runs: Mapping[str, Run] = field(default_factory=dict)
+    calls: tuple[Call, ...] = ()  # In the order in which they began.
+    runs: Mapping[str, Run] = field(default_factory=dict)  # By their ids.
+    # Those below it that were watched and asked anything of a model, in the
+    # order in which they began.
     children: tuple[Process, ...] = ()
 
     @property
@@ -73,37 +68,23 @@ def _load_one(folder: str | os.PathLike[str]) -> Process:
 
 @dataclass(frozen=True, kw_only=True)
 class FirstMismatch:
-    """The earliest place at which two processes of a script differ.
+    """The earliest place at which two processes of a script differ."""
 
-    Args:
-        call: Which call, counted from 1; 0 if none is to be named.
-        method: What was called.
-        place: The line that called, or `None`.
-        moment: When in the call: `"before"`, `"initial state"`, `"epoch 2"`,
-            `"result"`.
-        roles: What differs, what parted first in front.
-        places: The variables, metrics or results that differ.
-        details: More, in words.
-        process: Which of the processes below the script's own, counted from
-            1; 0 for its own.
-    """
-
-    call: int
+    call: int  # Counted from 1; 0 if none is to be named.
     method: str
-    place: str | None
-    moment: str
-    roles: tuple[str, ...]
-    places: tuple[str, ...] = ()
+    place: str | None  # The line that called.
+    moment: str  # `"before"`, `"initial state"`, `"epoch 2"`, `"result"`.
+    roles: tuple[str, ...]  # What differs, what parted first in front.
+    places: tuple[str, ...] = ()  # Variables, metrics or results.
     details: tuple[str, ...] = ()
+    # Which one below the script's own, from 1; 0 for its own.
     process: int = 0
 
 
 def compare_processes(a: Process, b: Process) -> FirstMismatch | None:
-    """Compare two processes of one script, and those below them.
-
-    Their own calls one by one, those of the processes below by what they are:
-    which worker gets which task races.
-    """
+    """Compare two processes of one script, and those below them."""
+    # Own calls one by one, those of processes below by what they are: which
+    # worker gets which task races.
     own, below = _compare_own(a, b), _compare_below(a, b)
     if own is None or below is None:
         return own or below
@@ -149,24 +130,16 @@ def _compare_own(a: Process, b: Process) -> FirstMismatch | None:
 
 @dataclass(frozen=True)
 class _Below:
-    """A call of a process below a script's own.
-
-    Args:
-        call: The call.
-        process: The process that made it.
-        number: Which one that was, counted from 1.
-    """
+    """A call of a process below a script's own."""
 
     call: Call
     process: Process
-    number: int
+    number: int  # Of the process, counted from 1.
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """What was asked of which model, and where.
-
-        Names of models are numbered in each process, by what it did before.
-        """
+        """What was asked of which model, and where."""
+        # Names of models are numbered in each process, by what it did before.
         call = self.call
         return call.method, call.place, _NUMBER.sub("", call.model)
 

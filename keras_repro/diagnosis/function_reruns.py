@@ -47,35 +47,19 @@ START, WHOLE = "start", "whole"
 
 @dataclass(frozen=True)
 class FunctionRecord:
-    """What one call of a training function did, and what was noted of it.
+    """What one call of a training function did, and what was noted of it."""
 
-    Args:
-        plan: What it held still.
-        process: What it asked of its models.
-        notes: What the audit saw.
-        models: `id`s of the models that it trained, in order.
-        has_callbacks: Whether a `fit` was given callbacks.
-        unwatched: What it started that may have trained.
-    """
-
-    plan: Plan
-    process: Process
+    plan: Plan  # What it held still.
+    process: Process  # What it asked of its models.
     notes: tuple[Note, ...]
-    models: tuple[int, ...]
-    has_callbacks: bool = False
+    models: tuple[int, ...]  # `id`s of the models that it trained, in order.
+    has_callbacks: bool = False  # Whether a `fit` was given callbacks.
+    # What it started that may have trained.
     unwatched: tuple[Start, ...] = ()
 
 
 class FunctionLaboratory:
-    """Calls one training function, watched, in this process.
-
-    Args:
-        train: The function.
-        folder: A private folder, where each call gets one of its own.
-        before: Called before each call of `train`.
-        written: The function as the person wrote it, whose line stands for
-            what nobody sees in it; `train` if it is not given.
-    """
+    """Calls one training function, watched, in this process."""
 
     def __init__(
         self,
@@ -85,6 +69,7 @@ class FunctionLaboratory:
         written: Callable[..., Any] | None = None,
     ) -> None:
         self._train, self._folder, self._before = train, folder, before
+        # As the person wrote it: its line stands for what nobody sees in it.
         self._written = written or train
         self._num_runs = 0
         self.depth = WHOLE
@@ -171,10 +156,8 @@ class FunctionLaboratory:
     def _note_moved(
         self, moved: set[str], notes: tuple[Note, ...]
     ) -> Iterator[Note]:
-        """Generators that were drawn from by a way that nobody watches.
-
-        Such as a function that the program imported by name before.
-        """
+        """Generators that were drawn from by a way that nobody watches."""
+        # Such as a function that the program imported by name before.
         known = {one.name for one in notes if one.kind == DRAW}
         known |= {one.detail for one in notes if one.kind == SEED}
         code = getattr(inspect.unwrap(self._written), "__code__", None)

@@ -18,41 +18,28 @@ from keras_repro.watching.model_calls import FIT, Call
 
 @dataclass(frozen=True, kw_only=True)
 class Leak:
-    """A training that began with something of an earlier one.
+    """A training that began with something of an earlier one."""
 
-    Args:
-        call: The later `fit`.
-        earlier: The earlier one, whose start its weights were put back to.
-        places: The variables that were not put back.
-    """
-
-    call: Call
-    earlier: Call
-    places: tuple[str, ...]
+    call: Call  # The later `fit`.
+    earlier: Call  # Whose start the weights were put back to.
+    places: tuple[str, ...]  # The variables that were not put back.
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedStart:
-    """Two weights that begin with the same random values.
+    """Weights that begin with the same random values."""
 
-    Args:
-        call: The first `fit` of their model.
-        places: The weights.
-    """
-
-    call: Call
+    call: Call  # The first `fit` of their model.
     places: tuple[str, ...]
 
 
 def find_leaks(process: Process) -> Iterator[Leak]:
-    """Find trainings whose weights were put back, and other state was not.
-
-    Weights that were put back say that a new trial was meant. A training that
-    simply goes on is no leak.
-    """
+    """Find trainings whose weights were put back, and other state was not."""
     earlier: dict[str, list[tuple[Call, Run]]] = {}
     for call, run in _find_fits(process):
         known = earlier.setdefault(call.model, [])
+        # Weights that were put back say that a new trial was meant; a training
+        # that simply goes on is no leak.
         for one, before in known:
             places = _find_leaked(before, run)
             if places:
@@ -62,11 +49,7 @@ def find_leaks(process: Process) -> Iterator[Leak]:
 
 
 def find_shared_starts(process: Process) -> Iterator[SharedStart]:
-    """Find weights of one model that begin with the same random values.
-
-    Two layers that share one initializer without a seed of its own draw the
-    same numbers, and stay alike where they are fed alike.
-    """
+    """Find weights of one model that begin with the same random values."""
     seen: set[str] = set()
     for call, run in _find_fits(process):
         if call.model in seen:
@@ -79,6 +62,8 @@ def find_shared_starts(process: Process) -> Iterator[SharedStart]:
             if norms is not None and _is_random(norms):
                 groups.setdefault(checksum, []).append(place)
         for places in groups.values():
+            # Layers that share one initializer without a seed of its own draw
+            # the same numbers, and stay alike where they are fed alike.
             if len(places) > 1:
                 yield SharedStart(call=call, places=tuple(places))
 

@@ -58,12 +58,7 @@ _WEIGHTS = {3: LIKELY, 2: LIKELY, 1: POSSIBLE, 0: UNLIKELY}
 
 
 def load_recorded(path: Path, num_fits: int) -> tuple[Run, ...]:
-    """Load the last runs of a file, as many as a script makes.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is no run's file, or holds fewer finished runs.
-    """
+    """Load the last finished runs of a file, as many as a script makes."""
     runs = [run for run in load_runs(path) if run.finished]
     if not num_fits or len(runs) < num_fits:
         raise ValueError(
@@ -89,12 +84,7 @@ def compare_with_recorded(
 
 
 class ElsewhereLaboratory:
-    """Repeats a script with its environment as somebody else's was.
-
-    Args:
-        laboratory: Runs the script here.
-        recorded: The runs that were recorded elsewhere.
-    """
+    """Repeats a script with its environment as somebody else's was."""
 
     def __init__(
         self, laboratory: ScriptLaboratory, recorded: Sequence[Run]
@@ -206,11 +196,9 @@ def _distinct(
 
 
 def _set_as_there(one: EnvironmentDifference) -> Settings | None:
-    """How to have it here as it was there; `None` if that is not done.
-
-    What stands in the file may be anybody's: only known switches are set, to
-    values that they can have.
-    """
+    """How to have it here as it was there; `None` if that is not done."""
+    # What stands in the file may be anybody's: only known switches are set, to
+    # values that they can have.
     variable = _find_variable(one)
     if variable is not None:
         name, value = variable

@@ -35,20 +35,14 @@ _SET_CHILD_SUBREAPER = 36  # Linux' `PR_SET_CHILD_SUBREAPER`.
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a process ended.
+    """How a process ended."""
 
-    Args:
-        code: Its exit code; negative if a signal ended it.
-        seconds: How long it took.
-        folder: Where it wrote what it did.
-        timed_out: Whether it was ended because it took too long.
-        left: The commands of what it left running, which was ended.
-    """
-
-    code: int
+    code: int  # Its exit code; negative if a signal ended it.
     seconds: float
-    folder: Path
+    folder: Path  # Where it wrote what it did.
+    # Whether it was ended because it took too long.
     timed_out: bool = False
+    # The commands of what it left running, which was ended.
     left: tuple[str, ...] = ()
 
     @property
@@ -58,20 +52,16 @@ class Outcome:
 
 
 class Launcher:
-    """Starts one script again and again.
-
-    Args:
-        target: The script, or a module, and its arguments.
-        timeout: Seconds that one process may take; `None` for any.
-        ends_left_over: Whether what it leaves running is ended: only where
-            nobody else starts processes in ours, in `adopting_orphans`.
-    """
+    """Starts a script, or a module with its arguments, again and again."""
 
     def __init__(
         self,
         target: Sequence[str],
         *,
+        # Seconds that one process may take.
         timeout: float | None = None,
+        # Whether what it leaves running is ended: only in `adopting_orphans`,
+        # and where nobody else starts processes in ours.
         ends_left_over: bool = False,
     ) -> None:
         self._target = list(target)
@@ -82,15 +72,7 @@ class Launcher:
     def run(
         self, plan: Plan, environment: Mapping[str, str], *, shown: bool
     ) -> Outcome:
-        """Run the script once.
-
-        Raises:
-            RecordingError: If what it did could not be recorded.
-            KeyboardInterrupt: If the person interrupted us; the process has
-                ended then.
-            SystemExit: If we were asked to end, in `ended_by_signals`; so has
-                it then.
-        """
+        """Run the script once; where this is interrupted, it has ended too."""
         command = [sys.executable, str(_STARTER), str(plan.write())]
         folder = Path(plan.folder)
         others = {os.getpid(), *_descendants(os.getpid())}
@@ -130,12 +112,7 @@ class Launcher:
 
 
 class RecordingError(OSError):
-    """What a script did could not be recorded, by no fault of its own.
-
-    Args:
-        folder: Where it was to be recorded.
-        told: What went wrong.
-    """
+    """What a script did could not be recorded, by no fault of its own."""
 
     def __init__(self, folder: Path, told: str) -> None:
         super().__init__(
@@ -178,16 +155,14 @@ def _let_end(process: subprocess.Popen[Any]) -> None:
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """In a block, what asks this process to end raises `SystemExit`.
-
-    So that the script ends with us, and our files go. For the main thread; a
-    signal that somebody handles or ignores stays theirs.
-    """
+    """In a block, what asks this process to end raises `SystemExit`."""
 
     def end(number: int, _: Any) -> None:
+        # So that the script ends with us, and our files go.
         raise SystemExit(128 + number)
 
     ending = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    # In the main thread; one that somebody handles or ignores stays theirs.
     before = {
         one: signal.signal(one, end)
         for one in ending
@@ -211,11 +186,8 @@ def kill_tree(process: subprocess.Popen[Any]) -> None:
 
 @contextlib.contextmanager
 def adopting_orphans() -> Iterator[None]:
-    """In a block, what the processes below us leave behind becomes ours.
-
-    So that a process whose parent has gone is still found below us: on Linux
-    alone.
-    """
+    """In a block, what the processes below us leave behind becomes ours."""
+    # So a process whose parent has gone is still found: on Linux alone.
     adopted = _set_subreaper(True)
     try:
         yield
@@ -234,10 +206,8 @@ def _set_subreaper(value: bool) -> bool:
 
 
 def end_left_over(others: Iterable[int]) -> tuple[str, ...]:
-    """End what runs below us beside some; the commands of what was ended.
-
-    Helpers that end by themselves once nobody needs them have a moment to.
-    """
+    """End what runs below us beside some; the commands of what was ended."""
+    # Helpers that end by themselves once nobody needs them have a moment to.
     until = time.monotonic() + _MOMENT
     while left := _find_running(others):
         if time.monotonic() > until:
@@ -293,11 +263,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 class KeptOutput:
-    """Reads what a process writes, and keeps the end of it in a file.
-
-    Args:
-        path: The file.
-    """
+    """Reads what a process writes, and keeps the end of it in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -333,11 +299,9 @@ class KeptOutput:
             self._path.write_bytes(told + self._kept)
 
     def _run(self) -> None:
-        """Read to the end; to what is there, once the process has ended.
-
-        What it has left running may hold the pipe open.
-        """
+        """Read to the end; to what is there, once the process has ended."""
         while True:
+            # What the process has left running may hold the pipe open.
             both = [self._read_end, self._stopping]
             ready, _, _ = select.select(both, [], [])
             if self._read_end not in ready:
@@ -358,13 +322,11 @@ class KeptOutput:
 
 
 class ScriptInput:
-    """Gives every process of a script the standard input that we were given.
+    """Gives every process of a script the standard input that we have."""
 
-    A terminal, a device or a closed input is handed on as it is; a file is
-    read from the same place each time; what came through a pipe is kept and
-    given again.
-    """
-
+    # A terminal, a device or a closed input is handed on as it is; a file is
+    # read from the same place each time; what came by a pipe is kept and given
+    # again.
     def __init__(self) -> None:
         self._descriptor = _find_input()
         self._start = 0

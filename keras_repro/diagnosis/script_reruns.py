@@ -40,23 +40,15 @@ _THREADS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Fixes:
-    """What a person tries out without editing: held still in every run.
+    """What a person tries out without editing: held still in every run."""
 
-    Args:
-        seed: Seeds every generator, as `keras-repro run` does.
-        hash_seed: Sets `PYTHONHASHSEED`.
-        deterministic: Turns deterministic kernels on.
-        num_workers: How many workers load data.
-        num_threads: How many threads compute.
-        shuffle: `False` has `fit` not shuffle arrays.
-    """
-
+    # Seeds every generator, as `keras-repro run` does.
     seed: int | None = None
-    hash_seed: int | None = None
+    hash_seed: int | None = None  # Sets `PYTHONHASHSEED`.
     deterministic: bool = False
-    num_workers: int | None = None
-    num_threads: int | None = None
-    shuffle: bool | None = None
+    num_workers: int | None = None  # That load data.
+    num_threads: int | None = None  # That compute.
+    shuffle: bool | None = None  # `False` has `fit` not shuffle arrays.
 
     def describe(self) -> tuple[str, ...]:
         """In words: as the options of the command."""
@@ -74,39 +66,27 @@ class Fixes:
 
 @dataclass(frozen=True)
 class Record:
-    """What one process of the script did, and what was noted of it.
+    """What one process of the script did, and what was noted of it."""
 
-    Args:
-        plan: What it held still.
-        outcome: How it ended.
-        process: What it asked of its models.
-        notes: What the audit saw.
-        notes_below: What it saw in each of the processes below.
-        starts: The programs that it, and those below, started.
-        unwatched: Those of them that may have trained, and were not watched.
-    """
-
-    plan: Plan
-    outcome: Outcome
-    process: Process
-    notes: tuple[Note, ...]
+    plan: Plan  # What it held still.
+    outcome: Outcome  # How it ended.
+    process: Process  # What it asked of its models.
+    notes: tuple[Note, ...]  # What the audit saw.
+    # What it saw in each of the processes below.
     notes_below: tuple[tuple[Note, ...], ...] = ()
+    # The programs that it, and those below, started.
     starts: tuple[Start, ...] = ()
+    # Those that may have trained, and were not watched.
     unwatched: tuple[Start, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the environment of a process is changed.
+    """How the environment of a process is changed."""
 
-    Args:
-        variables: Environment variables; `None` for one that is not set.
-        num_cores: How many cores it may use.
-        deterministic: Whether deterministic kernels are turned on.
-    """
-
+    # Of the environment; `None` for one that is not set.
     variables: Mapping[str, str | None] = field(default_factory=dict)
-    num_cores: int | None = None
+    num_cores: int | None = None  # How many it may use.
     deterministic: bool = False
 
     def joined(self, other: Settings) -> Settings:
@@ -153,15 +133,7 @@ def hold(plan: Plan, first: Plan, holds: Holds) -> Plan:
 
 
 class ScriptLaboratory:
-    """Runs one script in fresh processes.
-
-    Args:
-        launcher: Starts it.
-        folder: A private folder, where each process gets one of its own.
-        fixes: What is held still in every run.
-        module: Whether it is named as a module.
-        environment: The environment variables of the person.
-    """
+    """Runs one script in fresh processes, each in a folder of its own."""
 
     def __init__(
         self,
@@ -291,11 +263,7 @@ _RUNNER = "keras_repro.diagnosis.fresh_runner"
 def make_script(
     payload: tuple[Any, tuple[Any, ...]], folder: Path
 ) -> ScriptLaboratory:
-    """Make a script that calls a function, and what runs it.
-
-    Raises:
-        PicklingError: If the function or an argument cannot be pickled.
-    """
+    """Make a script that calls a pickled function, and what runs it."""
     import keras
 
     from keras_repro.model.transfer import pack

@@ -33,37 +33,27 @@ class Laboratory(Protocol[T]):
 
 @dataclass(frozen=True)
 class Budget:
-    """How much may be spent.
+    """How much may be spent."""
 
-    Args:
-        num_runs: How many runs; `None` for any number.
-        seconds: How many seconds; a run that has begun is let end.
-    """
-
-    num_runs: int | None = None
-    seconds: float | None = None
+    num_runs: int | None = None  # `None` for any number.
+    seconds: float | None = None  # A run that has begun is let end.
 
 
 @dataclass
 class Findings:
-    """What the experiments showed.
+    """What the experiments showed."""
 
-    Args:
-        causes: What must be held still for the runs to agree: each of them
-            is needed, and together they are enough.
-        harmless: What was let go without any effect.
-        open: What nobody looked at, for want of budget.
-        agreed: Whether the runs agreed at all.
-        ruled_out: What was held still, and they still differed.
-        places: Of a cause with several places, the first that matters.
-        num_runs: How many runs it took.
-    """
-
+    # What must be held still for the runs to agree: each of them is needed,
+    # and together they are enough.
     causes: list[str] = field(default_factory=list)
+    # What was let go without any effect.
     harmless: list[str] = field(default_factory=list)
+    # What nobody looked at, for want of budget.
     open: list[str] = field(default_factory=list)
-    agreed: bool = False
+    agreed: bool = False  # Whether the runs agreed at all.
+    # What was held still, and they still differed.
     ruled_out: list[str] = field(default_factory=list)
+    # Of a cause with several places, the first that matters.
     places: dict[str, str] = field(default_factory=dict)
     num_runs: int = 0
 
@@ -73,20 +63,14 @@ class _SpentError(Exception):
 
 
 class Search(Generic[T]):
-    """Looks for the smallest set of holds under which the runs agree.
-
-    Args:
-        laboratory: Repeats what is examined.
-        first: What the first run recorded, before any experiment.
-        budget: How much may be spent.
-        tell: Told before each run what is held still.
-    """
+    """Looks for the smallest set of holds under which the runs agree."""
 
     def __init__(
         self,
         laboratory: Laboratory[T],
         first: T,
         budget: Budget,
+        # Told before each run what is held still.
         tell: Callable[[Holds], None] = lambda _: None,
     ) -> None:
         self._laboratory, self._first, self._budget = laboratory, first, budget
@@ -134,11 +118,9 @@ class Search(Generic[T]):
         self.findings.ruled_out = sorted(holds, key=rank_hold)
 
     def _is_enough(self, holds: Holds) -> bool:
-        """Whether runs agree under some holds, and not by luck.
-
-        A small set of strings has the same order under one hash seed in
-        twenty, and what races comes out alike now and then: so twice.
-        """
+        """Whether runs agree under some holds, and not by luck."""
+        # A small set of strings has the same order under one hash seed in
+        # twenty, and what races comes out alike now and then: so twice.
         return all(self._agrees(holds, holds) for _ in range(2))
 
     # --- the smallest one ----------------------------------------------------
@@ -167,24 +149,20 @@ class Search(Generic[T]):
         self.findings.harmless += sorted(holds, key=rank_hold)
 
     def _still_agrees(self, without: set[str]) -> bool:
-        """Whether runs agree also when something is let go.
-
-        What races may agree by luck, so it must agree three times. And what
-        computes something else must be compared with its own kind.
-        """
+        """Whether runs agree also when something is let go."""
+        # What computes something else must be compared with its own kind.
         fewer = frozenset(self._kept - without)
         if is_exact(without):
             return self._agrees(fewer, self._enough)
+        # What races may agree by luck, so it must agree three times.
         times = 3 if RACING.intersection(without) else 1
         return all(self._agrees(fewer, fewer) for _ in range(times))
 
     def _find_place(self, candidate: Candidate) -> None:
-        """Find the first place of a generator that matters.
-
-        One place after the other draws anew, while all else is held. Where
-        Keras itself drew first, for a layer or the order of the samples,
-        nobody has to ask.
-        """
+        """Find the first place of a generator that matters."""
+        # One place after the other draws anew, while all else is held. Where
+        # Keras itself drew first, for a layer or the order of the samples,
+        # nobody has to ask.
         places = candidate.places_to_try
         for place in places[:-1]:
             freed = self._kept - {candidate.hold} | {

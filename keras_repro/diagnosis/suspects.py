@@ -50,28 +50,19 @@ _IDENTIFIERS = ("uuid.uuid4", "uuid.uuid1", "secrets")
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """Something that could make two processes differ.
+    """Something that could make two processes differ."""
 
-    Args:
-        hold: How it is held still.
-        kind: The kind of cause that it would be.
-        weight: How likely it is: `LIKELY`, `POSSIBLE` or `UNLIKELY`.
-        notes: What the audit saw of it in the first process, in order.
-        values: What was given here in each of the processes, as text.
-    """
-
-    hold: str
-    kind: str
-    weight: int
+    hold: str  # How it is held still.
+    kind: str  # The kind of cause that it would be.
+    weight: int  # `LIKELY`, `POSSIBLE` or `UNLIKELY`.
+    # What the audit saw of it in the first process, in order.
     notes: tuple[Note, ...] = ()
+    # What was given here in each of the processes, as text.
     values: tuple[str, ...] = ()
 
     @property
     def places_to_try(self) -> tuple[str, ...]:
-        """The places of which one must be told from the others.
-
-        None where there is one alone, or where Keras itself is the first.
-        """
+        """The places of which one must be told from the others, if any."""
         places = tuple(dict.fromkeys(one.place for one in self.notes))
         has_keras_first = self.notes[:1] and self.notes[0].site.library in (
             "keras",
@@ -100,18 +91,14 @@ def is_exact(holds: Iterable[str]) -> bool:
 
 
 def find_candidates(
+    # What was noted in each of them.
     processes: Sequence[Sequence[Note]],
     *,
     is_hash_fixed: bool,
+    # What was noted in the processes below the first.
     below: Sequence[Sequence[Note]] = (),
 ) -> list[Candidate]:
-    """Find what could make some processes of a script differ.
-
-    Args:
-        processes: What was noted in each of them.
-        is_hash_fixed: Whether they all have one hash seed.
-        below: What was noted in the processes below the first.
-    """
+    """Find what could make some processes of a script differ."""
     first, second = processes[0], processes[1]
     found = [
         *_find_draws(first),
@@ -181,10 +168,8 @@ def _find_entropy(notes: Sequence[Note]) -> Iterator[Candidate]:
 
 
 def _find_below(below: Sequence[Sequence[Note]]) -> Iterator[Candidate]:
-    """What processes below draw, which is held in all of them at once.
-
-    Which one gets which task races, so they have no places of their own.
-    """
+    """What processes below draw, which is held in all of them at once."""
+    # Which one gets which task races, so they have no places of their own.
     drawn = [
         one
         for notes in below

@@ -61,12 +61,7 @@ from keras_repro.watching.traps import TRAPS
 
 
 class ScriptError(Exception):
-    """The script did not come to its end, or there was nothing to compare.
-
-    Args:
-        message: What happened.
-        outcome: How the process ended, or `None`.
-    """
+    """The script did not come to its end, or there was nothing to compare."""
 
     def __init__(self, message: str, outcome: Outcome | None = None) -> None:
         super().__init__(message)
@@ -75,40 +70,24 @@ class ScriptError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is to be verified.
+    """What is to be verified."""
 
-    Args:
-        target: The script, or a module, and its arguments.
-        module: Whether it is named as a module, as `python -m` does.
-        num_runs: How many runs are compared, two or more.
-        budget: What experiments may cost.
-        fixes: What is held still in every run.
-        timeout: Seconds that one run may take.
-        against: A file of runs that were recorded earlier, or elsewhere.
-        log: A file that the runs of the first process are appended to.
-        environment: The environment variables; those of this process if
-            `None`.
-    """
-
-    target: Sequence[str]
-    module: bool = False
-    num_runs: int = 2
+    target: Sequence[str]  # The script, or a module, and its arguments.
+    module: bool = False  # Whether it is named as a module.
+    num_runs: int = 2  # How many are compared, two or more.
+    # What experiments may cost.
     budget: Budget = field(default_factory=lambda: Budget(num_runs=24))
     fixes: Fixes = field(default_factory=Fixes)
-    timeout: float | None = None
-    against: Path | None = None
+    timeout: float | None = None  # Seconds that one run may take.
+    against: Path | None = None  # Runs recorded earlier, or elsewhere.
+    # The runs of the first process are appended to it.
     log: Path | None = None
+    # `None` for that of this process.
     environment: Mapping[str, str] | None = None
 
 
 def verify_in_folder(request: Request, tell: Callable[[str], None]) -> Verdict:
-    """Verify a script, in a temporary folder that is removed afterwards.
-
-    Where the script itself failed, what it said is copied to standard error.
-
-    Raises:
-        ScriptError: As `verify_script`.
-    """
+    """Verify a script, in a temporary folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(
         prefix="keras-repro-", ignore_cleanup_errors=True
     ) as folder:
@@ -131,27 +110,17 @@ def verify_in_folder(request: Request, tell: Callable[[str], None]) -> Verdict:
 def verify_script(
     request: Request, folder: Path, tell: Callable[[str], None]
 ) -> Verdict:
-    """Verify a script.
-
-    Raises:
-        ScriptError: If a run failed, or none of them called a model.
-    """
+    """Verify a script."""
     return _Verification(request, folder, tell).run()
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why the runs of a script differ.
+    """Why the runs of a script differ."""
 
-    Args:
-        causes: What an experiment has shown.
-        suspects: What was only seen.
-        findings: What the experiments showed, by what was held still.
-    """
-
-    causes: tuple[Cause, ...]
-    suspects: tuple[Cause, ...]
-    findings: Findings
+    causes: tuple[Cause, ...]  # What an experiment has shown.
+    suspects: tuple[Cause, ...]  # What was only seen.
+    findings: Findings  # By what was held still.
 
 
 def explain_difference(
@@ -273,7 +242,6 @@ class _Verification:
         )
 
     def _run_once(self, number: int) -> Record:
-        """One run of those that are compared."""
         total = self._request.num_runs
         self._tell(f"run {number} of {total}")
         record = self._laboratory.run(shown=number == 1)

@@ -11,22 +11,15 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentDifference:
-    """One entry in which two environments differ.
+    """One entry in which two environments differ."""
 
-    Args:
-        key: Which, in dots: `versions.keras`, `threads.intra_op`.
-        a: Its value in the first, or `None`.
-        b: Its value in the second, or `None`.
-        weight: How likely it is to change results: 3 for almost surely, 2 for
-            likely, 1 for sometimes, 0 for hardly ever.
-        sentence: What it may do, and what helps.
-    """
-
-    key: str
-    a: Any
+    key: str  # In dots: `versions.keras`, `threads.intra_op`.
+    a: Any  # `None` where it is not there, as `b`.
     b: Any
+    # How likely it is to change results: 3 for almost surely, 2 for likely, 1
+    # for sometimes, 0 for hardly ever.
     weight: int
-    sentence: str
+    sentence: str  # What it may do, and what helps.
 
 
 def compare_environments(

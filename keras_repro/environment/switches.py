@@ -28,23 +28,17 @@ _NVIDIA_DRIVER = "/proc/driver/nvidia/version"
 
 @dataclass(frozen=True, kw_only=True)
 class Switch:
-    """An environment variable that repeatable training needs, or might.
-
-    Args:
-        name: Its name.
-        value: Its value, or `None` if it is not set.
-        status: `"set"`: as it should be. `"missing"`: results may change from
-            run to run. `"advised"`: they may change with the number of cores
-            or the processor. `"not needed"`: not with this backend, or not
-            without a GPU.
-        why: What it does, and what is wrong with its value if something is.
-        fix: The line for the shell that sets it; empty if there is none to do.
-    """
+    """An environment variable that repeatable training needs, or might."""
 
     name: str
+    # `None` if it is not set.
     value: str | None
+    # `"set"`: as it should be. `"missing"`: results may change from run to
+    # run. `"advised"`: they may change with the number of cores or the
+    # processor. `"not needed"`: not with this backend, or not without a GPU.
     status: Status
-    why: str
+    why: str  # What it does, and what is wrong with its value if something is.
+    # The line for the shell that sets it; empty if there is none to do.
     fix: str
 
 

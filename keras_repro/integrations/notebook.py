@@ -21,23 +21,16 @@ class RerunWarning(UserWarning):
 
 @dataclass
 class _Cell:
-    """A cell that has been run.
+    """A cell that has been run."""
 
-    Args:
-        trained: The models that it has trained.
-        results: Their checksums as its last run left them, in order.
-    """
-
+    # The models that it has trained.
     trained: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
+    # Their checksums as its last run left them, in order.
     results: list[str] = field(default_factory=list)
 
 
 class ReproMagic:
-    """The cell magic, with a memory of the cells that it has run.
-
-    Args:
-        shell: IPython's shell.
-    """
+    """The cell magic, with a memory of the cells that it has run."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell

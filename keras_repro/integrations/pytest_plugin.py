@@ -41,10 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def assert_reproducible() -> Callable[..., None]:
-    """`keras_repro.assert_reproducible`: fail if a training is not repeatable.
-
-    Its message holds the first mismatch and the cause.
-    """
+    """Fail if a training is not repeatable, with first mismatch and cause."""
     from keras_repro.diagnosis.diagnose import assert_reproducible
 
     return assert_reproducible

@@ -44,23 +44,14 @@ _now = time.time_ns  # Before it is watched.
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """A program that a watched process started, or became.
+    """A program that a watched process started, or became."""
 
-    Args:
-        pid: Its process; `None` where that is not told.
-        kind: What kind of program it is, as `programs` tells them.
-        reports: Whether it says that it is watched, once it runs.
-        command: The command, in a line.
-        place: The line that started it; empty if no line of a person did.
-        by: The process that started it.
-    """
-
-    pid: int | None
-    kind: str
-    reports: bool
+    pid: int | None  # `None` where that is not told.
+    kind: str  # As `programs` tells them.
+    reports: bool  # Whether it says that it is watched, once it runs.
     command: str
-    place: str
-    by: int
+    place: str  # Empty if no line of a person started it.
+    by: int  # The process that started it.
 
     def describe(self, folder: Path) -> str:
         """The command and its line, as seen from a folder."""
@@ -71,34 +62,22 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A process that is watched says so.
-
-    Args:
-        pid: Its number.
-        parents: Those of the processes above it, the nearest first.
-        started: When it began, in nanoseconds.
-    """
+    """A process that is watched says so."""
 
     pid: int
-    parents: tuple[int, ...]
-    started: int
+    parents: tuple[int, ...]  # The nearest first.
+    started: int  # In nanoseconds.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inherited:
-    """What a child is told by its environment.
+    """What a child is told by its environment."""
 
-    Args:
-        plan: The file of the plan that the script runs under.
-        paths: `PYTHONPATH` as the child is to see it, or `None`.
-        hash_seed: `PYTHONHASHSEED` as it is to see it, or `None`.
-        script: The folder of the script.
-    """
-
-    plan: str
+    plan: str  # The file of the plan that the script runs under.
+    # `PYTHONPATH` and `PYTHONHASHSEED` as the child is to see them.
     paths: str | None
     hash_seed: str | None
-    script: str
+    script: str  # The folder of the script.
 
     @classmethod
     def read(cls, text: str) -> Inherited:
@@ -156,10 +135,8 @@ def _find_parents() -> list[int]:
 
 
 def is_worker() -> bool:
-    """Whether this Python was started to be given tasks.
-
-    Which tasks a worker gets, and whether it comes to its own end, races.
-    """
+    """Whether this Python was started to be given tasks."""
+    # Which tasks a worker gets, and whether it comes to its own end, races.
     words = sys.orig_argv
     return any(
         option in ("-c", "-m") and _WORKER.match(word)
@@ -171,18 +148,13 @@ def is_worker() -> bool:
 
 
 class Starts:
-    """Notes what a process starts, and has those that are Python watched.
-
-    Args:
-        root: The folder of the script's own process.
-        plan: That of this process.
-        audit: Says when what is done is ours.
-        follows: Whether what is Python is watched too; it is noted anyway.
-    """
+    """Notes what a process starts, and has those that are Python watched."""
 
     def __init__(
         self, root: Path, plan: Plan, audit: Audit, *, follows: bool = True
     ) -> None:
+        # `root` is the folder of the script's own process, `plan` that of this
+        # one; what is started is noted also where nothing `follows` it.
         self._plan, self._audit = str(root / PLAN), audit
         self._follows = follows
         # One for all of them, which can be held still.
@@ -337,28 +309,19 @@ def _search(path: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class _Program:
-    """A program that is about to be started.
-
-    Args:
-        kind: What kind of program it is.
-        reports: Whether it says that it is watched, once it runs.
-        follows: Whether anything is watched beside who starts it.
-        words: The command.
-        watch: Gives an environment under which a Python is watched.
-    """
+    """A program that is about to be started."""
 
     kind: str
-    reports: bool
-    follows: bool
+    reports: bool  # Whether it says that it is watched, once it runs.
+    follows: bool  # Whether anything is watched beside who starts it.
     words: Sequence[str]
+    # Gives an environment under which a Python is watched.
     watch: Callable[[Mapping[str, str]], dict[str, str]]
 
     @property
     def is_followed(self) -> bool:
-        """Whether it is Python, or is told to start it.
-
-        Nothing else is to see that we are there.
-        """
+        """Whether it is Python, or is told to start it."""
+        # Nothing else is to see that we are there.
         launches = programs.leads_to_python(self.words)
         is_one = self.kind == programs.PYTHON or (
             self.kind == programs.UNKNOWN and launches
@@ -426,10 +389,7 @@ def load_starts(root: str | os.PathLike[str]) -> list[Start]:
 
 
 def find_unwatched(root: str | os.PathLike[str]) -> list[Start]:
-    """What may have been Python, and was not watched.
-
-    One that says so, and has not, was ended before it ran anything.
-    """
+    """What may have been Python, and was not watched."""
     reports = [one for one, _ in list_children(root)]
     failed = {
         int(path.stem) for path in (Path(root) / _CHILDREN).glob(f"*{_FAILED}")
@@ -440,6 +400,7 @@ def find_unwatched(root: str | os.PathLike[str]) -> list[Start]:
         one
         for one in starts
         if one.kind != programs.OTHER
+        # One that says so, and has not, was ended before it ran anything.
         and not (one.reports and one.pid not in failed)
         and not any(_belongs(report, one, pids) for report in reports)
     ]

@@ -16,15 +16,11 @@ _ABSENT, _DIRECTORY, _UNKNOWN = "-", "/", "?"
 
 
 class KeptFiles:
-    """Keeps copies of files that a process is about to write.
-
-    Args:
-        folder: The folder of the process; the copies go into one below it,
-            with an index: per line a JSON list of the name of the copy, or
-            what else was there, and the path.
-    """
+    """Keeps copies of files that a process is about to write."""
 
     def __init__(self, folder: str) -> None:
+        # Beside the copies lies an index: per line a JSON list of the name of
+        # the copy, or what else was there, and the path.
         self._folder = Path(folder) / _FOLDER
         self._folder.mkdir(exist_ok=True)
         self._seen: set[str] = set()

@@ -24,53 +24,39 @@ def make_keys() -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What one process of a script holds still, and where it writes.
+    """What one process of a script holds still, and where it writes."""
 
-    Every process starts its generators from keys. Fresh keys are what an
-    unseeded program has anyway; the keys of an earlier process repeat it.
-
-    Args:
-        folder: Where it writes its notes, calls and runs; it exists.
-        keys: By generator, 64 hexadecimal digits. `entropy` serves what asks
-            the operating system, `entropy NAME PLACE` one place alone.
-        freed: Generators and places, such as `numpy /home/me/train.py:12`,
-            that draw anew though the generator as a whole is held.
-        hash_seed: What `PYTHONHASHSEED` is at its start.
-        shown_hash_seed: What the script itself sees of it, and what the
-            processes that it starts inherit.
-        replayed: Which values of `reference` are given again: their kind
-            (`seeds`, `thread_counts`, `clock`, `process`) and place.
-        reference: The folder of an earlier process.
-        seed: Seeds every generator, as `keras-repro run` does; `None` leaves
-            that to the script.
-        deterministic: Whether deterministic kernels are turned on.
-        num_workers: How many workers load data; `None` leaves them.
-        num_threads: How many threads compute; `None` leaves them.
-        num_cores: How many cores it may use; `None` for all of ours.
-        shuffle: `False` has `fit` not shuffle arrays.
-        seed_kernels: Whether TensorFlow's random ops without a seed get one.
-        trace: Whether the values of the script's variables are traced.
-        module: Whether the script is named as a module.
-        children: Whether the processes that it starts all draw from these
-            keys; each has keys of its own otherwise.
-    """
-
+    # Where it writes its notes, calls and runs; it exists.
     folder: str
+    # By generator, 64 hexadecimal digits; an earlier process's repeat it.
+    # `entropy` serves what asks the operating system, `entropy NAME PLACE` one
+    # place alone.
     keys: Mapping[str, str] = field(default_factory=dict)
+    # Generators and places, such as `numpy /home/me/train.py:12`, that draw
+    # anew though the generator as a whole is held.
     freed: tuple[str, ...] = ()
-    hash_seed: int = 0
+    hash_seed: int = 0  # What `PYTHONHASHSEED` is at its start.
+    # What the script itself sees of it, and its children inherit.
     shown_hash_seed: str | None = None
+    # Which values of `reference`, the folder of an earlier process, are given
+    # again: kind (`seeds`, `thread_counts`, `clock`, `process`) and place.
     replayed: tuple[str, ...] = ()
     reference: str | None = None
+    # `None` leaves any of these to the script. The seed seeds every generator,
+    # as `keras-repro run` does.
     seed: int | None = None
     deterministic: bool = False
-    num_workers: int | None = None
-    num_threads: int | None = None
+    num_workers: int | None = None  # That load data.
+    num_threads: int | None = None  # That compute.
     num_cores: int | None = None
-    shuffle: bool | None = None
+    shuffle: bool | None = None  # `False` has `fit` not shuffle arrays.
+    # Whether TensorFlow's random ops without a seed get one.
     seed_kernels: bool = False
+    # Whether the values of the script's variables are traced.
     trace: bool = False
-    module: bool = False
+    module: bool = False  # Whether the script is named as a module.
+    # Whether the processes that it starts all draw from these keys; each has
+    # keys of its own otherwise.
     children: bool = False
 
     def write(self) -> Path:
@@ -91,11 +77,7 @@ class Plan:
 
 
 class Entropy:
-    """Streams of bytes, one for each place that asks for some.
-
-    Args:
-        keys: As `Plan.keys`.
-    """
+    """Streams of bytes, one for each place that asks for some."""
 
     def __init__(self, keys: Mapping[str, str]) -> None:
         self._keys = {name: bytes.fromhex(key) for name, key in keys.items()}

@@ -11,14 +11,7 @@ from typing import Any
 
 
 class ImportHook:
-    """Calls a function right after a module was imported.
-
-    Finds nothing itself: it asks the finders behind it, and the loader that
-    one of them gives forgets about us once it has run.
-
-    Args:
-        actions: By the name of a module, what to call with it.
-    """
+    """Calls a function with a module right after that was imported."""
 
     def __init__(self, actions: dict[str, Callable[[Any], None]]) -> None:
         self._actions = actions
@@ -42,6 +35,8 @@ class ImportHook:
         """Find a module that is waited for; `None` for any other."""
         if name not in self._actions or self not in sys.meta_path:
             return None
+        # Finds nothing itself: it asks the finders behind it, and the loader
+        # that one of them gives forgets about us once it has run.
         # Not those before us: they may be asking us just now.
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             find = getattr(finder, "find_spec", None)

@@ -32,17 +32,12 @@ class Sink(Protocol):
 
 
 class Audit:
-    """Notes what a process does, each place of its program once.
-
-    Args:
-        sink: Where the notes go.
-        replayed: By kind and place, values to give again instead of those
-            that come.
-    """
+    """Notes what a process does, each place of its program once."""
 
     def __init__(
         self,
         sink: Sink,
+        # By kind and place, values to give again instead of those that come.
         replayed: dict[tuple[str, str], list[Any]] | None = None,
     ) -> None:
         self._sink: Sink | None = sink
@@ -257,24 +252,14 @@ OP = "op"  # An op was called whose kernels may race.
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Something that was done, at one place, once or many times.
+    """Something that was done, at one place, once or many times."""
 
-    Args:
-        kind: What was done: one of the kinds above.
-        name: The generator, the function or the file.
-        site: Where.
-        order: Its position among all that was noted in the process.
-        count: How often.
-        values: What was given, as text, the first few.
-        detail: More, in words.
-    """
-
-    kind: str
-    name: str
+    kind: str  # What was done: one of the kinds above.
+    name: str  # The generator, the function or the file.
     site: Site
-    order: int
+    order: int  # Its position among all that was noted in the process.
     count: int = 1
-    values: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()  # What was given, as text, the first few.
     detail: str = ""
 
     @property
@@ -300,11 +285,7 @@ def note_from_json(values: Mapping[str, Any]) -> Note:
 
 
 class NoteFile:
-    """The file of a process's notes, written as they come.
-
-    Args:
-        folder: Where it lies.
-    """
+    """The file of a process's notes, written as they come."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)
@@ -330,12 +311,10 @@ def load_notes(folder: str | os.PathLike[str]) -> tuple[Note, ...]:
 def load_values(
     folder: str | os.PathLike[str],
 ) -> dict[tuple[str, str], list[Any]]:
-    """Read the values that a process of ours kept; none if it kept none.
-
-    Only for a folder of our own: they are pickled.
-    """
+    """Read the values that a process of ours kept; none if it kept none."""
     try:
         with (Path(folder) / VALUES).open("rb") as file:
+            # Only from a folder of our own: they are pickled.
             values: dict[tuple[str, str], list[Any]] = pickle.load(file)
     except (OSError, EOFError, pickle.UnpicklingError):
         return {}

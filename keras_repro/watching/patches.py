@@ -44,11 +44,9 @@ class Patches:
         self._undoing.append(put_back)
 
     def replace_in_type(self, owner: type, name: str, value: Any) -> bool:
-        """Replace an attribute of a class that is written in C.
-
-        Such a class refuses `setattr`, and a subclass in its place would not
-        be the same type to anybody who asks.
-        """
+        """Replace an attribute of a class that is written in C."""
+        # Such a class refuses `setattr`, and a subclass in its place would not
+        # be the same type to anybody who asks.
         attributes = _attributes_of(owner)
         if attributes is None or name not in attributes:
             return False

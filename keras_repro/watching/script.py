@@ -34,13 +34,7 @@ _STARTER = str(Path(__file__).parents[1] / "__main__.py")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run a script as the main program of this interpreter.
-
-    Raises:
-        SystemExit: As the script exits; with 2 if it cannot be found.
-        BaseException: What the script raises; its traceback, as Python prints
-            it, shows no frame of ours.
-    """
+    """Run a script as the main program of this interpreter."""
     session = make_session(argv[0])
     session.begin()
     script, arguments = argv[1], list(argv[2:])
@@ -84,11 +78,7 @@ def prepare_script(
 def prepare_module(
     name: str, arguments: Sequence[str]
 ) -> tuple[types.CodeType, types.ModuleType]:
-    """Prepare to run a module, as `python -m name` does.
-
-    Raises:
-        SystemExit: If there is no such module, or it has no code.
-    """
+    """Prepare to run a module, as `python -m name` does."""
     sys.argv[:] = ["-m", *arguments]
     _put_first_on_path(str(Path.cwd()))
     spec = _find_module(name)
@@ -139,12 +129,9 @@ def _put_first_on_path(folder: str) -> None:
 
 
 def _hide_our_frames() -> None:
-    """Have an uncaught exception shown as if the script ran by itself.
-
-    Python's own way out is kept, so that Ctrl-C still ends the process by
-    its signal; a hook that the script has set is called as it would be, and
-    where that fails both exceptions are shown, as Python does.
-    """
+    """Have an uncaught exception shown as if the script ran by itself."""
+    # Python's own way out is kept, so that Ctrl-C still ends the process by
+    # its signal, and a hook that the script has set is called as it would be.
     hook: Any = getattr(sys, "excepthook", None)
     is_missing = not hasattr(sys, "excepthook")
 
@@ -239,11 +226,7 @@ def make_session(text: str) -> Session:
 
 
 class RunSession:
-    """A script with its seeds set and its fits recorded: `keras-repro run`.
-
-    Args:
-        options: What was asked for.
-    """
+    """A script with its seeds set and its fits recorded: `keras-repro run`."""
 
     def __init__(self, options: Options) -> None:
         self.module = options.module
@@ -290,14 +273,12 @@ def seed_actions(seed: int) -> dict[str, Callable[[Any], None]]:
 
 
 def seed_keras(seed: int, *, deterministic: bool = True) -> None:
-    """Seed Keras, and turn the deterministic kernels on.
-
-    The other generators stay where they are: each was seeded when it was
-    loaded, and the script may have seeded or used it meanwhile.
-    """
+    """Seed Keras, and turn the deterministic kernels on."""
     from keras_repro.backends.active import get_backend
     from keras_repro.backends.keras_internals import set_global_seed
 
+    # The other generators stay where they are: each was seeded when it was
+    # loaded, and the script may have seeded or used it meanwhile.
     # Not `keras.utils.set_random_seed`, which loads TensorFlow under every
     # backend: the hook seeds it if the script loads it.
     set_global_seed(seed)
@@ -309,13 +290,9 @@ def seed_keras(seed: int, *, deterministic: bool = True) -> None:
 
 
 class WatchSession:
-    """A script whose every call and draw is recorded: `keras-repro verify`.
+    """A script whose every call and draw is recorded: `keras-repro verify`."""
 
-    Args:
-        plan: What to hold still, and where to write.
-        root: The folder of the script's own process, if this is a child of it.
-    """
-
+    # `root` is the folder of the script's own process, if this is a child.
     def __init__(self, plan: Plan, root: Path | None = None) -> None:
         self.module = plan.module
         self._plan, self._root = plan, root or Path(plan.folder)

@@ -30,14 +30,7 @@ Tracer = Callable[[FrameType, str, Any], Any]
 
 
 class Trace:
-    """Writes down the values that the person's own variables take.
-
-    Only plain values and NumPy's arrays count: what has an identity of its
-    own, such as a layer or a tensor, is passed over.
-
-    Args:
-        folder: Where the trace is written.
-    """
+    """Writes down the values that the person's own variables take."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._path = Path(folder) / TRACE
@@ -102,10 +95,7 @@ def find_parting(
 
 
 def digest_value(value: Any, depth: int = 0) -> str | None:
-    """A short text that tells plain values apart; `None` for all others.
-
-    The order of a set says nothing, that of all else counts.
-    """
+    """A short text that tells plain values apart; `None` for all others."""
     kind = type(value)
     if kind in _PLAIN:
         text = value.hex() if kind is float else repr(value)
@@ -116,7 +106,7 @@ def digest_value(value: Any, depth: int = 0) -> str | None:
         return _digest_items(value, kind, depth)
     if kind.__module__ == "numpy":
         return _digest_numpy(value)
-    return None
+    return None  # What has an identity of its own: a layer, a tensor.
 
 
 def _digest_items(value: Any, kind: type, depth: int) -> str | None:

@@ -35,10 +35,8 @@ _under_way: list[Watcher] = []
 
 
 def inherit_keys() -> dict[str, str] | None:
-    """Keys from the watch that is under way; `None` where there is none.
-
-    What is unseeded in there is then held still where that watch holds it.
-    """
+    """Keys from the watch that is under way; `None` where there is none."""
+    # What is unseeded in there is then held where that watch holds it.
     return _under_way[-1].entropy.derive_keys() if _under_way else None
 
 
@@ -52,22 +50,16 @@ def _all_muted() -> Iterator[None]:
 
 
 class Watch:
-    """The audit of a process, and what the plan holds still in it.
-
-    Args:
-        plan: What to hold still.
-        sink: Where the notes go.
-        in_own_process: Whether the process is watched to its end: files and
-            forks too, which nothing can end.
-        keeps_files: Whether files are kept before they are written.
-    """
+    """The audit of a process, and what the plan holds still in it."""
 
     def __init__(
         self,
         plan: Plan,
         sink: Sink,
         *,
+        # Whether it is watched to its end: files and forks too, for ever.
         in_own_process: bool = False,
+        # Whether files are kept before they are written.
         keeps_files: bool = True,
     ) -> None:
         self.audit = Audit(sink, _load_replayed(plan))

@@ -42,16 +42,7 @@ _SEEN_EVENTS = frozenset(
 
 
 class FileWatcher:
-    """Notes the files that a process reads and writes.
-
-    By Python's own audit events, which nothing can take back: for a process
-    of ours alone.
-
-    Args:
-        audit: Where things are noted.
-        keep: Called with the path of what is about to be written.
-        folder: Our own, which is passed over.
-    """
+    """Notes the files that a process of ours reads and writes."""
 
     def __init__(
         self, audit: Audit, keep: Callable[[str], None], folder: str
@@ -62,6 +53,7 @@ class FileWatcher:
 
     def start(self) -> None:
         """Begin to watch; there is no way to stop."""
+        # Python's own audit events: nothing can take a hook back.
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:

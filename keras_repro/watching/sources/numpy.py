@@ -14,11 +14,9 @@ _NOT_DRAWING = frozenset({"get_state", "set_state", "seed"})
 
 
 def watch_numpy(watcher: Watcher, numpy: Any) -> None:
-    """Watch NumPy's global generator, and generators made without a seed.
-
-    Private in NumPy 1.26 to 2.5: `mtrand._rand`, the global generator, and
-    `bit_generator.randbits`, its source of entropy.
-    """
+    """Watch NumPy's global generator, and generators made without a seed."""
+    # Private in NumPy 1.26 to 2.5: `mtrand._rand`, the global generator, and
+    # `bit_generator.randbits`, its source of entropy.
     module = numpy.random
     _watch_global_numpy(watcher, module)
     patches, audit = watcher.patches, watcher.audit
@@ -77,11 +75,7 @@ def _watch_maker(
     name: str,
     take: Callable[[str, Any], Any],
 ) -> None:
-    """Watch a class whose first argument is a seed.
-
-    Instances stay those of the class itself, and `isinstance` and subclasses
-    work as they did.
-    """
+    """Watch a class whose first argument is a seed."""
     owners = tuple(owners)
     if not hasattr(owners[0], name):
         return
@@ -90,6 +84,8 @@ def _watch_maker(
 
     outer: Any = type(original)  # Another watch's, where one is under way.
 
+    # Instances stay those of the class itself, and `isinstance` and subclasses
+    # work as they did.
     class Meta(outer):  # type: ignore[misc]
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
             if cls is not watched:

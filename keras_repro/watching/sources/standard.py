@@ -14,10 +14,7 @@ _instance = getattr(random, "_inst", None)
 
 
 def watch_random(watcher: Watcher) -> None:
-    """Watch `random`: its global generator, and those made without a seed.
-
-    The global generator starts from the key `python`.
-    """
+    """Watch `random`: its global generator, and those made without a seed."""
     if _instance is None:  # Only in a Python that has no such attribute.
         return
     audit, patches = watcher.audit, watcher.patches

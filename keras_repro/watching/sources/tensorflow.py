@@ -20,12 +20,10 @@ from keras_repro.watching.sources.workers import (
 
 
 def watch_tensorflow(watcher: Watcher, tensorflow: Any) -> None:
-    """Watch TensorFlow's random ops without a seed, its seeds and threads.
-
-    Private in TensorFlow 2.16 to 2.21: `random_seed.get_seed`, which each
-    random op asks for its seeds, `context.set_global_seed`, and
-    `stateful_random_ops.non_deterministic_ints`.
-    """
+    """Watch TensorFlow's random ops without a seed, its seeds and threads."""
+    # Private in TensorFlow 2.16 to 2.21: `random_seed.get_seed`, which each
+    # random op asks for its seeds, `context.set_global_seed`, and
+    # `stateful_random_ops.non_deterministic_ints`.
     from tensorflow.python.eager import context
     from tensorflow.python.framework import ops, random_seed
     from tensorflow.python.ops import stateful_random_ops
@@ -76,10 +74,8 @@ def watch_tensorflow(watcher: Watcher, tensorflow: Any) -> None:
 
 
 def _turn_deterministic(watcher: Watcher, tensorflow: Any) -> None:
-    """Turn deterministic kernels on, and off again if they were off.
-
-    Private in TensorFlow 2.16 to 2.21: how to ask, and how to turn them off.
-    """
+    """Turn deterministic kernels on, and off again if they were off."""
+    # Private in TensorFlow 2.16 to 2.21: how to ask, and how to turn them off.
     from tensorflow.python.framework import config
 
     was_on = is_deterministic("tensorflow")
@@ -96,11 +92,9 @@ class _FixedSeeds:
         self._eager: dict[str, tuple[int, int]] = {}
 
     def take(self, *, eager: bool) -> tuple[int, int]:
-        """Two seeds; outside a graph the same ones again at each place.
-
-        TensorFlow keeps a kernel for each pair of seeds, and a kernel goes on
-        drawing. In a graph each op has a kernel of its own.
-        """
+        """Two seeds; outside a graph the same ones again at each place."""
+        # TensorFlow keeps a kernel for each pair of seeds, and a kernel goes
+        # on drawing. In a graph each op has a kernel of its own.
         place = place_of(find_site())
         if not eager:
             return self._draw(place)

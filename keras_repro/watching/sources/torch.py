@@ -36,13 +36,7 @@ _OPS = (
 
 
 def watch_torch(watcher: Watcher, torch: Any) -> None:
-    """Watch PyTorch's global generator, its seeds, loaders and threads.
-
-    Its functions are written in C++ and cannot be watched from inside. So
-    those that draw are replaced, until the generator has been seeded.
-    Private in PyTorch 2.5 to 2.13: `torch.jit._builtins._register_builtin`,
-    without which a scripted function could not call what was replaced.
-    """
+    """Watch PyTorch's global generator, its seeds, loaders and threads."""
     patches, audit = watcher.patches, watcher.audit
     manual_seed = torch.manual_seed
     manual_seed(watcher.entropy.start_of("torch") % 2**63)
@@ -63,6 +57,8 @@ def watch_torch(watcher: Watcher, torch: Any) -> None:
         patches.replace(owner, "seed", fresh_seed)
     _watch_torch_generators(watcher, torch)
     _watch_torch_states(watcher, torch)
+    # Its functions are written in C++ and cannot be watched from inside, so
+    # those that draw are replaced until the generator has been seeded.
     _watch_torch_draws(watcher, torch, manual_seed)
     watch_ops(watcher, torch.Tensor, _OPS, "torch.Tensor")
     watch_count(watcher, torch, "set_num_threads", "torch.set_num_threads")
@@ -114,6 +110,8 @@ def _watch_torch_draws(
     watcher: Watcher, torch: Any, manual_seed: Callable[[int], Any]
 ) -> None:
     audit = watcher.audit
+    # Private in PyTorch 2.5 to 2.13: `_register_builtin`, without which a
+    # scripted function could not call what was replaced.
     builtins = getattr(torch.jit, "_builtins", None)
     register = getattr(builtins, "_register_builtin", None)
 

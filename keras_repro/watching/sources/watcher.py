@@ -21,17 +21,12 @@ class FileNotes(Protocol):
 
 
 class Watcher:
-    """What every source needs.
-
-    Args:
-        audit: Where things are noted.
-        plan: What is to be held still.
-        files: Notes files; `None` where files are not watched.
-    """
+    """What every source needs."""
 
     def __init__(
         self, audit: Audit, plan: Plan, files: FileNotes | None = None
     ) -> None:
+        # `files` is `None` where files are not watched.
         self.audit, self.plan, self.files = audit, plan, files
         self.entropy = Entropy(plan.keys)
         self.patches = Patches()
