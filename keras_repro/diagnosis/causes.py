@@ -81,17 +81,22 @@ _ADVICE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """Why two trainings differ, or may."""
+    """Why two trainings differ, or may.
 
-    # One of `KINDS`, or of `TRAPS` for what is repeatable and wrong.
+    Args:
+        kind: One of `KINDS`, or of `TRAPS` for what is repeatable and wrong.
+        location: `file:line` in the person's code, or in the library that
+            did it where no line of the person led to it; `None` if unknown.
+        library: Whose generator, file or kernel it is, such as `"numpy"`.
+        evidence: How it is known.
+        advice: What mends it.
+    """
+
     kind: str
-    # `file:line` in the person's code, or in the library that did it where no
-    # line of the person led to it; `None` if unknown.
     location: str | None
-    # Whose generator, file or kernel it is, such as `"numpy"`.
     library: str | None
-    evidence: str  # How it is known.
-    advice: str  # What mends it.
+    evidence: str
+    advice: str
 
 
 def advise(kind: str) -> str:

@@ -68,16 +68,28 @@ def _load_one(folder: str | os.PathLike[str]) -> Process:
 
 @dataclass(frozen=True, kw_only=True)
 class FirstMismatch:
-    """The earliest place at which two processes of a script differ."""
+    """The earliest place at which two processes of a script differ.
 
-    call: int  # Counted from 1; 0 if none is to be named.
+    Args:
+        call: Which call, counted from 1; 0 if none is to be named.
+        method: What was called.
+        place: The line that called, or `None`.
+        moment: When in the call: `"before"`, `"initial state"`, `"epoch 2"`,
+            `"result"`.
+        roles: What differs, what parted first in front.
+        places: The variables, metrics or results that differ.
+        details: More, in words.
+        process: Which of the processes below the script's own, counted from
+            1; 0 for its own.
+    """
+
+    call: int
     method: str
-    place: str | None  # The line that called.
-    moment: str  # `"before"`, `"initial state"`, `"epoch 2"`, `"result"`.
-    roles: tuple[str, ...]  # What differs, what parted first in front.
-    places: tuple[str, ...] = ()  # Variables, metrics or results.
+    place: str | None
+    moment: str
+    roles: tuple[str, ...]
+    places: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
-    # Which one below the script's own, from 1; 0 for its own.
     process: int = 0
 
 

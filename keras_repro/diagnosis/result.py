@@ -43,22 +43,32 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """Whether a training is reproducible; if not, at which rung and why."""
+    """Whether a training is reproducible, and if not, at which rung and why.
 
-    reproducible: bool  # Whether it is equal on all rungs that apply.
-    # From cheap to dear; none after the first that differs was climbed.
+    Args:
+        reproducible: Whether it is equal on all rungs that apply.
+        rungs: The rungs, from cheap to dear; none after the first that
+            differs was climbed.
+        first_mismatch: Where two calls part first, or `None`.
+        causes: What an experiment has shown, the most certain first.
+        suspects: What was only seen.
+        traps: What is repeatable, and wrong nevertheless.
+        unwatched: What `train` started in other processes that may have
+            trained there, which was not compared.
+        num_calls: How many calls of models were compared.
+        num_epochs: How many epochs were recorded in them.
+        seconds: How long the diagnosis took.
+    """
+
+    reproducible: bool
     rungs: tuple[Rung, ...]
     first_mismatch: FirstMismatch | None = None
-    # What an experiment has shown, the most certain first.
     causes: tuple[Cause, ...] = ()
-    # What was only seen.
     suspects: tuple[Cause, ...] = ()
-    # What is repeatable, and wrong nevertheless.
     traps: tuple[Cause, ...] = ()
-    # What was started in other processes, and may have trained there.
     unwatched: tuple[str, ...] = ()
-    num_calls: int = 0  # Calls of models that were compared.
-    num_epochs: int = 0  # How many were recorded in them.
+    num_calls: int = 0
+    num_epochs: int = 0
     seconds: float = 0.0
 
     @property
@@ -89,7 +99,14 @@ class Diagnosis:
         return result
 
     def plot(self) -> Any:
-        """Draw the rungs as a ladder; the Matplotlib figure is not shown."""
+        """Draw the rungs as a ladder, with what was found beside it.
+
+        Returns:
+            A `matplotlib.figure.Figure`, not shown and not saved.
+
+        Raises:
+            ImportError: If Matplotlib is not installed (extra `plot`).
+        """
         return plot_diagnosis(self)
 
     def __str__(self) -> str:
@@ -97,6 +114,7 @@ class Diagnosis:
         return "\n".join(_write_diagnosis(self))
 
     def _repr_html_(self) -> str:
+        """What a notebook shows."""
         return _write_html(self)
 
 
@@ -192,32 +210,43 @@ class Explained(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a verification found."""
+    """What a verification found.
 
-    # Whether all runs are bitwise equal, and all that may have trained was
-    # watched.
+    Args:
+        reproducible: Whether all runs are bitwise equal, and all that may
+            have trained was watched.
+        first_mismatch: Where two of them part first, or `None`.
+        causes: What an experiment has shown to make them differ, the most
+            certain first; empty where they are equal.
+        suspects: What was only seen and could make them differ.
+        traps: What is repeatable, and wrong nevertheless.
+        harmless: What was held still or let go without any effect.
+        unwatched: The processes that may have trained and were not watched:
+            what they trained was not compared.
+        unseen: What else the script used that cannot be seen.
+        left: What the script left running, and was ended.
+        num_calls: How many calls each run made of its models.
+        num_epochs: How many epochs were recorded in them.
+        num_processes: In how many processes they were made.
+        num_runs: How many runs there were, experiments among them.
+        seconds: How long it took.
+        fixes: What was asked to be held still throughout, in words.
+    """
+
     reproducible: bool
     first_mismatch: FirstMismatch | None = None
-    # What an experiment has shown, the most certain first.
     causes: tuple[Cause, ...] = ()
-    # What was only seen.
     suspects: tuple[Cause, ...] = ()
-    # What is repeatable, and wrong nevertheless.
     traps: tuple[Cause, ...] = ()
-    # What was held still or let go without any effect.
     harmless: tuple[str, ...] = ()
-    # Processes that may have trained: that was not compared.
     unwatched: tuple[str, ...] = ()
-    # What else the script used that cannot be seen.
     unseen: tuple[str, ...] = ()
-    # What the script left running, and was ended.
     left: tuple[str, ...] = ()
-    num_calls: int = 0  # Of each run.
-    num_epochs: int = 0  # Recorded in these calls.
+    num_calls: int = 0
+    num_epochs: int = 0
     num_processes: int = 1
-    num_runs: int = 2  # Experiments among them.
+    num_runs: int = 2
     seconds: float = 0.0
-    # What was asked to be held still throughout, in words.
     fixes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -42,24 +42,39 @@ from keras_repro.runs.text import write_groups_text, write_text
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Whether two runs are bitwise equal, and if not, where first."""
+    """Whether two runs are bitwise equal, and if not, where first.
+
+    Args:
+        a: The first run.
+        b: The second run.
+        status: `"bitwise equal"`, `"within tolerance"` or `"different"`, of
+            all that both runs recorded.
+        first_mismatch: The earliest place at which bits differ, or `None`.
+        first_beyond: The earliest place beyond the tolerances, or `None`.
+        num_compared: How many moments were compared.
+        rtol: The relative tolerance.
+        atol: The absolute tolerance.
+        identity: How they differ before they begin (another seed, other
+            data), or `None`.
+        environment: How their environments differ, the likeliest to matter
+            first.
+        notes: What else is not alike and is no mismatch, in words: more
+            epochs in one of them, other metrics, renamed layers.
+        agreements: Part by part and epoch by epoch, for tables and plots.
+    """
 
     a: Run
     b: Run
-    status: str  # `EQUAL`, `WITHIN` or `DIFFERENT`, of all that both recorded.
-    first_mismatch: Mismatch | None  # At which bits differ.
-    first_beyond: Mismatch | None = None  # Beyond the tolerances.
-    num_compared: int  # Moments.
+    status: str
+    first_mismatch: Mismatch | None
+    first_beyond: Mismatch | None = None
+    num_compared: int
     rtol: float = 0.0
     atol: float = 0.0
-    # How they differ before they begin (another seed, other data).
     identity: Mismatch | None = None
-    # The likeliest to matter first.
     environment: tuple[EnvironmentDifference, ...] = ()
-    # What else is not alike and is no mismatch, in words: more epochs in one of
-    # them, other metrics, renamed layers.
     notes: tuple[str, ...] = ()
-    agreements: tuple[Agreement, ...] = ()  # For tables and plots.
+    agreements: tuple[Agreement, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -91,7 +106,14 @@ class Comparison:
         }
 
     def plot(self) -> Any:
-        """Draw each part's distance over the epochs as a Matplotlib figure."""
+        """Draw the distance of each part of the model over the epochs.
+
+        Returns:
+            A `matplotlib.figure.Figure`, not shown and not saved.
+
+        Raises:
+            ImportError: If Matplotlib is not installed (extra `plot`).
+        """
         from keras_repro.runs.plots import plot_comparison
 
         return plot_comparison(self)
@@ -101,6 +123,7 @@ class Comparison:
         return write_text(self)
 
     def _repr_html_(self) -> str:
+        """What a notebook shows."""
         from keras_repro.runs.page import write_comparison_fragment
 
         return write_comparison_fragment(self)
@@ -108,14 +131,18 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class RunGroups:
-    """Which of many runs agree with which."""
+    """Which of many runs agree with which.
+
+    Args:
+        runs: The runs, in the order given.
+        groups: The positions of the runs of each group, the largest group
+            first; runs of one group are equal in all that they share.
+        comparisons: For each group after the first, its first run compared
+            with the first run of the first group.
+    """
 
     runs: tuple[Run, ...]
-    # The positions of the runs of each group, the largest group first; runs of
-    # one group are equal in all that they share.
     groups: tuple[tuple[int, ...], ...]
-    # For each group after the first, its first run compared with the first run
-    # of the first group.
     comparisons: tuple[Comparison, ...]
 
     @property
@@ -137,6 +164,7 @@ class RunGroups:
         return write_groups_text(self)
 
     def _repr_html_(self) -> str:
+        """What a notebook shows."""
         from keras_repro.runs.page import write_groups_fragment
 
         return write_groups_fragment(self)

@@ -76,18 +76,30 @@ class VariableDifference:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Where two runs that should be equal differ first."""
+    """Where two runs that should be equal differ first.
 
-    moment: str  # In words: `initial state`, `epoch 3, batch 10`.
-    epoch: int | None  # Counted from 0; `None` for the start.
-    batch: int | None  # `None` at the end of an epoch.
-    # What differs, what parted first in front: `identity`, `data`, `random`,
-    # `weights`, `optimizer`, `metrics`, `records`.
+    Args:
+        moment: When, in words: `"initial state"`, `"epoch 3, batch 10"`.
+        epoch: The epoch, counted from 0, or `None` for the start.
+        batch: The batch, or `None` at the end of an epoch.
+        roles: What differs, what parted first in front: `"identity"`,
+            `"data"`, `"random"`, `"weights"`, `"optimizer"`, `"metrics"`,
+            `"records"`.
+        places: The variables, metrics or parts of the identity that differ.
+        agreed: What of this moment was still equal, in words.
+        details: More on single places, in words.
+        previous: The last moment at which all was equal, or `None`.
+        differences: The variables that differ, with their sizes.
+    """
+
+    moment: str
+    epoch: int | None
+    batch: int | None
     roles: tuple[str, ...]
-    places: tuple[str, ...]  # Variables, metrics, or parts of the identity.
-    agreed: tuple[str, ...] = ()  # What was still equal then, in words.
-    details: tuple[str, ...] = ()  # More on single places, in words.
-    previous: str | None = None  # The last moment at which all was equal.
+    places: tuple[str, ...]
+    agreed: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+    previous: str | None = None
     differences: tuple[VariableDifference, ...] = ()
 
     @property

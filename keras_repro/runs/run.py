@@ -44,29 +44,39 @@ else:
 
 @dataclass(frozen=True, kw_only=True)
 class RunHeader:
-    """What a run is: written before the first step."""
+    """What a run is: written before the first step.
 
-    run_id: RunId  # Unique in every file.
-    started: str  # ISO 8601, UTC.
-    # What makes two runs comparable: `seed`, `model`, `compile`, `data`,
-    # `continues`.
+    Args:
+        run_id: Names the run; unique in every file.
+        started: Time of the start, ISO 8601, UTC.
+        identity: What makes two runs comparable: `seed`, `model`, `compile`,
+            `data`, `continues`.
+        every: How often it records: `"epoch"`, `"batch"`, or a number.
+        name: The name that the person gave, or `None`.
+        environment: As `capture_environment` gives it.
+        model: Class and checksum of the configuration.
+        compile: Configuration of the optimizers, the loss and the metrics, as
+            plain values by name.
+        data: What was fed: `kind`, `num_samples`, `batch_size`, `shuffle`,
+            and `arrays`, the shape and dtype of each.
+        variables: Role, place, shape and dtype of each variable at the start.
+        notes: What of this run cannot be rewound.
+        snapshots: Name of the folder beside the file that holds the weights
+            themselves, or `None`.
+        format: The version of the file's format.
+    """
+
+    run_id: RunId
+    started: str
     identity: Mapping[str, Any]
-    every: Every = "epoch"  # How often it records.
-    name: str | None = None  # That the person gave.
-    # As `capture_environment` gives it.
+    every: Every = "epoch"
+    name: str | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
-    # Class and checksum of the configuration.
     model: Mapping[str, Any] = field(default_factory=dict)
-    # Configuration of the optimizers, the loss and the metrics, as plain values
-    # by name.
     compile: Mapping[str, Any] = field(default_factory=dict)
-    # What was fed: `kind`, `num_samples`, `batch_size`, `shuffle`, and as
-    # `arrays` the shape and dtype of each.
     data: Mapping[str, Any] = field(default_factory=dict)
-    # Role, place, shape and dtype of each variable at the start.
     variables: tuple[Mapping[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()  # What of this run cannot be rewound.
-    # Name of the folder beside the file that holds the weights themselves.
+    notes: tuple[str, ...] = ()
     snapshots: str | None = None
     format: str = FORMAT
 
@@ -89,28 +99,42 @@ class RunData:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """The state of a run at one moment."""
+    """The state of a run at one moment.
+
+    Args:
+        run_id: The run it belongs to.
+        index: 0 for the initial state, then 1, 2, 3.
+        epoch: The epoch, counted from 0; `None` for the initial state.
+        batch: The last batch trained; `None` at the end of an epoch.
+        model: Checksum of the model, as `compute_checksum(model)`.
+        roles: Checksum of each role.
+        variables: By role, the checksum of each variable by its place.
+        step: How many batches this run had trained, or `None` where nobody
+            counted.
+        layers: Checksum of each layer's weights and seed generators, by its
+            place, such as `layers.2`.
+        norms: By role, how large each variable is, by its place.
+        streams: Checksum of the random streams, or `None`.
+        fed: With batches recorded, checksum of the samples fed since the
+            record before, in their order; `None` where others fed them.
+        metrics: The metrics that Keras reported.
+        snapshot: Name of the file in the header's folder that holds the
+            weights themselves, or `None`.
+    """
 
     run_id: RunId
-    index: Count  # 0 for the initial state.
-    epoch: Count | None  # Counted from 0; `None` for the initial state.
-    batch: Count | None  # The last one trained; `None` at an epoch's end.
-    model: str  # As `compute_checksum(model)`.
-    roles: Mapping[str, str]  # Checksum of each.
-    variables: Variables  # By role, the checksum of each by its place.
-    # How many batches this run had trained; `None` where nobody counted.
+    index: Count
+    epoch: Count | None
+    batch: Count | None
+    model: str
+    roles: Mapping[str, str]
+    variables: Variables
     step: Count | None = None
-    # Checksum of each layer's weights and seed generators, by its place, such
-    # as `layers.2`.
     layers: Mapping[str, str] = field(default_factory=dict)
-    # By role, how large each variable is, by its place.
     norms: Mapping[str, Mapping[str, Triple]] = field(default_factory=dict)
-    streams: str | None = None  # Checksum of the random streams.
-    # With batches recorded, checksum of the samples fed since the record
-    # before, in their order; `None` where others fed them.
+    streams: str | None = None
     fed: str | None = None
     metrics: Mapping[str, Number] = field(default_factory=dict)
-    # Name of the file in the header's folder that holds the weights themselves.
     snapshot: str | None = None
 
     def __post_init__(self) -> None:
@@ -155,27 +179,45 @@ class RunResume:
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnd:
-    """How a run ended."""
+    """How a run ended.
+
+    Args:
+        run_id: The run it belongs to.
+        status: `"finished"`; `"interrupted"` by the person (Ctrl-C) or the
+            program's end; `"failed"` with an exception; `"drifted"` (stopped
+            or refused because of drift).
+        ended: Time of the end, ISO 8601, UTC.
+        num_records: How many records were written.
+        exception: Type of the exception that ended it, such as
+            `"ValueError"`, or `None`.
+    """
 
     run_id: RunId
-    # `interrupted` by the person (Ctrl-C) or the program's end; `failed` with
-    # an exception; `drifted`: stopped or refused because of drift.
     status: Status
-    ended: str  # ISO 8601, UTC.
+    ended: str
     num_records: Count
-    exception: str | None = None  # Its type, such as `ValueError`.
+    exception: str | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trial as recorded."""
+    """One trial as recorded.
+
+    Args:
+        header: What the run is.
+        records: Its records in order, the initial state first.
+        end: How it ended, or `None` if it runs still or was killed.
+        torn: Whether a half-written line of it was dropped on reading.
+        path: The file it was read from, or `None`.
+        resumed: Where it was killed and went on.
+    """
 
     header: RunHeader
-    records: tuple[RunRecord, ...] = ()  # The initial state first.
-    end: RunEnd | None = None  # `None` if it runs still or was killed.
-    torn: bool = False  # Whether a half-written line was dropped on reading.
-    path: Path | None = field(default=None, compare=False)  # Read from there.
-    resumed: tuple[RunResume, ...] = ()  # Where it was killed and went on.
+    records: tuple[RunRecord, ...] = ()
+    end: RunEnd | None = None
+    torn: bool = False
+    path: Path | None = field(default=None, compare=False)
+    resumed: tuple[RunResume, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -214,7 +256,14 @@ class Run:
         return result
 
     def plot(self) -> Any:
-        """Draw metrics and norms over the epochs, as a Matplotlib figure."""
+        """Draw the metrics and the norms of the layers over the epochs.
+
+        Returns:
+            A `matplotlib.figure.Figure`, not shown and not saved.
+
+        Raises:
+            ImportError: If Matplotlib is not installed (extra `plot`).
+        """
         from keras_repro.runs.plots import plot_run
 
         return plot_run(self)

@@ -356,29 +356,46 @@ def _check_alike(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialComparison:
-    """Two studies, paired by seed; a difference is `b` minus `a`."""
+    """Two studies, paired by seed; a difference is `b` minus `a`.
+
+    Args:
+        name_a: What the first study is called.
+        name_b: What the second study is called.
+        metric: The name of the score.
+        seeds: The seeds of both studies.
+        scores_a: The scores of the first, shape `(num_seeds,)`.
+        scores_b: Those of the second, by the same seeds.
+        statistics: What the pairs say in which both scores are finite.
+        confidence_level: That of the interval of the difference; in a family
+            it is higher than the level asked for, so that all intervals hold
+            jointly at that.
+        family_level: The level at which all intervals of the family hold
+            jointly; that of the interval where there is but one.
+        t_p: The p value of the paired t test, adjusted in a family.
+        wilcoxon_p: That of the signed-rank test, adjusted in a family.
+        family_size: How many comparisons are judged together.
+        margin: The largest difference that does not matter, or `None`.
+        watched: Whether the interval holds at every number of seeds at once;
+            `False` if they were fixed beforehand, `None` if nobody recorded
+            that and the interval takes them as fixed.
+        examples: What of the interval is the chance of the test examples, if
+            both studies have losses of these; else it speaks of seeds alone.
+    """
 
     name_a: str
     name_b: str
     metric: str
-    seeds: tuple[int, ...]  # Of both studies.
-    scores_a: Scores  # Shape `(num_seeds,)`, as `scores_b`.
+    seeds: tuple[int, ...]
+    scores_a: Scores
     scores_b: Scores
-    statistics: PairedStatistics  # Of the pairs in which both are finite.
-    # That of the interval of the difference; in a family it is higher than the
-    # level asked for, so that all intervals hold jointly at `family_level`.
+    statistics: PairedStatistics
     confidence_level: float
     family_level: float
-    t_p: float  # Adjusted in a family, as `wilcoxon_p`.
+    t_p: float
     wilcoxon_p: float
-    family_size: int = 1  # How many comparisons are judged together.
-    margin: float | None = None  # The largest difference that does not matter.
-    # Whether the interval holds at every number of seeds at once; `False` if
-    # they were fixed beforehand, `None` if nobody recorded that and the
-    # interval takes them as fixed.
+    family_size: int = 1
+    margin: float | None = None
     watched: bool | None = None
-    # What of the interval is the chance of the test examples, if both studies
-    # have losses of these; else it speaks of seeds alone.
     examples: ExampleStatistics | None = None
 
     @property
@@ -412,9 +429,13 @@ class TrialComparison:
 
     @property
     def outcome(self) -> str:
-        """What the interval, as it is shown, says of `b`."""
+        """What the interval, as it is shown, says of `b`.
+
+        `"lower"` or `"higher"` if it excludes 0, `"equal"` if it lies within
+        the margin, else `"open"`. Two pairs leave everything open.
+        """
         found = self.statistics
-        if found.num_pairs < FEWEST_PAIRS:  # Two leave everything open.
+        if found.num_pairs < FEWEST_PAIRS:
             return "open"
         farthest = max(-found.interval.low, found.interval.high)
         if self.margin is not None and farthest <= self.margin:
@@ -430,13 +451,16 @@ class TrialComparison:
 
     @property
     def num_more_trials(self) -> int | None:
-        """How many more seeds would settle a difference of this size."""
+        """How many more seeds would settle a difference of this size.
+
+        They would do so with a probability of 0.8, by an interval that may be
+        watched: who goes on has looked. `None` if it is settled, or if there
+        is no difference to settle.
+        """
         if self.settled:
             return None
         found = self.statistics
         size = abs(found.difference)
-        # With a probability of 0.8, by an interval that may be watched: who
-        # goes on has looked.
         needed = [self._count([size], 0.8, watched=True)]
         if self.margin is not None and size < self.margin:
             # Both ends of the interval must lie within it.
@@ -448,15 +472,31 @@ class TrialComparison:
     def count_trials(
         self, difference: float | None = None, *, power: float = 0.8
     ) -> int | None:
-        """How many seeds in all would settle a difference, or that found."""
+        """How many seeds in all would settle a difference.
+
+        Args:
+            difference: A difference of the means, in the unit of the scores;
+                `None` for the one that was found.
+            power: The probability to settle it, strictly between 0 and 1.
+
+        Returns:
+            A number of pairs; `None` if more than 1,000,000 would be needed.
+
+        Raises:
+            TypeError: If an argument is not a number.
+            ValueError: If `difference` is not finite or `power` out of range.
+
+        Scope:
+            Takes the spread of the differences from this study, so it is as
+            uncertain as that. The count is that of the paired t test, or of
+            the sequential one where the studies were watched.
+        """
         if difference is None:
             difference = self.statistics.difference
         advice = "Give the smallest difference that matters to you."
         difference = check_number("difference", difference, FINITE, advice)
         power = check_number("power", power, INNER_SHARE, "Pass 0.8 for 80%.")
         watched = bool(self.watched)
-        # As uncertain as the spread of the differences in this study; `None` if
-        # more than 1,000,000 would be needed.
         return self._count([abs(difference)], power, watched=watched)
 
     def _count(
@@ -480,7 +520,14 @@ class TrialComparison:
         return say_trials_verdict(self)
 
     def plot(self) -> Any:
-        """Draw both studies and the differences, as a Matplotlib figure."""
+        """Draw both studies, and beside them the differences by seed.
+
+        Returns:
+            A `matplotlib.figure.Figure`, not shown and not saved.
+
+        Raises:
+            ImportError: If Matplotlib is not installed (extra `plot`).
+        """
         from keras_repro.studies.plots import plot_comparisons
 
         return plot_comparisons([self])
@@ -521,6 +568,7 @@ class TrialComparison:
         return write_comparison_text(self)
 
     def _repr_html_(self) -> str:
+        """What a notebook shows."""
         from keras_repro.studies.page import write_comparisons_fragment
 
         return write_comparisons_fragment(self)
@@ -528,13 +576,19 @@ class TrialComparison:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialComparisons:
-    """Several studies, each against the first, as one family."""
+    """Several studies, each against the first, as one family.
 
-    comparisons: tuple[TrialComparison, ...]  # One for each but the first.
-    baseline: str  # The name of the first study.
+    Args:
+        comparisons: One for each study after the first, in the order given.
+        baseline: The name of the first study.
+        metric: The name of the score.
+        confidence_level: The probability that nothing in the family is called
+            settled where there is no difference.
+    """
+
+    comparisons: tuple[TrialComparison, ...]
+    baseline: str
     metric: str
-    # The probability that nothing in the family is called settled where there
-    # is no difference.
     confidence_level: float
 
     def __getitem__(self, name: str) -> TrialComparison:
@@ -550,7 +604,14 @@ class TrialComparisons:
         return len(self.comparisons)
 
     def plot(self) -> Any:
-        """Draw all studies and the differences, as a Matplotlib figure."""
+        """Draw all studies, and beside them the differences to the first.
+
+        Returns:
+            A `matplotlib.figure.Figure`, not shown and not saved.
+
+        Raises:
+            ImportError: If Matplotlib is not installed (extra `plot`).
+        """
         from keras_repro.studies.plots import plot_comparisons
 
         return plot_comparisons(self.comparisons)
@@ -569,6 +630,7 @@ class TrialComparisons:
         return write_comparisons_text(self)
 
     def _repr_html_(self) -> str:
+        """What a notebook shows."""
         from keras_repro.studies.page import write_comparisons_fragment
 
         return write_comparisons_fragment(self)

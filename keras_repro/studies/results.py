@@ -60,11 +60,17 @@ _COMPUTED = ("=", "+", "-", "@", "\t", "\n")
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFailure:
-    """A trial whose training raised."""
+    """A trial whose training raised.
+
+    Args:
+        seed: Its seed.
+        error: Type and message, such as `"ValueError: ..."`.
+        traceback: Where it was raised, as Python prints it; may be empty.
+    """
 
     seed: int
-    error: str  # Type and message, such as `ValueError: ...`.
-    traceback: str = ""  # As Python prints it; may be empty.
+    error: str
+    traceback: str = ""
 
 
 # What the rows of a study hold, by their names.
@@ -570,6 +576,7 @@ class TrialSummary:
         return write_summary_text(self)
 
     def _repr_html_(self) -> str:
+        """What a notebook shows."""
         from keras_repro.studies.page import write_summary_fragment
 
         return write_summary_fragment(self)

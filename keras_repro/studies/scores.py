@@ -24,12 +24,17 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval, in the unit of the scores."""
+    """A confidence interval.
+
+    Args:
+        low: The lower bound, in the unit of the scores.
+        high: The upper bound.
+        confidence_level: The share of such intervals that should cover the
+            true value, strictly between 0 and 1.
+    """
 
     low: float
     high: float
-    # The share of such intervals that should cover the true value, strictly
-    # between 0 and 1.
     confidence_level: float
 
     def __post_init__(self) -> None:
@@ -89,18 +94,28 @@ def t_interval(
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What many scores of one training say."""
+    """What many scores of one training say.
 
-    num_scores: int  # How many are finite; the rest speaks of these.
-    num_missing: int  # How many are NaN or infinite, and left out.
+    Args:
+        num_scores: How many scores are finite; the rest speaks of these.
+        num_missing: How many are NaN or infinite, and left out.
+        mean: The mean.
+        std: The standard deviation, divided by n - 1; NaN for one score.
+        median: The median.
+        iqm: The mean without the lowest and the highest quarter, rounded down.
+        min: The lowest score.
+        max: The highest score.
+        interval: Where the mean lies under other seeds; `None` for one score.
+    """
+
+    num_scores: int
+    num_missing: int
     mean: float
-    std: float  # Divided by n - 1; NaN for one score.
+    std: float
     median: float
-    # The mean without the lowest and the highest quarter, rounded down.
     iqm: float
     min: float
     max: float
-    # Where the mean lies under other seeds; `None` for one score.
     interval: Interval | None
 
 
@@ -323,31 +338,42 @@ _LARGEST_EFFECT = 1e8
 
 @dataclass(frozen=True, kw_only=True)
 class PairedStatistics:
-    """How two sets of scores differ that share their seeds."""
+    """How two sets of scores differ that share their seeds.
+
+    Args:
+        num_pairs: How many pairs there are.
+        mean_a: The mean of a.
+        mean_b: The mean of b.
+        difference: The mean of b - a.
+        interval: Where that mean lies under other seeds.
+        spread: The standard deviation of the paired differences; of rounded
+            scores as if each were off by up to half a step.
+        resolution: The step by which rounded scores move, such as 1 over the
+            number of test examples; 0.0 if they are not rounded.
+        t_p: p of the paired t test, two-sided, with that spread: 1.0 if all
+            pairs are equal. Of a watched study that of the sequential one.
+        wilcoxon_p: p of Wilcoxon's signed-rank test, two-sided; 1.0 if all
+            pairs are equal. NaN of a watched study: it holds at one look.
+        lower_rate: In which share of pairs of unrelated seeds b is lower.
+        equal_rate: In which share of them both scores are equal.
+        effect_size: The difference in standard deviations of single scores,
+            the root mean square of both; infinite if none of them varies.
+        effect_size_paired: The difference in `spread`s.
+    """
 
     num_pairs: int
     mean_a: float
     mean_b: float
-    difference: float  # The mean of b - a.
-    interval: Interval  # Where that mean lies under other seeds.
-    # The standard deviation of the paired differences; of rounded scores as if
-    # each were off by up to half a step.
+    difference: float
+    interval: Interval
     spread: float
-    # The step by which rounded scores move, such as 1 over the number of test
-    # examples; 0.0 if they are not rounded.
     resolution: float
-    # Of the paired t test, two-sided, with that spread: 1.0 if all pairs are
-    # equal; of a watched study that of the sequential one.
     t_p: float
-    # Of Wilcoxon's signed-rank test, two-sided; 1.0 if all pairs are equal, NaN
-    # of a watched study: it holds at one look.
     wilcoxon_p: float
-    lower_rate: float  # In which share of pairs of unrelated seeds b is lower.
-    equal_rate: float  # In which share of them both scores are equal.
-    # The difference in standard deviations of single scores, the root mean
-    # square of both; infinite if none of them varies.
+    lower_rate: float
+    equal_rate: float
     effect_size: float
-    effect_size_paired: float  # The difference in `spread`s.
+    effect_size_paired: float
 
     @property
     def higher_rate(self) -> float:

@@ -46,16 +46,26 @@ class SpreadPart:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialSpread:
-    """Which part of the spread of a score comes from where."""
+    """Which part of the spread of a score comes from where.
 
-    studies: Mapping[str, TrialResults]  # By what the seeds moved, `all` too.
+    Args:
+        studies: By what the seeds moved: `"all"`, `"initial"`, `"order"` and
+            `"random"`.
+        metric: The name of the score.
+        num_seeds: Of how many seeds all four scores are finite.
+        left_out: The seeds of which one of the four failed, or gave a score
+            that is not finite.
+        std: The standard deviation where the seed moves everything.
+        parts: The three sources, then the rest.
+        confidence_level: That of each interval.
+    """
+
+    studies: Mapping[str, TrialResults]
     metric: str
-    num_seeds: int  # Of which all four scores are finite.
-    # The seeds of which one of the four failed, or gave a score that is not
-    # finite.
+    num_seeds: int
     left_out: tuple[int, ...]
-    std: float  # Where the seed moves everything.
-    parts: tuple[SpreadPart, ...]  # The three sources, then the rest.
+    std: float
+    parts: tuple[SpreadPart, ...]
     confidence_level: float
 
     def __getitem__(self, source: str) -> SpreadPart:
@@ -66,8 +76,10 @@ class TrialSpread:
 
     @property
     def watched(self) -> bool | None:
-        """Whether one of the studies was; `None` if that is not known."""
-        # The intervals hold for a number of seeds that was fixed beforehand.
+        """Whether one of the studies was; `None` if that is not known.
+
+        The intervals hold for a number of seeds that was fixed beforehand.
+        """
         known = [self.studies[one].watched for one in (ALL, *SOURCES)]
         if any(known):
             return True
@@ -79,7 +91,14 @@ class TrialSpread:
         return say_spread(self)
 
     def plot(self) -> Any:
-        """Draw the scores of the studies and the shares, with Matplotlib."""
+        """Draw the scores of each study, and beside them the shares.
+
+        Returns:
+            A `matplotlib.figure.Figure`, not shown and not saved.
+
+        Raises:
+            ImportError: If Matplotlib is not installed (extra `plot`).
+        """
         from keras_repro.studies.plots import plot_spread
 
         return plot_spread(self)
@@ -106,6 +125,7 @@ class TrialSpread:
         return write_spread_text(self)
 
     def _repr_html_(self) -> str:
+        """What a notebook shows."""
         from keras_repro.studies.page import write_spread_fragment
 
         return write_spread_fragment(self)
