@@ -5,6 +5,7 @@ A mismatch found by comparing is a result: nothing here raises for it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,7 @@ from keras_repro.runs.agreement import (
     measure_exactly,
     note_differences,
 )
+from keras_repro.runs.file import load_run
 from keras_repro.runs.mismatch import (
     DIFFERENT,
     EQUAL,
@@ -171,7 +173,10 @@ class RunGroups:
 
 
 def compare_runs(
-    a: Run, b: Run, rtol: float = 0.0, atol: float = 0.0
+    a: Run | str | os.PathLike[str],
+    b: Run | str | os.PathLike[str],
+    rtol: float = 0.0,
+    atol: float = 0.0,
 ) -> Comparison:
     """Compare two runs down to the first mismatch.
 
@@ -179,7 +184,7 @@ def compare_runs(
     in their environments and in their length is told beside it.
 
     Args:
-        a: A run, for example from `load_run`.
+        a: A run, or the file of one, of which the last run is taken.
         b: Another.
         rtol: Relative tolerance for weights, optimizer and metrics, as in
             `numpy.allclose(a, b)`. Random state, data and integers are
@@ -192,9 +197,11 @@ def compare_runs(
         that two arrays are apart but not that all their elements are close.
 
     Raises:
-        TypeError: If one of them is not a `Run`, or a tolerance no number.
-        ValueError: If a tolerance is negative or not finite, or a snapshot is
-            damaged.
+        TypeError: If one of them is no run and no path, or a tolerance no
+            number.
+        FileNotFoundError: If there is no such file.
+        ValueError: If a tolerance is negative or not finite, or a file or a
+            snapshot is damaged.
 
     Scope:
         What the runs recorded. Moments that only one recorded, because it
@@ -206,9 +213,18 @@ def compare_runs(
         >>> compare_runs(run, run).status
         'different'
     """
-    for name, run in (("a", a), ("b", b)):
-        check_kind(name, run, Run, "Load one with `load_run(path)`.")
-    return _Matcher(a, b, _check_tolerance(rtol, atol)).compare()
+    tolerance = _check_tolerance(rtol, atol)
+    return _Matcher(_take("a", a), _take("b", b), tolerance).compare()
+
+
+def _take(name: str, run: Any) -> Run:
+    """A run, or the last one of a file."""
+    if isinstance(run, str | os.PathLike):
+        return load_run(run)
+    advice = "Pass a run, or the path of a file of runs."
+    must = "be a run or the path of a file"
+    taken: Run = check_kind(name, run, Run, advice, must=must)
+    return taken
 
 
 def group_runs(

@@ -57,6 +57,20 @@ def make_run(*records, **fields):
     return builders.make_run(*records, variables=variables, **fields)
 
 
+def test_runs_by_their_files(tmp_path):
+    """A path stands for the last run of its file."""
+    a = make_run(make(None), run_id="r1")
+    later = {"run_id": "r2"}
+    b = make_run(make(None, **later), make(0, [KERNEL], **later), **later)
+    first = builders.save_run(a, tmp_path / "a.jsonl")
+    for one in (a, b):
+        second = builders.save_run(one, tmp_path / "b.jsonl")
+    expected = compare_runs(a, b).to_json()
+    for pair in ((first, str(second)), (a, second), (first, b)):
+        assert compare_runs(*pair).to_json() == expected
+    assert expected != compare_runs(first, first).to_json()
+
+
 def test_first_mismatch_of_runs():
     """The earliest moment is named, and the last that was equal."""
     a = make_run(make(None), make(0), make(1), make(2))
@@ -343,12 +357,15 @@ def test_json_is_strict():
 
 
 def test_only_runs_can_be_compared():
-    """A path is not a run; the error says how to load one."""
+    """What is no run, nor the path of one, is refused with what to pass."""
     run = make_run(make(0))
-    with pytest.raises(TypeError, match=r"`b` must be a Run. Received: 'x'"):
-        compare_runs(run, "x")
-    with pytest.raises(TypeError, match=r"`a` must be a Run"):
+    must = "must be a run or the path of a file. Received: "
+    with pytest.raises(TypeError, match=f"`b` {must}3"):
+        compare_runs(run, 3)
+    with pytest.raises(TypeError, match=f"`a` {must}None"):
         compare_runs(None, run)
+    with pytest.raises(FileNotFoundError, match=r"missing\.jsonl"):
+        compare_runs(run, "missing.jsonl")
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1", True])
