@@ -6,6 +6,7 @@ import dis
 import inspect
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
@@ -33,7 +34,8 @@ def seeds_alike(x: keras.utils.PyDataset) -> bool:
     """Whether its first batch is drawn, and is drawn alike, in two epochs.
 
     It is read as it stands and behind its own `on_epoch_end`, and put back.
-    One whose code names an epoch may be told it from elsewhere: it is let be.
+    One whose code names an epoch may be told it from elsewhere, and one that
+    holds no samples makes them up, alike on purpose: both are let be.
     """
     codes = list(_list_code(type(x)))
     names = {name for one in codes for name in one.co_names} - _HOOKS
@@ -46,11 +48,12 @@ def seeds_alike(x: keras.utils.PyDataset) -> bool:
         return False
     try:
         with kept_python():
-            lines = _Lines()
-            first = lines.read(x)
+            lines = _Lines(x)
+            first = lines.read()
             x.on_epoch_end()
             x.on_epoch_begin()
-            return lines.made and first == _read(x)
+            is_drawn = lines.made and lines.reads_samples
+            return is_drawn and first == _read(x)
     finally:
         start.restore()
 
@@ -85,25 +88,32 @@ def _list_code(kind: type) -> Iterator[CodeType]:
 
 
 class _Lines:
-    """Whether the person's lines begin a stream while a batch is read."""
+    """What the person's lines do while a batch is read."""
 
-    def __init__(self) -> None:
-        self.made = False
+    def __init__(self, x: keras.utils.PyDataset) -> None:
+        self._x = x
+        # Whether they begin a stream, and name what may hold the samples.
+        self.made = self.reads_samples = False
 
-    def read(self, x: keras.utils.PyDataset) -> str:
+    def read(self) -> str:
         """Read the first batch, and look on."""
         before = sys.gettrace()
         sys.settrace(self._enter)
         try:
-            return _read(x)
+            return _read(self._x)
         finally:
             sys.settrace(before)
 
     def _enter(self, frame: FrameType, event: str, arg: Any) -> Any:
         del event, arg
-        if not is_own_code(frame.f_code, frame.f_globals):
+        code = frame.f_code
+        if not is_own_code(code, frame.f_globals):
             return None
-        making = _list_making_lines(frame.f_code)
+        named = [vars(self._x).get(name) for name in code.co_names]
+        named += [frame.f_globals.get(name) for name in code.co_names]
+        named += [frame.f_locals.get(name) for name in code.co_freevars]
+        self.reads_samples = self.reads_samples or any(map(_holds_many, named))
+        making = _list_making_lines(code)
 
         def note(frame: FrameType, event: str, arg: Any) -> Any:
             del event, arg
@@ -111,6 +121,17 @@ class _Lines:
             return note
 
         return note if making else None
+
+
+def _holds_many(value: Any) -> bool:
+    """Whether it is an array, a table or a collection of several things."""
+    if isinstance(value, str | bytes) or not hasattr(value, "__len__"):
+        return False
+    if not hasattr(value, "__getitem__"):
+        return False
+    with suppress(TypeError):  # An array of no dimensions.
+        return len(value) > 1
+    return False
 
 
 def _list_making_lines(code: CodeType) -> set[int | None]:

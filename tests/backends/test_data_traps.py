@@ -190,7 +190,7 @@ class Samples(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.rng, self.order = np.random.default_rng(3), np.arange(8)
+        self.rng, self.rows = np.random.default_rng(3), np.ones((8, 1))
         self.num_read, self.is_training = 0, True
         self.on_epoch_end()
 
@@ -199,7 +199,7 @@ class Samples(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __getitem__(self, index: int) -> Any:
         self.num_read += 1
-        return self.draw(index), np.zeros((2, 1))
+        return self.rows[:2] + self.draw(index), np.zeros((2, 1))
 
     def draw(self, index: int) -> Any:
         """What a batch holds."""
@@ -291,12 +291,31 @@ class Fixed(Samples):
         return np.full((2, 1), index)
 
 
+class MadeUp(ByIndex):
+    """Holds no samples, but makes them from their numbers."""
+
+    def __getitem__(self, index: int) -> Any:
+        self.num_read += 1
+        return self.draw(index), np.zeros((2, 1))
+
+
 class Broken(Samples):
     """Cannot be read at all."""
 
     def draw(self, index: int) -> Any:
         np.random.default_rng(index)
         raise OSError
+
+
+def test_rows_of_the_program() -> None:
+    """Samples that a function or a module holds count as the data set's."""
+    rows = np.ones((2, 1))
+
+    class Enclosed(MadeUp):
+        def draw(self, index: int) -> Any:
+            return rows + super().draw(index)
+
+    assert len(list(find_alike_in_python(Enclosed()))) == 1
 
 
 @pytest.mark.parametrize("kind", [ByIndex, ByFunction, ByGlobalSeed, ByRandom])
@@ -313,7 +332,7 @@ def test_datasets_that_seed_anew(kind: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [OwnGenerator, Unseeded, Counted, Told, Idle, Fixed, Broken]
+    "kind", [OwnGenerator, Unseeded, Counted, Told, Idle, Fixed, MadeUp, Broken]
 )
 def test_datasets_that_do_not(kind: type) -> None:
     """Their twins: nothing is said, and they stand as they stood."""

@@ -106,7 +106,7 @@ class SeedsAnew(keras.utils.PyDataset):
         return 2
 
     def __getitem__(self, index):
-        x = np.random.default_rng(index).normal(size=X[:4].shape)
+        x = X[:4] + np.random.default_rng(index).normal(size=(4, 2))
         return x.astype("float32"), X[:4, :1]
 
 
