@@ -84,7 +84,7 @@ def find_in_data(model: Any, call: Mapping[str, Any]) -> Iterator[Any]:
     if has_epochs(call):
         found = find_alike(x, is_seeded=hasattr(model, "_repro"))
         yield from ((SAME_EPOCHS, text) for text in found)
-        told = find_same_order(model, call, outline_data(dict(call)))
+        told = find_same_order(model, call, outline_data(call))
         yield from ((SAME_ORDER, text) for text in told)
 
 
