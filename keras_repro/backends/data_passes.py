@@ -320,24 +320,6 @@ class Over:
         return getattr(self._data, name)
 
 
-class _Noted:
-    """Goes over a loader, and sees whether a batch draws once it is made."""
-
-    def __init__(self, data: Any) -> None:
-        self._data = data
-        self._between: list[RngState] = []
-
-    def __iter__(self) -> Iterator[Any]:
-        for batch in self._data:
-            self._between.append(capture_python())
-            yield batch
-
-    def draws(self) -> bool:
-        """Whether the second batch moved a stream; a single one may have."""
-        first, *rest = self._between
-        return not rest or not is_same(first, rest[0])
-
-
 class _Shown:
     """A `PyDataset` that makes nothing of a batch that is only counted."""
 
@@ -360,11 +342,12 @@ def make_read_adapter(
     shuffle: bool,
     passes: Passes | None = None,
 ) -> Any:
-    """Have data that draw, or count, read when they are needed.
+    """Have data that may move as they are read, read when they are needed.
 
-    TensorFlow reads a generator and a `PyDataset` ahead, in a thread of its
-    own: how far it came when a training ends, or is recorded, is chance. Data
-    are known to draw by the batches that Keras looks at (Keras 3.12 to 3.15).
+    TensorFlow reads Python's data ahead, in a thread of its own: how far it
+    came when a pass ends, or is recorded, is chance. Only a `PyDataset` is told
+    what it shall give: it is still read ahead where the batches that Keras
+    looks at show that giving moves nothing (Keras 3.12 to 3.15).
 
     Args:
         x: The data.
@@ -372,22 +355,72 @@ def make_read_adapter(
         shuffle: As `fit` was given it.
         passes: Takes note of each pass, if that is wanted.
     """
-    if is_torch_loader(x) or is_grain(x):
-        return _make_library_adapter(x, passes)
-    from keras.src.trainers.data_adapters import (
-        generator_data_adapter,
-        py_dataset_adapter,
-    )
+    if isinstance(x, types.GeneratorType):
+        return _make_generator_adapter(x)
+    if is_torch_loader(x):
+        return _make_loader_adapter(x, passes)
+    if is_grain(x):
+        return _make_grain_adapter(x, passes)
+    return _make_py_adapter(x, class_weight, shuffle, passes)
+
+
+def _make_generator_adapter(x: Any) -> Any:
+    from keras.src.trainers.data_adapters import generator_data_adapter
 
     class Generator(generator_data_adapter.GeneratorDataAdapter):
-        def __init__(self, data: Any) -> None:
-            before = capture_python()
-            super().__init__(data)
-            self._draws = not is_same(before, capture_python())
+        def get_tf_dataset(self) -> Any:
+            return _without_prefetch(super().get_tf_dataset())
+
+    return Generator(x)
+
+
+def _make_loader_adapter(x: Any, passes: Passes | None) -> Any:
+    from keras.src.trainers.data_adapters import torch_data_loader_adapter
+
+    class Loader(torch_data_loader_adapter.TorchDataLoaderAdapter):
+        def get_tf_dataset(self) -> Any:
+            self._dataloader: Any = x  # Whose batches Keras looks at.
+            dataset = super().get_tf_dataset()
+            self._dataloader = over
+            return _without_prefetch(dataset)
+
+    over = x if passes is None else Over(x, passes)
+    adapter = Loader(x)
+    adapter._dataloader = over
+    return adapter
+
+
+def _make_grain_adapter(x: Any, passes: Passes | None) -> Any:
+    from keras.src.trainers.data_adapters import grain_dataset_adapter
+
+    def over(data: Any) -> Any:
+        return data if passes is None else Over(data, passes)
+
+    class Data(grain_dataset_adapter.GrainDatasetAdapter):
+        def get_numpy_iterator(self) -> Any:
+            return over(super().get_numpy_iterator())
+
+        def get_jax_iterator(self) -> Any:
+            return over(super().get_jax_iterator())
 
         def get_tf_dataset(self) -> Any:
-            dataset = super().get_tf_dataset()
-            return _without_prefetch(dataset) if self._draws else dataset
+            return _without_prefetch(super().get_tf_dataset())
+
+        def get_torch_dataloader(self) -> Any:
+            loader = super().get_torch_dataloader()
+            loader.dataset.iterable = over(loader.dataset.iterable)
+            return loader
+
+    return Data(x)
+
+
+def _make_py_adapter(
+    x: Any,
+    class_weight: dict[int, float] | None,
+    shuffle: bool,
+    passes: Passes | None,
+) -> Any:
+    from keras.src.trainers.data_adapters import py_dataset_adapter
 
     class Dataset(py_dataset_adapter.PyDatasetAdapter):
         def _get_iterator(self) -> Any:
@@ -413,48 +446,10 @@ def make_read_adapter(
                 dataset = super().get_tf_dataset()
             return _without_prefetch(dataset) if self._draws else dataset
 
-    if isinstance(x, types.GeneratorType):
-        return Generator(x)
     adapter = Dataset(x, class_weight=class_weight, shuffle=shuffle)
     if passes is not None:
         adapter.py_dataset = _Shown(x, passes)
     return adapter
-
-
-def _make_library_adapter(x: Any, passes: Any) -> Any:
-    """Have a loader of PyTorch, or data of Grain, begin in their midst."""
-    if is_torch_loader(x):
-        from keras.src.trainers.data_adapters import torch_data_loader_adapter
-
-        class Loader(torch_data_loader_adapter.TorchDataLoaderAdapter):
-            def get_tf_dataset(self) -> Any:
-                noted = _Noted(x)
-                self._dataloader: Any = noted
-                dataset = super().get_tf_dataset()
-                self._dataloader = over
-                if not noted.draws():
-                    return dataset
-                return _without_prefetch(dataset)
-
-        over = x if passes is None else Over(x, passes)
-        adapter = Loader(x)
-        adapter._dataloader = over
-        return adapter
-    from keras.src.trainers.data_adapters import grain_dataset_adapter
-
-    class Data(grain_dataset_adapter.GrainDatasetAdapter):
-        def get_numpy_iterator(self) -> Any:
-            return Over(super().get_numpy_iterator(), passes)
-
-        def get_jax_iterator(self) -> Any:
-            return Over(super().get_jax_iterator(), passes)
-
-        def get_torch_dataloader(self) -> Any:
-            loader = super().get_torch_dataloader()
-            loader.dataset.iterable = Over(loader.dataset.iterable, passes)
-            return loader
-
-    return Data(x)
 
 
 def _follows_epochs(x: Any) -> bool:

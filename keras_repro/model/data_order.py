@@ -299,12 +299,12 @@ def _name_dtype(leaf: Any) -> str | None:
 
 
 def is_read_by_python(call: dict[str, Any]) -> bool:
-    """Whether a `fit` gets batch after batch from one thread of Python."""
+    """Whether Python gives a `fit` batch after batch, in their order."""
     x = call.get("x")
     others = [call.get(name) for name in ("y", "sample_weight")]
     if any(other is not None for other in others):
         return False  # Keras refuses it.
-    if isinstance(x, types.GeneratorType) or is_torch_loader(x):
+    if isinstance(x, types.GeneratorType) or is_torch_loader(x) or is_grain(x):
         return call.get("class_weight") is None
     return (
         isinstance(x, keras.utils.PyDataset)
@@ -316,9 +316,6 @@ def is_read_by_python(call: dict[str, Any]) -> bool:
 def can_begin_in_midst(call: dict[str, Any]) -> bool:
     """Whether a pass over these data can leave out what was read before."""
     x = call.get("x")
-    if is_grain(x):
-        others = ("y", "sample_weight", "class_weight")
-        return all(call.get(name) is None for name in others)
     if getattr(x, "persistent_workers", False):
         return False  # What these draw goes on from one pass to the next.
     return not isinstance(x, types.GeneratorType) and is_read_by_python(call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -480,6 +481,66 @@ def test_validation_that_is_not_read_to_its_end(models: Any) -> None:
         np.random.seed(4)
     assert found[0][0] == found[1][0] == found[2][0]
     assert found[1] == found[2]
+
+
+class Counting:
+    """Six batches of samples, which are counted as they are read."""
+
+    def __init__(self) -> None:
+        self.num_read = 0
+
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int) -> Any:
+        self.num_read += 1
+        return X[index % 24], Y[index % 24]
+
+
+def read_by_loader(samples: Counting) -> Any:
+    """Its generator draws once more at the end of a pass."""
+    return loader(samples, seed=1)
+
+
+def read_by_grain(samples: Counting) -> Any:
+    """The loader of Grain, in no threads of its own."""
+    grain = pytest.importorskip("grain")
+    return grain.DataLoader(
+        data_source=samples,
+        sampler=grain.samplers.IndexSampler(60, num_epochs=1),
+        operations=[grain.transforms.Batch(10)],
+        read_options=grain.ReadOptions(num_threads=0),
+    )
+
+
+def read_by_generator(samples: Counting) -> Any:
+    """A generator function."""
+    while True:
+        rows = [samples[i] for i in range(10)]
+        yield tuple(np.stack(part) for part in zip(*rows, strict=True))
+
+
+@pytest.mark.requires_backend("tensorflow")
+@pytest.mark.parametrize(
+    ("make", "num_looked_at"),
+    [(read_by_loader, 0), (read_by_grain, 0), (read_by_generator, 1)],
+)
+def test_data_are_read_when_they_are_needed(
+    models: Any, make: Any, num_looked_at: int
+) -> None:
+    """What a thread read ahead would move generators by chance."""
+    samples, num_read = Counting(), []
+
+    class Wait(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            time.sleep(0.05)  # Long enough for a thread.
+            num_read.append(samples.num_read)
+
+    data = make(samples)
+    models((4,)).fit(data, steps_per_epoch=6, callbacks=[Wait()], verbose=0)
+    # Batches that Keras looked at in a generator are fed as they are.
+    assert num_read[-1] - num_read[0] == 10 * (5 - num_looked_at)
+    assert num_read[-2] - num_read[0] == 10 * (4 - num_looked_at)
 
 
 def generate() -> Iterator[Any]:
