@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from keras_repro.common.generators import is_whole
@@ -86,9 +86,15 @@ class Reading:
         first_epoch: int,  # The epoch that Keras begins with.
         # Told each iterator that TensorFlow's own steps take from.
         follow: Callable[[Any], None] | None = None,
+        *,
+        keeps_last: bool = True,  # Whether the last batch shall be known.
     ) -> None:
         self._iterator, self._before = iterator, before
-        self._follow = follow
+        self._follow, self._keeps_last = follow, keeps_last
+        # Of the present step: how many batches, and whether it was taken.
+        self._width, self._is_taken, self._is_over = 1, False, False
+        # Whether steps are told of; else nobody knows whether one was taken.
+        self._is_told = False
         self._epoch, self._num_epochs = first_epoch - 1, -1
         self._batch = self._num_passes = 0
         self._pass = _Pass()
@@ -115,6 +121,51 @@ class Reading:
         )
 
     @property
+    def num_ended(self) -> int:
+        """How many epochs this training has trained to their end."""
+        return max(self._num_epochs + self._has_ended(), 0)
+
+    @property
+    def here(self) -> Place | None:
+        """Where the training stands, also within a step, if that is known."""
+        if self._num_epochs < 0 or not self._is_told:
+            return None
+        here, given = self.place, self._width if self._is_taken else 0
+        here = replace(
+            here, batch=here.batch + given, in_pass=here.in_pass + given
+        )
+        has_ended = self._has_ended()
+        if has_ended:
+            here = replace(here, epoch=here.epoch + 1, batch=0)
+        if here.in_pass == here.num_batches or (
+            has_ended and not self._iterator.steps_per_epoch
+        ):
+            here = replace(here, num_passes=here.num_passes + 1, in_pass=0)
+        return here
+
+    def note_step(self) -> None:
+        """Know that the step was taken."""
+        self._is_taken, self._is_over = True, False
+
+    def note_begin(self) -> None:
+        """Know that a step begins; where it fails, the epoch is over."""
+        self._is_over = self._is_told = True
+
+    def _has_ended(self) -> bool:
+        """Whether the present epoch has."""
+        if self._is_over or not self._is_taken:
+            return self._is_over
+        steps, size = (
+            self._iterator.steps_per_epoch,
+            self._iterator._num_batches,
+        )
+        width = self._width  # An epoch also ends with the data.
+        return bool(
+            (steps and self._batch + width >= steps)
+            or (size and self._pass.given + width >= size)
+        )
+
+    @property
     def is_sure(self) -> bool:
         """Whether it is known that the batch before which we stand exists."""
         # Where Keras has counted an epoch it counted one step too many.
@@ -137,6 +188,10 @@ class Reading:
         """Take part from now on; looks at the data have been before."""
         self._iterator._enumerate_iterator = self._steps
 
+    def end(self) -> None:
+        """Take no part any more, so that nothing keeps the data alive."""
+        vars(self._iterator).pop("_enumerate_iterator", None)
+
     def begin_at(self, place: Place, *, goes_through: bool) -> None:
         """Have the first step be that of a place."""
         # `goes_through`: whether all that was read before is read again; else
@@ -154,6 +209,7 @@ class Reading:
     def _steps(self) -> Iterator[tuple[int, int, Any]]:
         """What Keras is given in the place of its own steps."""
         self._epoch, self._num_epochs = self._epoch + 1, self._num_epochs + 1
+        self._batch, self._is_taken, self._is_over = 0, False, False
         start, self._start = self._start, None
         if start is not None:
             self._num_epochs = start.num_epochs
@@ -169,10 +225,13 @@ class Reading:
                 if not self._goes_through:
                     self._stand_at(start)
                 start = None
-            self._batch = begin
+            self._batch, self._width = begin, end - begin + 1
+            self._is_taken = False
             self._before(self)
             yield begin, end, seen
-            self._pass.given += end - begin + 1
+            self._pass.given += self._width
+            self._is_taken = False
+        self._is_over = True
 
     def _stand_at(self, start: Place) -> None:
         """Count on from a place that the data themselves begin at."""
@@ -187,7 +246,9 @@ class Reading:
                 self._num_passes += 1
             self._pass = one = _Pass(source, source)
             # A compiled step of TensorFlow takes the batches itself.
-            if not type(source).__module__.startswith("tensorflow."):
+            if not self._keeps_last:
+                pass
+            elif not type(source).__module__.startswith("tensorflow."):
                 one.seen = _remember(source, one.last)
             elif self._follow is not None:
                 self._follow(source)

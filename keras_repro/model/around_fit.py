@@ -30,8 +30,9 @@ from keras_repro.backends.pipeline_passes import (
     PipelinePasses,
     make_pipeline_adapter,
 )
+from keras_repro.backends.reading import Reading
 from keras_repro.backends.variables import iterate_variables
-from keras_repro.common.text import describe
+from keras_repro.common.text import describe, join_words
 from keras_repro.model import data_order
 from keras_repro.model.data_positions import (
     TRAINING,
@@ -39,6 +40,7 @@ from keras_repro.model.data_positions import (
     describe_chance,
     describe_changes,
     describe_limits,
+    has_moved,
     moves_by_itself,
     position_of,
     start_of,
@@ -57,6 +59,7 @@ from keras_repro.model.trial import (
     build_optimizer,
     capture_if_built,
     note_compile,
+    put_streams,
     start_unbuilt,
 )
 
@@ -101,9 +104,11 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
         stack.enter_context(_samples_in_use(trial, call))
         _enter_data(model, call, stack)
         _forget_other_batches(model, "train", call)
+        _look_at_saved(model, call)
         _order_arrays(model, call)
         if trial.keeper is not None and trial.keeper.place is not None:
             call["initial_epoch"] = trial.keeper.place.epoch
+        trial.first_epoch = call.get("initial_epoch") or 0
         earlier = getattr(model, "history", None)
         try:
             yield
@@ -117,7 +122,9 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
                 trial.epochs_trained += len(getattr(history, "epoch", ()))
             # The arrays are the caller's; nothing here keeps them alive.
             trial.data, trial.fed = data_order.DataOutline(), None
-            trial.validation = None
+            if trial.reading is not None:
+                trial.reading.end()
+            trial.validation = trial.reading = trial.has_moved = None
 
 
 @contextmanager
@@ -138,11 +145,69 @@ def _samples_in_use(trial: Trial, call: dict[str, Any]) -> Iterator[None]:
         trial.samples = None
 
 
-def follow_passes(trial: Trial, iterator: Any) -> None:
-    """Count the epochs that Keras' iterator of a training reads."""
+def follow(model: Any, iterator: Any) -> None:
+    """Know how far a training comes, which may begin in the midst."""
+    trial: Trial = model._repro
     use = trial.samples
     if use is not None:
         use.is_counted = tell_passes(iterator, use.begin_pass, use.end_pass)
+    if trial.keeper is not None:
+        trial.keeper.iterator = iterator
+        return
+    before = partial(_put_saved, model)
+    reading = Reading(iterator, before, trial.first_epoch, keeps_last=False)
+    if not reading.can_wait:
+        return
+    trial.reading = reading
+    if trial.saved is not None and trial.saved.midst is not None:
+        reading.begin_at(trial.saved.midst.place, goes_through=False)
+    reading.begin()
+
+
+def _look_at_saved(model: Any, call: dict[str, Any]) -> None:
+    """Go on in the midst of an epoch if the training that was saved does."""
+    trial: Trial = model._repro
+    midst = None if trial.saved is None else trial.saved.midst
+    if midst is None:
+        return
+    epoch = call.get("initial_epoch") or 0
+    if not midst.place.batch and epoch != midst.place.epoch:
+        trial.saved = None  # Nothing to go on with: another training.
+        return
+    differing = midst.list_differences(model, epoch)
+    if trial.keeper is not None:
+        differing.append("callback, which backs it up")
+    if differing:
+        trial.saved = None
+        _tell(
+            trial,
+            f"The model was saved before {midst.place} of a training, which "
+            "goes on there where `fit` is given the same. Received: another "
+            f"{join_words(differing)}. This training begins an epoch anew.",
+        )
+
+
+def _put_saved(model: Any, reading: Reading) -> None:
+    """Have streams and metrics stand, once, where they were saved."""
+    del reading
+    trial: Trial = model._repro
+    saved, trial.saved = trial.saved, None
+    if saved is None or saved.midst is None or not saved.midst.place.batch:
+        return  # An epoch that begins finds all as it was loaded.
+    put_streams(model, saved)
+    if not saved.midst.put_metrics(model):
+        _tell(
+            trial,
+            f"The model was saved before {saved.midst.place} with other "
+            "metrics: those of this epoch are of the batches from there on.",
+        )
+    get_backend().finish_assign(model)
+
+
+def _tell(trial: Trial, message: str) -> None:
+    """Warn, and let the record say it."""
+    trial.data_notes.append(message)
+    warnings.warn(message, UserWarning, stacklevel=6)
 
 
 def _is_code(x: Any) -> bool:
@@ -355,7 +420,7 @@ def _enter_data(model: Any, call: dict[str, Any], stack: ExitStack) -> None:
     """Have the data stand where the trial stands."""
     trial: Trial = model._repro
     trial.data = data_order.outline_data(call)
-    trial.fed = None
+    trial.fed, trial.has_moved = None, partial(has_moved, call.get("x"))
     trial.data_notes = list(trial.traces.notes)
     if trial.keeper is not None:
         trial.data_notes += trial.keeper.notes
@@ -476,6 +541,11 @@ def _order_arrays(model: Any, call: dict[str, Any]) -> None:
     place = trial.keeper and trial.keeper.place
     if place:
         passes.begin_at(place.num_passes, place.in_pass)
+    midst = trial.saved and trial.saved.midst
+    if midst:
+        place = midst.place
+        passes.first = midst.first_epoch
+        trial.fed.begin_at(place)
     call["x"] = make_ordered_adapter(
         call.get("x"),
         _take(call, "y"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from keras_repro.arrays.checksums import (
     checksum_array,
     combine_checksums,
+    compute_checksum,
     view_array,
 )
 from keras_repro.backends.data_adapters import (
@@ -24,6 +26,7 @@ from keras_repro.backends.data_adapters import (
 )
 from keras_repro.backends.keras_internals import list_leaves
 from keras_repro.backends.random_streams import make_generator
+from keras_repro.backends.reading import Place
 
 _ORDER = "order"
 
@@ -72,7 +75,8 @@ class OrderedPasses:
 
     def __init__(self, seed: int, first_epoch: int, shuffle: Any) -> None:
         self._seed = seed
-        self._first = self._next = first_epoch
+        # The epoch whose order the first pass has.
+        self.first = self._next = first_epoch
         self._shuffle = shuffle
         # The last orders that it gave, so that what was fed can be told.
         self._given: dict[int, tuple[npt.NDArray[np.int64], int]] = {}
@@ -95,15 +99,15 @@ class OrderedPasses:
         """The order of the next pass, shape `(num_samples,)`."""
         epoch, self._next = self._next, self._next + 1
         order = self._make_order(epoch, num_samples, batch_size)
-        self._given[epoch - self._first] = order, batch_size
+        self._given[epoch - self.first] = order, batch_size
         # A pipeline may have begun the next pass before this one is trained.
-        self._given.pop(epoch - self._first - 3, None)
+        self._given.pop(epoch - self.first - 3, None)
         return order
 
     def begin_again(self) -> None:
         """Count anew: what was given so far was only looked at."""
         num_passes, self._to_leave_out = self._begins
-        self._next = self._first + num_passes
+        self._next = self.first + num_passes
         self._given.clear()
 
     def _make_order(
@@ -139,26 +143,38 @@ class FedSamples:
     ) -> None:
         # Inputs, targets and weights, nested in any way.
         self._arrays = arrays
-        self._passes = passes
+        self.passes = passes
         # `steps_per_epoch`: with it, passes go on across epochs.
         self._steps = steps
         self._rows: list[npt.NDArray[Any]] | None = None
+        # The pass, and the batch of it, that the first epoch began with, and
+        # the batch of that epoch that is fed first.
+        self._begins, self._first_batch = (0, 0), 0
 
     def begin_again(self) -> None:
         """Count the passes from here on."""
-        self._passes.begin_again()
+        self.passes.begin_again()
+
+    def begin_at(self, place: Place) -> None:
+        """Feed from a place on, in an epoch that counts as the first."""
+        self.passes.begin_at(place.num_passes, place.in_pass)
+        self._begins = place.num_passes, place.in_pass - place.batch
+        self._first_batch = place.batch
 
     def select(
         self, epochs: int, first: int, last: int
     ) -> list[npt.NDArray[np.int64]] | None:
         """The samples of some batches, in their order."""
         chosen = []
+        num_passes, in_pass = self._begins
+        if epochs == 0:
+            first = max(first, self._first_batch)
+        if self._steps:
+            in_pass += epochs * self._steps
+        else:
+            num_passes += epochs
         for batch in range(first, last + 1):
-            if self._steps:
-                place = 0, epochs * self._steps + batch
-            else:
-                place = epochs, batch
-            indices = self._passes.find_batch(*place)
+            indices = self.passes.find_batch(num_passes, in_pass + batch)
             if indices is None:
                 return None
             chosen.append(indices)
@@ -223,6 +239,16 @@ class DataOutline:
                 if hasattr(leaf, "shape")
             ],
         }
+
+    @functools.cached_property
+    def checksum(self) -> str | None:
+        """Checksum of the arrays, if they are some that can have one."""
+        if self.arrays is None:
+            return None
+        try:
+            return compute_checksum(self.arrays)
+        except (TypeError, ValueError):  # Such as Python objects.
+            return None
 
     @property
     def num_bytes(self) -> int:

@@ -276,6 +276,15 @@ def moves_by_itself(x: Any) -> bool:
     return is_pipeline(x) and not _pipeline(x).is_fixed
 
 
+def has_moved(x: Any) -> bool:
+    """Whether data stand elsewhere than when they were first seen."""
+    if isinstance(x, types.GeneratorType):
+        return True
+    position = position_of(x)
+    is_elsewhere = position is not None and not position.is_same(start_of(x))
+    return is_elsewhere or moves_by_itself(x)
+
+
 def checksum_pipeline(x: Any) -> str | None:
     """Checksum of the values that a `tf.data` pipeline holds, if it has any."""
     if not is_pipeline(x):

@@ -72,6 +72,15 @@ class StepDoor:
 
     def __call__(self, *args: Any) -> Any:
         """Take the step."""
+        trial: Trial = self._model._repro
+        if self._kind != "train" or trial.reading is None:
+            return self._take(args)
+        trial.reading.note_begin()
+        result = self._take(args)
+        trial.reading.note_step()
+        return result
+
+    def _take(self, args: tuple[Any, ...]) -> Any:
         if self._kind == "train" and is_awaited():
             args = get_backend().step_aside(self._model, args, give_way)
         trial: Trial = self._model._repro

@@ -514,12 +514,10 @@ class ReproducibleModel(KerasDoors, keras.Model):
         return building(self)
 
     def at_data(self, iterator: Any) -> None:
-        """Count the epochs; let a keeper stop between two batches."""
+        """Know how far a training comes, or have it begin elsewhere."""
         trial = self._repro
         if trial.is_running and not trial.is_evaluating:
-            around_fit.follow_passes(trial, iterator)
-            if trial.keeper is not None:
-                trial.keeper.iterator = iterator
+            around_fit.follow(self, iterator)
 
     def wants_early_build(self) -> bool:
         """Have callbacks find model and metrics, as on other backends."""

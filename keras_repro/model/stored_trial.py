@@ -17,6 +17,7 @@ from keras_repro.backends.random_streams import (
 from keras_repro.common.checks import MAX_SEED
 from keras_repro.common.generators import is_whole
 from keras_repro.common.json import check_fields
+from keras_repro.model.midst import Midst
 
 # What a seed moves; the rest of the trial is then that of `FIXED_SEED`.
 ALL, INITIAL, ORDER, RANDOM = "all", "initial", "order", "random"
@@ -45,6 +46,7 @@ class StoredTrial:
     # By kind of evaluation: streams, and generators of the layers.
     evaluations: dict[str, RngState]
     evaluations_random: dict[str, States]
+    midst: Midst | None = None  # Where in an epoch, if it is in one.
 
     def to_json(self) -> dict[str, Any]:
         """A form that JSON can hold."""
@@ -52,8 +54,11 @@ class StoredTrial:
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
         }
+        # Files without it are read by versions that know of none.
+        midst = plain.pop("midst")
         return {
             **plain,
+            **({} if midst is None else {"midst": midst.to_json()}),
             "start": rng_to_json(self.start),
             "position": rng_to_json(self.position),
             "evaluations": {
@@ -74,7 +79,15 @@ class StoredTrial:
             kind: _read_position(f"evaluations.{kind}", one)
             for kind, one in known["evaluations"].items()
         }
-        return cls(**{**known, **positions, "evaluations": evaluations})
+        midst = known["midst"] and Midst.from_json(known["midst"])
+        return cls(
+            **{
+                **known,
+                **positions,
+                "evaluations": evaluations,
+                "midst": midst,
+            }
+        )
 
 
 def _read_position(name: str, data: Any) -> RngState:
@@ -139,6 +152,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "random": lambda value: _are_states(value) and None not in value,
     "evaluations": _by_kind(_is_object),
     "evaluations_random": _by_kind(_are_states),
+    "midst": lambda value: value is None or _is_object(value),
 }
 # What the first files did not have.
 _LATER: dict[str, Any] = {
@@ -146,4 +160,5 @@ _LATER: dict[str, Any] = {
     "starts_apart": False,
     "evaluations": {},
     "evaluations_random": {},
+    "midst": None,
 }

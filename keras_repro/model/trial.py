@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from keras_repro.backends.keras_internals import (
     is_eager,
 )
 from keras_repro.backends.pipeline_passes import PipelinePasses
+from keras_repro.backends.reading import Reading
 from keras_repro.backends.variables import (
     count_steps,
     is_handed_over,
@@ -44,6 +45,7 @@ from keras_repro.model import data_order
 from keras_repro.model.data_positions import DataPositions
 from keras_repro.model.evaluations import Evaluations
 from keras_repro.model.initial_state import InitialState, same_bits
+from keras_repro.model.midst import Midst
 from keras_repro.model.redraw import (
     Draw,
     Drawer,
@@ -120,6 +122,13 @@ class Trial:
         self.data_notes: list[str] = []
         # What the present training validates on, as the caller gave it.
         self.validation: Any = None
+        # How far the present training has come, and where one was saved that
+        # this model may go on with.
+        self.first_epoch = 0
+        self.reading: Reading | None = None
+        # Whether its data stand elsewhere than where they began.
+        self.has_moved: Callable[[], bool] | None = None
+        self.saved: StoredTrial | None = None
         self.data = data_order.DataOutline()
         self.fed: data_order.FedSamples | None = None
         # Who keeps the present training, so that it can be gone on with, and
@@ -432,7 +441,7 @@ def go_to(
 
 def begin_trial(trial: Trial) -> None:
     """Stand at the start of a trial."""
-    trial.at_start = True
+    trial.at_start, trial.saved = True, None
     trial.epochs_trained = 0
     trial.evaluations.rewind()
     trial.positions.rewind()
@@ -695,18 +704,20 @@ def describe_trial(model: Any) -> StoredTrial:
     """Where the trial of a model stands."""
     trial: Trial = model._repro
     streams, generators = trial.own_streams, _own_generators(model)
+    ended = 0 if trial.reading is None else trial.reading.num_ended
     return StoredTrial(
         seed=trial.settled_seed,
         vary=trial.vary,
         start=streams.start,
         position=streams.position,
-        epochs_trained=trial.epochs_trained,
+        epochs_trained=trial.epochs_trained + ended,
         at_start=trial.at_start,
         has_trained=trial.has_trained,
         starts_apart=trial.starts_apart,
         random=[read_variable(one).tolist() for one in generators],
         evaluations=streams.evaluations,
         evaluations_random=trial.evaluations.write(generators),
+        midst=Midst.of(model),
     )
 
 
@@ -731,6 +742,7 @@ def adopt(
         )
         raise ValueError(msg) from None
     # Nothing has changed where something above was refused.
+    trial.saved = stored if stored.midst is not None else None
     trial.state = read.bind(model, trial.state)
     trial.evaluations.take(generators, evaluations)
     if trial.seed not in (None, stored.seed) or trial.vary != stored.vary:
@@ -744,3 +756,11 @@ def adopt(
     trial.starts_apart = stored.starts_apart
     for one, value in zip(generators, present, strict=True):
         get_backend().assign(one, value)
+
+
+def put_streams(model: Any, stored: StoredTrial) -> None:
+    """Have the streams of a training stand where a file tells."""
+    generators = _own_generators(model)
+    values = read_states(generators, stored.random)
+    model._repro.own_streams.position = stored.position
+    get_backend().assign_all(list(zip(generators, values, strict=True)))

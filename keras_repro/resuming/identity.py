@@ -49,12 +49,7 @@ def describe_training(model: Any, call: dict[str, Any]) -> dict[str, Any]:
 
 def _checksum_data(data: DataOutline, x: Any) -> str | None:
     """Checksum of what `fit` was given, where it has one."""
-    if data.arrays is None:
-        return checksum_pipeline(x)
-    try:
-        return compute_checksum(data.arrays)
-    except (TypeError, ValueError):  # Such as Python objects.
-        return None
+    return checksum_pipeline(x) if data.arrays is None else data.checksum
 
 
 def _checksum_given(state: InitialState) -> str | None:

@@ -27,9 +27,8 @@ from keras_repro.common.plain_values import UnknownValueError
 from keras_repro.common.text import describe, join_words, quote
 from keras_repro.model.around_fit import list_callbacks
 from keras_repro.model.data_positions import (
+    has_moved,
     moves_by_itself,
-    position_of,
-    start_of,
 )
 from keras_repro.model.initial_state import InitialState
 from keras_repro.model.stored_trial import VALIDATION
@@ -212,7 +211,8 @@ class Keeper:
                 "it is, and use a version that docs/guarantees.md names."
             )
             raise RuntimeError(msg)
-        self._reading, self._traced = reading, traced_functions()
+        self._reading = trial.reading = reading
+        self._traced = traced_functions()
         if pending is None or self.place is None or self._fit_streams is None:
             self._fit_streams = trial.own_streams.position
         else:
@@ -431,12 +431,11 @@ def _refuse_in_this_process(call: dict[str, Any], backup: files.Backup) -> None:
     """Raise where what is read again stands elsewhere in this process."""
     # What moved before this training did so in an earlier one.
     x = call.get("x")
-    position = position_of(x)
-    has_moved = position is not None and not position.is_same(start_of(x))
     if (
         not backup.about["epochs_trained"]
         or not backup.state["goes_through"]
-        or not (has_moved or moves_by_itself(x))
+        or isinstance(x, types.GeneratorType)  # Made anew by the script.
+        or not has_moved(x)
     ):
         return
     msg = (
