@@ -139,7 +139,7 @@ def test_epochs_are_counted(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: where nobody counts, each epoch is like the first."""
-    monkeypatch.setattr(around_fit, "follow_passes", lambda *_: None)
+    monkeypatch.setattr(around_fit, "follow", lambda *_: None)
     model.reset(SEED)
     data = Batches()
     model.fit(data, epochs=2, verbose=0)
