@@ -470,8 +470,8 @@ def _add_page(parser: Any) -> None:
 
 
 def _add_fixes(parser: Any) -> None:
-    """Mends that a person can try without editing."""
-    fixes = parser.add_argument_group("mends to try, in every run")
+    """Fixes that a person can try without editing."""
+    fixes = parser.add_argument_group("fixes to try, in every run")
     fixes.add_argument(
         "--seed",
         type=to_seed,

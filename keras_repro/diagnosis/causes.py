@@ -1,4 +1,4 @@
-"""Why two trainings differ: the kinds of cause, and what mends each."""
+"""Why two trainings differ: the kinds of cause, and what fixes each."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Cause:
             did it where no line of the person led to it; `None` if unknown.
         library: Whose generator, file or kernel it is, such as `"numpy"`.
         evidence: How it is known.
-        advice: What mends it.
+        advice: What fixes it.
     """
 
     kind: str
@@ -100,5 +100,5 @@ class Cause:
 
 
 def advise(kind: str) -> str:
-    """What mends a kind of cause, where nothing more special is known."""
+    """What fixes a kind of cause, where nothing more special is known."""
     return _ADVICE[kind]

@@ -61,7 +61,7 @@ def verify(tmp_path):
 
 @pytest.mark.requires_backend
 def test_unseeded_runs_differ(verify):
-    """What two runs of a script give is compared; the mend is below."""
+    """What two runs of a script give is compared; the fix is below."""
     unseeded = verify(TRAIN, options=("--budget", "0", "--quiet"), code=1)
     assert "First mismatch: call 1, fit at script.py:9" in unseeded.stdout
 
@@ -96,10 +96,10 @@ def test_not_reproducible_and_mended(verify, tmp_path):
     assert verdict["num_runs"] <= 6
     progress = [line for line in result.stderr.splitlines() if "run " in line]
     assert progress[0] == "keras-repro: run 1 of 2"
-    # The mend, tried without editing. It is quiet, if it is told to be.
-    mended = verify(TRAIN, options=("--seed", "4", "--quiet", *options))
-    assert "Reproducible with --seed 4: 2 runs" in mended.stdout
-    assert "keras-repro: run" not in mended.stderr
+    # The fix, tried without editing. It is quiet, if it is told to be.
+    fixed = verify(TRAIN, options=("--seed", "4", "--quiet", *options))
+    assert "Reproducible with --seed 4: 2 runs" in fixed.stdout
+    assert "keras-repro: run" not in fixed.stderr
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert (verdict["reproducible"], verdict["causes"]) == (True, [])
     from keras_repro.runs.file import load_runs

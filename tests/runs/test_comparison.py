@@ -109,7 +109,7 @@ def test_roles_that_part_at_the_start():
 
 
 def test_other_arrays_part_first():
-    """Where other data were given, the data parted before the weights."""
+    """Where other data were given, the data differ before the weights."""
     a, b = (
         make_run(make(None), record) for record in (make(0), make(0, [BIAS]))
     )
