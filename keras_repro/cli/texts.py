@@ -70,7 +70,7 @@ suspect.
 
 Options of ours come before the script; all that follows it is the script's
 own. The first run's output goes through as it is; the verdict follows it on
-standard output, progress is told on standard error.
+standard output, progress is printed on standard error.
 """
 VERIFY_EXAMPLES = """\
 exit codes:

@@ -410,7 +410,8 @@ class Climb:
                 causes=found.causes,
                 suspects=found.suspects,
             )
-        self._note(FRESH, DIFFERENT, "fresh processes agree, and not with this")
+        told = "fresh processes agree with each other, but not with this one"
+        self._note(FRESH, DIFFERENT, told)
         causes = explain_environments(here.process, process)
         return self._conclude(
             here.process,

@@ -149,7 +149,7 @@ class Explainer:
             if note.kind == LISTING:
                 told = "holds what an earlier run left"
             elif note.kind == WRITE:
-                told = "was written by an earlier run; nobody saw it read"
+                told = "was written by an earlier run; no read of it was seen"
             yield f"{path} {told}"
         else:
             yield f"{what} was used {times}{through}"

@@ -272,7 +272,7 @@ def _write_verdict(verdict: Verdict) -> Iterator[str]:
     yield from _list_told(
         [
             ("Not watched", verdict.unwatched),
-            ("Used, and not seen", verdict.unseen),
+            ("Used, but not watched", verdict.unseen),
             ("Left running by the script, and ended", verdict.left),
         ]
     )
@@ -317,7 +317,7 @@ def _say_equal(verdict: Verdict, runs: str, with_fixes: str) -> str:
 def _say_amounts(found: Diagnosis | Verdict) -> str:
     amounts = {"call": found.num_calls, "epoch": found.num_epochs}
     parts = [count_of(n, noun) for noun, n in amounts.items() if n]
-    return join_words(parts) or "the models that are left"
+    return join_words(parts) or "the final models"
 
 
 def _say_unwatched(unwatched: Sequence[str]) -> str:
@@ -348,7 +348,7 @@ def write_mismatch(found: FirstMismatch) -> Iterator[str]:
         place = show_place(found.place, Path.cwd())
         told += f", {found.method} at {clean(place)}"
     if found.method == "end":
-        told = "what the script leaves"
+        told = "the final models of the script"
     if found.process:
         told += f", in process {found.process} of those that the script starts"
     yield from _wrap(f"First mismatch: {told}, {clean(found.moment)}")
@@ -369,7 +369,7 @@ def list_sections(
     return [
         ("Shown by experiment", shown),
         ("Not explained by any experiment", unknown),
-        ("Seen, and not shown", found.suspects),
+        ("Seen, but not confirmed by experiment", found.suspects),
         ("Repeatable, and wrong", found.traps),
     ]
 

@@ -222,7 +222,7 @@ class _Verification:
         laboratory = ElsewhereLaboratory(self._laboratory, recorded)
         seen = laboratory.find_candidates()
         self._tell(
-            f"they agree here, and not with {path.name}; "
+            f"the runs agree here, but not with {path.name}; "
             f"{len(seen)} differences can be tried"
         )
         search = Search(

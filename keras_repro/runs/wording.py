@@ -134,7 +134,7 @@ def _say_first_difference(mismatch: Mismatch) -> str:
 def describe_run(run: Run) -> list[tuple[str, str]]:
     """What a run is, as labels and values."""
     header, end = run.header, run.end
-    ended = "no end: runs still, or was killed"
+    ended = "no end: still running, or killed"
     if end is not None:
         ended = end.status + (f" by {end.exception}" if end.exception else "")
     if run.resumed:
@@ -360,16 +360,16 @@ _NAMES = {
 }
 _HINTS = {
     "initial state": (
-        "They begin apart: look at how the start is drawn (seed, initialisers, "
-        "loaded weights)."
+        "The runs start from different values: look at what sets them (seed, "
+        "initialisers, loaded weights)."
     ),
     "data": (
-        "Other samples were fed, or the same in another order: look at the "
-        "pipeline, its shuffle and its seed."
+        "The runs were fed different samples, or the same samples in another "
+        "order: look at the pipeline, its shuffle and its seed."
     ),
     "random": (
-        "One of them drew other random numbers, or more: look for a random "
-        "layer or an augmentation that runs in one alone."
+        "The runs drew different random numbers, or one drew more: look for a "
+        "random layer or an augmentation that runs in only one of them."
     ),
     "metrics": (
         "The training itself agrees: look at the metrics and at the data "
@@ -377,13 +377,13 @@ _HINTS = {
     ),
 }
 _HINT_COMPUTED = (
-    "The steps were computed otherwise: train both in deterministic mode, "
+    "The steps were computed differently: train both in deterministic mode, "
     "`seed_everything(seed, deterministic=True)`."
 )
 _HINT_DETERMINISTIC = (
-    "The steps were computed otherwise though both ran in deterministic mode: "
-    "look for code that changes weights beside the training, such as a "
-    "callback."
+    "The steps were computed differently, though both runs were in "
+    "deterministic mode: look for code that changes weights outside the "
+    "training step, such as a callback."
 )
 
 

@@ -119,7 +119,7 @@ def test_loops_of_ones_own(verify):
     result = verify(text, stdin="you\n")
     assert result.stdout.startswith("hello you\ndone\nReproducible: 2 runs")
     result = verify(LOOP.format(seed=""), options=("--budget", "0"), code=1)
-    assert "First mismatch: what the script leaves" in result.stdout
+    assert "First mismatch: the final models of the script" in result.stdout
     # Without experiments nothing is shown, and suspects are said.
     assert "Shown by experiment" not in result.stdout
     assert "entropy at script.py:4 (numpy)" in result.stdout
@@ -175,7 +175,7 @@ def test_what_a_verdict_says():
         "Reproducible: 2 runs are bitwise equal in 3 calls and 1 epoch of 2 "
     )
     told = str(replace(found, num_calls=0, num_epochs=0, num_processes=1))
-    assert "equal in the models that are left of 1 process" in told
+    assert "equal in the final models of 1 process" in told
     changed = replace(
         found, reproducible=False, unwatched=("a", "b"), unseen=("c",)
     )
@@ -183,7 +183,7 @@ def test_what_a_verdict_says():
     assert told.startswith("Equal as far as was watched: 2 runs")
     assert (
         "2 processes were not watched: what they trained was not compared. "
-        "Not watched: a b Used, and not seen: c"
+        "Not watched: a b Used, but not watched: c"
     ) in told
 
 

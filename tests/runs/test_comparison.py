@@ -296,7 +296,7 @@ def test_snapshots_measure_exactly(tmp_path):
     ]
     found = compare_runs(*early).first_mismatch
     assert found.batch == 2
-    assert "exact sizes are those at epoch 1" in found.details
+    assert "exact sizes were measured at epoch 1" in found.details
     assert found.differences[0].exact.largest_ulp == 1
 
 
@@ -323,7 +323,7 @@ def test_snapshots_that_are_gone(tmp_path):
         file.unlink()
     found = compare_runs(a, b).first_mismatch
     assert found.differences[0].exact is None
-    assert "a snapshot is not there any more" in found.details[0]
+    assert "a snapshot is missing" in found.details[0]
 
 
 def test_groups():

@@ -181,7 +181,7 @@ def test_metrics_are_told_of_both_runs():
     b = examples.make_run("b" * 32, num_epochs=1)
     b.records[1].metrics["loss"] = 1.25
     found = examples.make_mismatch(
-        0, None, details=("loss is 1.25, was 1.0", "exact sizes are those")
+        0, None, details=("loss is 1.25, was 1.0", "exact sizes were measured")
     )
     text = write_text(
         examples.make_comparison(
@@ -189,7 +189,7 @@ def test_metrics_are_told_of_both_runs():
         )
     )
     assert "loss is 1 in a, 1.25 in b" in text
-    assert "exact sizes are those" in text
+    assert "exact sizes were measured" in text
 
 
 def test_another_seed_is_said_at_once():
@@ -350,7 +350,7 @@ def test_no_tolerance_is_advised_where_random_state_differs():
     """Other random numbers are no rounding."""
     text = write_text(examples.make_comparison(environment=()))
     assert "rtol=" not in text
-    assert "drew other random numbers" in text
+    assert "drew different random numbers" in text
 
 
 # --- HTML ----------------------------------------------------------------
