@@ -69,7 +69,7 @@ def test_unseeded_runs_differ(verify):
 @pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.requires_backend
-def test_not_reproducible_and_mended(verify, tmp_path):
+def test_not_reproducible_and_fixed(verify, tmp_path):
     """An unseeded script is told why; with `--seed` it is repeatable."""
     options = ("--json", "verdict.json", "--log", "runs.jsonl")
     result = verify(TRAIN, "-x", "3", options=options, code=1)
