@@ -134,7 +134,7 @@ def _say_first_difference(mismatch: Mismatch) -> str:
 def describe_run(run: Run) -> list[tuple[str, str]]:
     """What a run is, as labels and values."""
     header, end = run.header, run.end
-    ended = "no end: still running, or killed"
+    ended = "no end: still running, or was killed"
     if end is not None:
         ended = end.status + (f" by {end.exception}" if end.exception else "")
     if run.resumed:

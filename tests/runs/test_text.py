@@ -324,7 +324,7 @@ def test_a_tolerance_is_advised_for_rounding_alone(b, expected):
     ("modes", "expected"),
     [
         ((False, True), "train both in deterministic mode"),
-        ((True, True), "though both ran in deterministic mode"),
+        ((True, True), "though both runs were in deterministic mode"),
     ],
 )
 def test_deterministic_mode_is_advised_where_it_was_off(modes, expected):
