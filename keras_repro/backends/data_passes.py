@@ -49,7 +49,7 @@ class ArrivalError(ValueError):
 
     def __init__(self, root: Any, in_pass: int) -> None:
         super().__init__(
-            "A training can be gone on with on the data that it was begun "
+            "A training can only resume on the data that it was begun "
             f"with. Received: {type(root).__name__}, which after {in_pass} "
             "batches does not stand where it stood. Make it as it was, or "
             "remove the backup."

@@ -70,7 +70,7 @@ class EndedError(ValueError):
 
     def __init__(self, place: Place) -> None:
         super().__init__(
-            "A training can be gone on with on the data that it was begun "
+            "A training can only resume on the data that it was begun "
             f"with. Received: data that end before {place}. Make them as they "
             "were, or remove the backup."
         )

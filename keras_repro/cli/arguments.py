@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="keras-repro",
         description=texts.ABOUT,
-        epilog="`keras-repro COMMAND --help` tells more of each command.",
+        epilog="`keras-repro COMMAND --help` shows more of each command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -285,7 +285,9 @@ def _add_verify(commands: Any) -> None:
         metavar="FILE",
         help="also write the verdict as JSON",
     )
-    parser.add_argument("--quiet", action="store_true", help="tell no progress")
+    parser.add_argument(
+        "--quiet", action="store_true", help="print no progress"
+    )
     _add_backend(parser)
     _add_fixes(parser)
 
@@ -470,8 +472,8 @@ def _add_page(parser: Any) -> None:
 
 
 def _add_fixes(parser: Any) -> None:
-    """Mends that a person can try without editing."""
-    fixes = parser.add_argument_group("mends to try, in every run")
+    """Fixes that a person can try without editing."""
+    fixes = parser.add_argument_group("fixes to try, in every run")
     fixes.add_argument(
         "--seed",
         type=to_seed,

@@ -53,7 +53,7 @@ def split_trials(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _try(arguments: list[str]) -> int:
-    """Run the command; what a person can mend is told, not raised."""
+    """Run the command; what a person can fix is printed, not raised."""
     try:
         ours, script = split_trials(arguments)
         options = make_parser().parse_args(ours)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 ABOUT = """\
 Make Keras training repeatable: run a script with everything seeded, record
-what its models hold epoch by epoch, and find where two runs part.
+what its models hold epoch by epoch, and find where two runs differ.
 
   keras-repro verify train.py              is it reproducible? if not, why?
   keras-repro run train.py                 record every fit in runs.jsonl
@@ -54,7 +54,7 @@ examples:
 """
 ENV = """\
 Show what bitwise equal runs need set before Python or a backend starts: what
-is set, what is missing or advised, and the line that mends it. `keras-repro
+is set, what is missing or advised, and the line that fixes it. `keras-repro
 run` sets what is missing for the script that it starts. No backend is loaded.
 """
 ENV_EXAMPLES = """\
@@ -64,13 +64,13 @@ examples:
 """
 VERIFY = """\
 Run a script, unchanged, in fresh processes, and say whether they are bitwise
-equal in all that it asks of its Keras models; if not, where they part first,
+equal in all that it asks of its Keras models; if not, where they first differ,
 and why. What an experiment has shown is a cause; what was only seen is a
 suspect.
 
 Options of ours come before the script; all that follows it is the script's
 own. The first run's output goes through as it is; the verdict follows it on
-standard output, progress is told on standard error.
+standard output, progress is printed on standard error.
 """
 VERIFY_EXAMPLES = """\
 exit codes:

@@ -129,7 +129,7 @@ def _check_alike(path: Path, target: Path, data: bytes) -> None:
         if file.read(_MARK) in (data[:_MARK], b""):
             return
     raise ValueError(
-        "A link may be written through only to a file of the same kind. "
+        "A link must lead to a file of the same kind as the new one. "
         f"Received: {quote(path)}, a link to {quote(target)}, which begins "
         "otherwise than what would replace it. Name another file, or remove "
         "the link."

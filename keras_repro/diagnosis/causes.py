@@ -1,4 +1,4 @@
-"""Why two trainings differ: the kinds of cause, and what mends each."""
+"""Why two trainings differ: the kinds of cause, and what fixes each."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ _ADVICE = {
     "of a layer or an initializer when it is made.",
     ENTROPY: "Give it a seed: it asks the operating system for fresh entropy, "
     "which no global seed reaches.",
-    VARYING_SEED: "Give a constant: this seed is another one in each run.",
+    VARYING_SEED: "Pass a constant: this seed differs from run to run.",
     HASH_ORDER: "Sort before the order matters: `sorted(...)`; or start Python "
     "with PYTHONHASHSEED=0 in its environment.",
-    PARALLEL_LOADING: "Load with one worker, or let what a worker draws follow "
-    "from the sample: `keras_repro.sample_rng(index, seed=seed, epoch=epoch)`.",
+    PARALLEL_LOADING: "Load with one worker, or draw random numbers by the "
+    "sample's number: `keras_repro.sample_rng(index, seed=seed, epoch=epoch)`.",
     NONDETERMINISTIC_OP: "Turn deterministic kernels on: "
     "`keras_repro.seed_everything(42, deterministic=True)`.",
-    THREAD_COUNT: "Fix the number of threads: sums are added in another order "
-    "with another number.",
+    THREAD_COUNT: "Set a fixed number of threads: the order in which sums are "
+    "added depends on it.",
     EXTERNAL_STATE: "Do not read what an earlier run left: remove it first, "
     "give each run a folder of its own, or name it as an input.",
     CLOCK: "Do not let the time decide: count steps or epochs, or pass the "
@@ -58,11 +58,11 @@ _ADVICE = {
     "`keras_repro.ReproducibleModel` and call `model.reset()`.",
     ENVIRONMENT: "Make the environments alike in this entry, or compare with a "
     "tolerance.",
-    SAME_ORDER: "Every epoch is fed alike, so early stopping and schedules "
-    "behave as they never would otherwise: use "
+    SAME_ORDER: "Every epoch has the same order, which changes when early "
+    "stopping and schedules act: use "
     "`keras_repro.ReproducibleModel`, which shuffles by seed and epoch.",
-    SAME_EPOCHS: "Let each epoch differ, as it says there.",
-    COPIED_DRAWS: "Let what a worker draws follow from the sample: "
+    SAME_EPOCHS: "Change the data as described above, so that epochs differ.",
+    COPIED_DRAWS: "Draw random numbers by the sample's number: "
     "`keras_repro.sample_rng(index, seed=seed, epoch=epoch)`.",
     VALIDATION_STEERS: "Keep evaluation apart: `keras_repro.ReproducibleModel` "
     "draws for it from a stream of its own.",
@@ -74,8 +74,8 @@ _ADVICE = {
     "weights before the optimizer is compiled.",
     NAN_FEATURES: "Look at the table before it becomes an array: an index that "
     "does not match fills a column with NaN, without an error.",
-    UNKNOWN: "Look at what the script does between the last moment at which "
-    "both were equal and this one.",
+    UNKNOWN: "Look at what the script does after the last moment at which "
+    "the runs were equal, up to this line.",
 }
 
 
@@ -89,7 +89,7 @@ class Cause:
             did it where no line of the person led to it; `None` if unknown.
         library: Whose generator, file or kernel it is, such as `"numpy"`.
         evidence: How it is known.
-        advice: What mends it.
+        advice: What fixes it.
     """
 
     kind: str
@@ -100,5 +100,5 @@ class Cause:
 
 
 def advise(kind: str) -> str:
-    """What mends a kind of cause, where nothing more special is known."""
+    """What fixes a kind of cause, where nothing more special is known."""
     return _ADVICE[kind]

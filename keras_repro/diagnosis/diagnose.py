@@ -74,10 +74,10 @@ def diagnose(
 ) -> Diagnosis:
     """Find out whether a training is reproducible, and if not, why.
 
-    Calls `train` again and again, and climbs from cheap questions to dear
-    ones: is the initial state equal, the data fed, one step, a whole
+    Calls `train` again and again, and climbs from cheap questions to
+    expensive ones: is the initial state equal, the data, one step, a whole
     training, and is it equal in a fresh process? At the first rung that
-    differs it stops, and holds one suspected cause after the other still
+    differs it stops, and keeps one suspected cause after the other fixed
     until the calls agree.
 
     Args:
@@ -157,8 +157,8 @@ def assert_reproducible(
         max_runs: As for `diagnose`.
 
     Raises:
-        AssertionError: If it is not; the message says where two calls part
-            first, and why.
+        AssertionError: If it is not; the message says where two calls first
+            differ, and why.
         TypeError: As `diagnose`.
         ValueError: As `diagnose`.
 
@@ -398,19 +398,20 @@ class Climb:
             self._note(FRESH, EQUAL)
             return self._conclude(here.process)
         again = laboratory.run(shown=False)
-        parted = compare_processes(there.process, again.process)
-        if parted is not None:
+        differing = compare_processes(there.process, again.process)
+        if differing is not None:
             found = explain_difference(
-                laboratory, there, parted, self._budget, _log.info
+                laboratory, there, differing, self._budget, _log.info
             )
             self._note(FRESH, DIFFERENT, "each process gives another result")
             return self._conclude(
                 here.process,
-                mismatch=parted,
+                mismatch=differing,
                 causes=found.causes,
                 suspects=found.suspects,
             )
-        self._note(FRESH, DIFFERENT, "fresh processes agree, and not with this")
+        told = "fresh processes agree with each other, but not with this one"
+        self._note(FRESH, DIFFERENT, told)
         causes = explain_environments(here.process, process)
         return self._conclude(
             here.process,

@@ -55,12 +55,12 @@ class Explainer:
         self,
         mismatch: FirstMismatch,
         folder: Path,
-        # Where the values of the script's variables part, and which
-        # variable's.
-        parting: tuple[str, str] | None = None,
+        # The line at which a variable of the script first gets another value,
+        # and the name of that variable.
+        first_line: tuple[str, str] | None = None,
     ) -> None:
         self._mismatch, self._folder = mismatch, folder
-        self._parting = parting
+        self._first_line = first_line
 
     def explain(
         self, seen: Sequence[Candidate], findings: Findings
@@ -81,11 +81,13 @@ class Explainer:
         return shown, open_ones
 
     def give_up(self, findings: Findings) -> Cause:
-        """What is left to say where nothing that was held made them agree."""
+        """The unknown cause, where no experiment made the runs agree."""
         ruled_out = ", ".join(dict.fromkeys(map(name_hold, findings.ruled_out)))
-        lines = [self._tell_parting()]
+        lines = [self._tell_first_line()]
         lines.append(f"ruled out: {ruled_out}" if ruled_out else "")
-        place = self._parting[0] if self._parting else self._mismatch.place
+        place = (
+            self._first_line[0] if self._first_line else self._mismatch.place
+        )
         return Cause(
             kind=causes.UNKNOWN,
             location=self._show(place),
@@ -94,11 +96,11 @@ class Explainer:
             advice=advise(causes.UNKNOWN),
         )
 
-    def _tell_parting(self) -> str:
-        """At which line the values of a variable part."""
-        if self._parting is None:
+    def _tell_first_line(self) -> str:
+        """The line at which a variable first gets another value."""
+        if self._first_line is None:
             return ""
-        place, name = self._parting
+        place, name = self._first_line
         text = _quote(place)
         return f"`{name}` differs from here on\n{text}".rstrip()
 
@@ -109,12 +111,12 @@ class Explainer:
         location = self._mismatch.place if note is None else note.place
         lines = [*self._tell(one, note)]
         if one.hold == suspects.HASH:
-            location = self._parting[0] if self._parting else None
-            lines = [self._tell_parting()]
+            location = self._first_line[0] if self._first_line else None
+            lines = [self._tell_first_line()]
         if shown:
             lines.append(self._tell_shown(one))
         elif findings.agreed and one.hold in findings.open:
-            lines.append("held still with the causes; alone it was not tried")
+            lines.append("tried only together with the causes, never alone")
         return Cause(
             kind=one.kind,
             location=self._show(location),
@@ -147,7 +149,7 @@ class Explainer:
             if note.kind == LISTING:
                 told = "holds what an earlier run left"
             elif note.kind == WRITE:
-                told = "was written by an earlier run; nobody saw it read"
+                told = "was written by an earlier run; no read of it was seen"
             yield f"{path} {told}"
         else:
             yield f"{what} was used {times}{through}"
@@ -169,7 +171,8 @@ class Explainer:
         kind = one.hold.partition(" ")[0]
         return _SHOWN.get(
             kind,
-            "held still as in the first run, and only then, the runs agree",
+            "with this kept fixed as in the first run, and only then, the "
+            "runs agree",
         )
 
     def _show(self, place: str | None) -> str | None:
@@ -218,9 +221,9 @@ def _make_trap(kind: str, place: str, told: str, folder: Path) -> Cause:
 
 
 def describe_experiment(number: int, holds: Holds) -> str:
-    """An experiment in a line: what is held still in which run."""
+    """An experiment in a line: what is kept fixed in which run."""
     names = list(dict.fromkeys(map(name_hold, sorted(holds))))
-    return f"run {number}: {shorten(names, 4) or 'nothing'} held still"
+    return f"run {number}: {shorten(names, 4) or 'nothing'} kept fixed"
 
 
 def name_hold(hold: str) -> str:

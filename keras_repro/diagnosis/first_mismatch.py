@@ -76,7 +76,7 @@ class FirstMismatch:
         place: The line that called, or `None`.
         moment: When in the call: `"before"`, `"initial state"`, `"epoch 2"`,
             `"result"`.
-        roles: What differs, what parted first in front.
+        roles: What differs, the first difference in front.
         places: The variables, metrics or results that differ.
         details: More, in words.
         process: Which of the processes below the script's own, counted from

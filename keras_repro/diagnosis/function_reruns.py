@@ -49,7 +49,7 @@ START, WHOLE = "start", "whole"
 class FunctionRecord:
     """What one call of a training function did, and what was noted of it."""
 
-    plan: Plan  # What it held still.
+    plan: Plan  # What it kept fixed.
     process: Process  # What it asked of its models.
     notes: tuple[Note, ...]
     models: tuple[int, ...]  # `id`s of the models that it trained, in order.
@@ -107,7 +107,7 @@ class FunctionLaboratory:
         return record
 
     def repeat(self, holds: Holds) -> FunctionRecord | None:
-        """Call it with some things held still as the first call had them."""
+        """Call it with some things kept fixed as the first call had them."""
         return self.run(holds)
 
     def agree(self, a: FunctionRecord, b: FunctionRecord) -> bool:

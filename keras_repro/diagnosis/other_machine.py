@@ -141,7 +141,7 @@ def _make_cause(
 ) -> Cause:
     told = f"{one.key} was {one.a} there and is {one.b} here"
     if tried:
-        told += "\nset as it was there, the runs agree"
+        told += "\nwith this set as it was there, the runs agree"
     return Cause(
         kind=_kind_of(one),
         location=None,

@@ -23,7 +23,7 @@ from keras_repro.diagnosis.causes import UNKNOWN, Cause
 from keras_repro.diagnosis.first_mismatch import FirstMismatch
 from keras_repro.reports.figures import new_figure
 from keras_repro.reports.html import Html, element
-from keras_repro.runs.wording import name_role
+from keras_repro.runs.wording import say_first
 
 EQUAL, DIFFERENT, SKIPPED, NOT_REACHED = "equal", "different", "-", ""
 _MARKS = {EQUAL: "=", DIFFERENT: "≠", SKIPPED: "·", NOT_REACHED: " "}
@@ -49,7 +49,7 @@ class Diagnosis:
         reproducible: Whether it is equal on all rungs that apply.
         rungs: The rungs, from cheap to dear; none after the first that
             differs was climbed.
-        first_mismatch: Where two calls part first, or `None`.
+        first_mismatch: Where two calls first differ, or `None`.
         causes: What an experiment has shown, the most certain first.
         suspects: What was only seen.
         traps: What is repeatable, and wrong nevertheless.
@@ -175,7 +175,7 @@ def _write_cause(one: Cause) -> Html:
         element("b", one.kind),
         where,
         library,
-        element("p", lines, "Mend: ", one.advice),
+        element("p", lines, "Fix: ", one.advice),
     )
 
 
@@ -215,12 +215,12 @@ class Verdict:
     Args:
         reproducible: Whether all runs are bitwise equal, and all that may
             have trained was watched.
-        first_mismatch: Where two of them part first, or `None`.
+        first_mismatch: Where two of them first differ, or `None`.
         causes: What an experiment has shown to make them differ, the most
             certain first; empty where they are equal.
         suspects: What was only seen and could make them differ.
         traps: What is repeatable, and wrong nevertheless.
-        harmless: What was held still or let go without any effect.
+        harmless: What was kept fixed, or left free again, without any effect.
         unwatched: The processes that may have trained and were not watched:
             what they trained was not compared.
         unseen: What else the script used that cannot be seen.
@@ -230,7 +230,7 @@ class Verdict:
         num_processes: In how many processes they were made.
         num_runs: How many runs there were, experiments among them.
         seconds: How long it took.
-        fixes: What was asked to be held still throughout, in words.
+        fixes: What was asked to be kept fixed in every run, in words.
     """
 
     reproducible: bool
@@ -272,7 +272,7 @@ def _write_verdict(verdict: Verdict) -> Iterator[str]:
     yield from _list_told(
         [
             ("Not watched", verdict.unwatched),
-            ("Used, and not seen", verdict.unseen),
+            ("Used, but not watched", verdict.unseen),
             ("Left running by the script, and ended", verdict.left),
         ]
     )
@@ -317,7 +317,7 @@ def _say_equal(verdict: Verdict, runs: str, with_fixes: str) -> str:
 def _say_amounts(found: Diagnosis | Verdict) -> str:
     amounts = {"call": found.num_calls, "epoch": found.num_epochs}
     parts = [count_of(n, noun) for noun, n in amounts.items() if n]
-    return join_words(parts) or "the models that are left"
+    return join_words(parts) or "the final models"
 
 
 def _say_unwatched(unwatched: Sequence[str]) -> str:
@@ -348,12 +348,11 @@ def write_mismatch(found: FirstMismatch) -> Iterator[str]:
         place = show_place(found.place, Path.cwd())
         told += f", {found.method} at {clean(place)}"
     if found.method == "end":
-        told = "what the script leaves"
+        told = "the final models of the script"
     if found.process:
         told += f", in process {found.process} of those that the script starts"
     yield from _wrap(f"First mismatch: {told}, {clean(found.moment)}")
-    roles = join_words(name_role(role) for role in found.roles)
-    yield from _wrap(f"parted first: {roles}", 2, 2)
+    yield from _wrap(f"first difference: {say_first(found.roles)}", 2, 2)
     if found.places:
         places = shorten(map(clean, found.places), _MOST_SHOWN)
         yield from _wrap(f"places: {places}", 2, 2)
@@ -370,7 +369,7 @@ def list_sections(
     return [
         ("Shown by experiment", shown),
         ("Not explained by any experiment", unknown),
-        ("Seen, and not shown", found.suspects),
+        ("Seen, but not confirmed by experiment", found.suspects),
         ("Repeatable, and wrong", found.traps),
     ]
 
@@ -392,7 +391,7 @@ def _list_causes(causes: Sequence[Cause]) -> Iterator[str]:
         yield from _wrap(f"{number}. {one.kind}{where}{library}", 2, 3)
         for line in one.evidence.splitlines():
             yield from _wrap(clean(line, 400), 5)
-        yield from _wrap(f"Mend: {clean(one.advice, 400)}", 5, 6)
+        yield from _wrap(f"Fix: {clean(one.advice, 400)}", 5, 5)
     yield from list_more(len(causes) - _MOST_SHOWN, 2)
 
 

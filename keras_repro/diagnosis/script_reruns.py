@@ -40,7 +40,7 @@ _THREADS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Fixes:
-    """What a person tries out without editing: held still in every run."""
+    """What a person tries out without editing: kept fixed in every run."""
 
     # Seeds every generator, as `keras-repro run` does.
     seed: int | None = None
@@ -68,7 +68,7 @@ class Fixes:
 class Record:
     """What one process of the script did, and what was noted of it."""
 
-    plan: Plan  # What it held still.
+    plan: Plan  # What it kept fixed.
     outcome: Outcome  # How it ended.
     process: Process  # What it asked of its models.
     notes: tuple[Note, ...]  # What the audit saw.
@@ -99,7 +99,7 @@ class Settings:
 
 
 def hold(plan: Plan, first: Plan, holds: Holds) -> Plan:
-    """Hold things still as an earlier process had them."""
+    """Keep things fixed as an earlier process had them."""
     keys = dict(plan.keys)
     replayed, freed = [], []
     for one in holds:
@@ -166,7 +166,7 @@ class ScriptLaboratory:
         return self._run(plan, shown=shown, variables=settings.variables)
 
     def repeat(self, holds: Holds) -> Record | None:
-        """Run it with some things held still as the first run had them."""
+        """Run it with some things kept fixed as the first run had them."""
         with self._hold_files(holds):
             record = self._run(self._make_plan(holds), shown=False)
         return record if record.outcome.succeeded else None

@@ -1,4 +1,4 @@
-"""One suspected cause at a time held still: which of them makes runs agree?"""
+"""One suspected cause at a time kept fixed: which of them makes runs agree?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Laboratory(Protocol[T]):
     """Repeats what is examined."""
 
     def repeat(self, holds: Holds) -> T | None:
-        """Run once more, with some things held still as they first were."""
+        """Run once more, with some things kept fixed as they first were."""
 
     def agree(self, a: T, b: T) -> bool:
         """Whether two records are bitwise equal."""
@@ -43,7 +43,7 @@ class Budget:
 class Findings:
     """What the experiments showed."""
 
-    # What must be held still for the runs to agree: each of them is needed,
+    # What must be kept fixed for the runs to agree: each of them is needed,
     # and together they are enough.
     causes: list[str] = field(default_factory=list)
     # What was let go without any effect.
@@ -51,7 +51,7 @@ class Findings:
     # What nobody looked at, for want of budget.
     open: list[str] = field(default_factory=list)
     agreed: bool = False  # Whether the runs agreed at all.
-    # What was held still, and they still differed.
+    # What was kept fixed, and they still differed.
     ruled_out: list[str] = field(default_factory=list)
     # Of a cause with several places, the first that matters.
     places: dict[str, str] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Search(Generic[T]):
         laboratory: Laboratory[T],
         first: T,
         budget: Budget,
-        # Told before each run what is held still.
+        # Told before each run what is kept fixed.
         tell: Callable[[Holds], None] = lambda _: None,
     ) -> None:
         self._laboratory, self._first, self._budget = laboratory, first, budget

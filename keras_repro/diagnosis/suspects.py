@@ -27,7 +27,7 @@ from keras_repro.watching.observations import (
 )
 
 LIKELY, POSSIBLE, UNLIKELY = 2, 1, 0
-# What can be held still. The rest of a name says which of its kind.
+# What can be kept fixed. The rest of a name says which of its kind.
 HASH, FILES, WORKERS, KERNELS = "hash", "files", "workers", "tensorflow"
 CHILDREN = "children"
 DETERMINISTIC, ONE_THREAD, NO_SHUFFLE = "deterministic", "threads", "shuffle"
@@ -36,7 +36,7 @@ DETERMINISTIC, ONE_THREAD, NO_SHUFFLE = "deterministic", "threads", "shuffle"
 INEXACT = frozenset(
     {KERNELS, CHILDREN, WORKERS, DETERMINISTIC, ONE_THREAD, NO_SHUFFLE}
 )
-# What these hold still may agree by luck without them.
+# What these keep fixed may agree by luck without them.
 RACING = frozenset({WORKERS, DETERMINISTIC, ONE_THREAD})
 # In this order they are kept as the cause where several would do.
 _PREFERENCE = (
@@ -52,7 +52,7 @@ _IDENTIFIERS = ("uuid.uuid4", "uuid.uuid1", "secrets")
 class Candidate:
     """Something that could make two processes differ."""
 
-    hold: str  # How it is held still.
+    hold: str  # How it is kept fixed.
     kind: str  # The kind of cause that it would be.
     weight: int  # `LIKELY`, `POSSIBLE` or `UNLIKELY`.
     # What the audit saw of it in the first process, in order.
@@ -116,7 +116,7 @@ def find_candidates(
 
 
 def last_resorts(notes: Sequence[Note]) -> list[Candidate]:
-    """What is held still where all that was seen is not enough."""
+    """What is kept fixed where all that was seen is not enough."""
     ops = tuple(one for one in notes if one.kind == OP)
     # One thread also ends the race of a kernel that no switch makes
     # deterministic.

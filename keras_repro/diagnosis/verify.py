@@ -56,7 +56,7 @@ from keras_repro.diagnosis.suspects import (
 from keras_repro.watching.model_calls import END, FIT, Call
 from keras_repro.watching.observations import NATIVE, NETWORK
 from keras_repro.watching.programs import OTHER
-from keras_repro.watching.tracing import find_parting
+from keras_repro.watching.tracing import find_first_difference
 from keras_repro.watching.traps import TRAPS
 
 
@@ -120,7 +120,7 @@ class Explanation:
 
     causes: tuple[Cause, ...]  # What an experiment has shown.
     suspects: tuple[Cause, ...]  # What was only seen.
-    findings: Findings  # By what was held still.
+    findings: Findings  # By what was kept fixed.
 
 
 def explain_difference(
@@ -143,11 +143,11 @@ def explain_difference(
     )
     findings = search.run(seen, resorts)
     is_unknown = not findings.agreed and not findings.open
-    parting = None
+    first_line = None
     if is_unknown or HASH in findings.causes:
         every = frozenset(one.hold for one in seen)
-        parting = _trace(laboratory, every, tell)
-    explainer = Explainer(mismatch, Path.cwd(), parting)
+        first_line = _trace(laboratory, every, tell)
+    explainer = Explainer(mismatch, Path.cwd(), first_line)
     shown, suspects = explainer.explain([*seen, *resorts], findings)
     if is_unknown:
         shown = [explainer.give_up(findings)]
@@ -168,7 +168,7 @@ def _experiment_teller(
 def _trace(
     laboratory: ScriptLaboratory, holds: Holds, tell: Callable[[str], None]
 ) -> tuple[str, str] | None:
-    """Where the script's own variables part, with all else held still."""
+    """The first line at which two runs differ, with all else kept fixed."""
     traced = []
     for held in (holds, holds - {HASH}):
         number = len(laboratory.records) + 1
@@ -177,7 +177,7 @@ def _trace(
         if not record.outcome.succeeded:
             return None
         traced.append(record.outcome.folder)
-    return find_parting(*traced)
+    return find_first_difference(*traced)
 
 
 class _Verification:
@@ -222,7 +222,7 @@ class _Verification:
         laboratory = ElsewhereLaboratory(self._laboratory, recorded)
         seen = laboratory.find_candidates()
         self._tell(
-            f"they agree here, and not with {path.name}; "
+            f"the runs agree here, but not with {path.name}; "
             f"{len(seen)} differences can be tried"
         )
         search = Search(

@@ -90,32 +90,32 @@ def _weigh_hash_seed(pair: _Pair) -> int:
 
 
 _BACKEND_VERSION = (
-    "Another version of the backend has other kernels and compiles otherwise; "
-    "install the same version."
+    "Another version of the backend has other kernels and compiles "
+    "differently; install the same version."
 )
 _THREADS = (
     "With another number of threads sums are added in another order, so the "
     "last digits of larger models differ; pin the same number of threads."
 )
 _PRODUCTS = (
-    "Products of float32 are rounded otherwise, from about the third digit "
+    "Products of float32 are rounded differently, from about the third digit "
     "on; set the same precision."
 )
 _RANDOM = (
     "The backend draws other random numbers or computes in other types, so "
-    "expect other results from the start; set it alike."
+    "expect other results from the start; set it to the same value."
 )
 _KERNELS = (
     "It chooses which kernels compute, so floating point results may differ "
-    "in the last places; set it alike."
+    "in the last places; set it to the same value."
 )
 _DETERMINISTIC = (
     "Deterministic mode takes other kernels, and without it some results "
     "change from run to run; turn it on for both."
 )
 _HASH_SEED = (
-    "Python orders sets of strings otherwise, which matters if a program goes "
-    "through one; start both with PYTHONHASHSEED=0."
+    "Python orders sets of strings differently, which matters if a program "
+    "goes through one; start both with PYTHONHASHSEED=0."
 )
 _GPU_SOFTWARE = (
     "Other GPU software chooses other kernels, so floating point results may "
@@ -130,7 +130,8 @@ _RULES = (
         "backend",
         3,
         "Another backend has other kernels and draws other random numbers, so "
-        "expect other results from the start; set KERAS_BACKEND alike.",
+        "expect other results from the start; set KERAS_BACKEND to the same "
+        "value.",
     ),
     _Rule(
         "dtype_policy",
@@ -143,8 +144,8 @@ _RULES = (
     _Rule(
         "versions.keras",
         _weigh_version,
-        "Another version of Keras may initialise, shuffle or train otherwise; "
-        "install the same version.",
+        "Another version of Keras may initialise, shuffle or train "
+        "differently; install the same version.",
     ),
     _Rule("versions.tensorflow", _weigh_backend_version, _BACKEND_VERSION),
     _Rule("versions.jax", _weigh_backend_version, _BACKEND_VERSION),
@@ -190,15 +191,15 @@ _RULES = (
     _Rule(
         "onednn.enabled",
         2,
-        "oneDNN's kernels add in another order than those in their place; set "
-        "TF_ENABLE_ONEDNN_OPTS alike.",
+        "With oneDNN sums are added in another order; set "
+        "TF_ENABLE_ONEDNN_OPTS to the same value.",
     ),
     _Rule("environment_variables.TF_ENABLE_ONEDNN_OPTS", 2, _KERNELS),
     _Rule(
         "jit",
         2,
-        "Compiled code joins operations and rounds otherwise; compile both or "
-        "neither.",
+        "Compiled code joins operations and rounds differently; compile both "
+        "or neither.",
     ),
     _Rule("environment_variables.*XLA_FLAGS", 2, _KERNELS),
     _Rule("environment_variables.*_ISA", 2, _KERNELS),
@@ -214,13 +215,13 @@ _RULES = (
     _Rule(
         "os",
         2,
-        "Libraries are built otherwise for another operating system, so the "
+        "Libraries are built differently for another operating system, so the "
         "last places may differ; compare with rtol.",
     ),
     _Rule(
         "implementation",
         2,
-        "Another Python may order and round otherwise; use the same one.",
+        "Another Python may order and round differently; use the same one.",
     ),
     _Rule(
         "git.commit",
@@ -254,7 +255,8 @@ _RULES = (
     _Rule(
         "environment_variables.*",
         1,
-        "A switch of a library that may change its kernels; set it alike.",
+        "A switch of a library that may change its kernels; set it to the "
+        "same value.",
     ),
     _Rule(
         "versions.h5py",

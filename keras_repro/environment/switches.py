@@ -172,7 +172,7 @@ def _check(
 def _judge(
     rule: _Rule, value: str | None, backend: str, *, has_gpu: bool
 ) -> tuple[Status, str, str]:
-    """Status, reason and the line that mends it."""
+    """Status, reason and the line that fixes it."""
     if rule.backends and backend not in rule.backends:
         return "not needed", f"The backend {backend} does not need it.", ""
     if rule.needs_gpu and not has_gpu:

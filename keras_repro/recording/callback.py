@@ -339,7 +339,9 @@ class ChecksumCallback(keras.callbacks.Callback):
         )
         earlier = self._find_earlier(memory)
         if earlier is None or len(earlier.records) < resume.num_records:
-            note = f"resumed at {resume.moment}; the record before is gone"
+            note = (
+                f"resumed at {resume.moment}; the record before it is missing"
+            )
             self._trial.data_notes.append(note)
             return self._start_recording(model, self._trial.data)
         earlier = replace(

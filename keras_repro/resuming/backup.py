@@ -140,8 +140,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         if not hasattr(model, "_repro"):
             raise ValueError(
                 "`BackupAndRestore` must be used with a `ReproducibleModel`: "
-                "the order and the random streams of another training cannot "
-                f"be gone on with. Received: {describe(model)}. Call "
+                "the data order and the random streams of another model "
+                f"cannot be resumed. Received: {describe(model)}. Call "
                 "`keras_repro.make_reproducible(model)` first."
             )
         super().set_model(model)

@@ -81,8 +81,8 @@ def find_backup(
             return None if backup is None else (folder, backup)
         if folder == own:
             msg = (
-                "A training can be gone on with as it was begun. Received: a "
-                f"backup in {quote(own)} of one with another "
+                "A training can only resume as it was begun. Received: a "
+                f"backup in {quote(own)} of a training with another "
                 f"{join_words(differing)}. Put that back as it was, remove "
                 "the backup to begin anew, or name another `backup_dir`."
             )

@@ -191,9 +191,9 @@ class Keeper:
         """Raise where what was built since is not the start of the backup."""
         if self._trial.captured.checksum != self._start_checksum:
             msg = (
-                "A training can be gone on with from the start that it had. "
-                "Received: a model whose first step built other weights. Seed "
-                "it as it was, or remove the backup."
+                "A training can only resume from its own initial weights. "
+                "Received: a model whose first step built other weights. Use "
+                "the same seed, or remove the backup."
             )
             raise ValueError(msg)
 
@@ -207,7 +207,7 @@ class Keeper:
             msg = (
                 "A training can be backed up where Keras' own `fit` reads the "
                 f"data. Received: {type(self._model).__name__} with Keras "
-                f"{keras.__version__}, which reads otherwise. Leave `fit` as "
+                f"{keras.__version__}, which reads differently. Leave `fit` as "
                 "it is, and use a version that docs/guarantees.md names."
             )
             raise RuntimeError(msg)
@@ -233,7 +233,7 @@ class Keeper:
         passes = self._trial.passes
         if passes is None:
             msg = (
-                "A training can be gone on with on data that are read as they "
+                "A training can only resume on data that are read as they "
                 "were. Received: data that begin elsewhere now, by other "
                 "workers or under another distribution. Read them as before, "
                 "or remove the backup."
@@ -267,7 +267,7 @@ class Keeper:
     def _go_on(self, reading: Reading, pending: dict[str, Any]) -> None:
         if pending["goes_through"] and not is_last(reading, pending["last"]):
             msg = (
-                "A training can be gone on with on the data that it was begun "
+                "A training can only resume on the data that it was begun "
                 "with. Received: data whose last batch before the backup is "
                 "another one. Put them back as they were, or remove the backup."
             )
@@ -349,8 +349,9 @@ class Keeper:
         if ops:
             listed = join_words(sorted({op.name for op in ops}))
             self._refuse(
-                f"a step draws by TensorFlow's own {listed}, whose place "
-                "nobody can read. Draw with a `keras.random.SeedGenerator`"
+                f"a step draws by TensorFlow's own {listed}, whose "
+                "position cannot be read. Draw with a "
+                "`keras.random.SeedGenerator`"
             )
         return bool(ops)
 
@@ -440,7 +441,7 @@ def _refuse_in_this_process(call: dict[str, Any], backup: files.Backup) -> None:
         return
     msg = (
         "A later training of a model, whose data are read again from their "
-        "start, can be gone on with in a new process. Received: "
+        "start, can only resume in a new process. Received: "
         f"{describe(x)}, which has moved on in this one. Start the program "
         "again, or remove the backup."
     )

@@ -80,7 +80,7 @@ class Memory:
             return []
         what = (
             f"callbacks: what {join_words(unknown)} remembers is not backed "
-            "up; a training that is gone on with begins without it"
+            "up; a resumed training begins without it"
         )
         advice = (
             "Give the callback `get_state` and `set_state`, or hand it over "

@@ -33,7 +33,7 @@ class SeveralBackups(BackupAndRestore):
         if self._is_busy:
             msg = (
                 "A training that is backed up must not train another model "
-                "within it, which would not be gone on with. Received: a `fit` "
+                "within it, which could not be resumed. Received: a `fit` "
                 f"of {model.name!r}, called by a callback of another `fit`. "
                 "Train one after the other, or without backups."
             )

@@ -151,7 +151,7 @@ def _has_shape(variable: Any, value: Any) -> bool:
 
 def _say_other(missing: list[str], extra: list[str]) -> str:
     return (
-        "A training can be gone on with by the model that it was of. "
+        "A training can only resume with the model that was backed up. "
         f"Received: a model that lacks {missing} and has {extra} besides or "
         "in another shape. Build the model as it was, or remove the backup."
     )

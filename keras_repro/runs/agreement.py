@@ -108,7 +108,7 @@ def measure_exactly(
     """Measure the variables of a mismatch in snapshots."""
     one_path, other_path = find_snapshot(*a), find_snapshot(*b)
     if one_path is None or other_path is None:
-        gone = "a snapshot is not there any more: sizes are by the norms"
+        gone = "a snapshot is missing, so sizes come from the norms"
         return replace(mismatch, details=(*mismatch.details, gone))
     with open_snapshot(one_path) as first, open_snapshot(other_path) as second:
         known = set(first.keys()) & set(second.keys())
@@ -126,7 +126,7 @@ def measure_exactly(
     record = a[1]
     details = mismatch.details
     if (record.epoch, record.batch) != (mismatch.epoch, mismatch.batch):
-        details = (*details, f"exact sizes are those at {record.moment}")
+        details = (*details, f"exact sizes were measured at {record.moment}")
     return replace(mismatch, differences=differences, details=details)
 
 
@@ -184,7 +184,7 @@ def _note_ends(a: Run, b: Run) -> Iterator[str]:
         )
     for name, run in (("a", a), ("b", b)):
         if run.end is None:
-            yield f"{name} has no end: it runs still, or was killed"
+            yield f"{name} has no end: it is still running, or was killed"
         elif run.end.num_records != len(run.records):
             yield (
                 f"{name} has {len(run.records)} of its "

@@ -351,7 +351,7 @@ class _Matcher:
         return found
 
     def _has_other_data(self, found: Mismatch) -> bool:
-        """Whether the arrays differ, so that they parted before all else."""
+        """Whether other data were given: then the data differ first."""
         data = [run.header.identity.get("data") for run in (self.a, self.b)]
         return (
             None not in data and data[0] != data[1]

@@ -1,4 +1,4 @@
-"""Two records of one moment: which role parted, which variables, how far."""
+"""Two records of one moment: which role differs first, and by how much."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Mismatch:
         moment: When, in words: `"initial state"`, `"epoch 3, batch 10"`.
         epoch: The epoch, counted from 0, or `None` for the start.
         batch: The batch, or `None` at the end of an epoch.
-        roles: What differs, what parted first in front: `"identity"`,
+        roles: What differs, the first difference in front: `"identity"`,
             `"data"`, `"random"`, `"weights"`, `"optimizer"`, `"metrics"`,
             `"records"`.
         places: The variables, metrics or parts of the identity that differ.
@@ -104,7 +104,7 @@ class Mismatch:
 
     @property
     def role(self) -> str:
-        """What parted first; `"initial state"` before any step."""
+        """The role that differs first; `"initial state"` before any step."""
         if self.roles[0] in {"identity", "records"} or self.epoch is not None:
             return self.roles[0]
         return "initial state"

@@ -206,7 +206,7 @@ class Run:
     Args:
         header: What the run is.
         records: Its records in order, the initial state first.
-        end: How it ended, or `None` if it runs still or was killed.
+        end: How it ended, or `None` if it is still running or was killed.
         torn: Whether a half-written line of it was dropped on reading.
         path: The file it was read from, or `None`.
         resumed: Where it was killed and went on.

@@ -7,7 +7,7 @@ them safe to print. Nothing here knows of terminals or of HTML.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from keras_repro.common.text import (
@@ -50,10 +50,10 @@ def say_verdict(comparison: Comparison) -> str:
     when = f"from {'the ' * (found.epoch is None)}{clean(found.moment)} on"
     if comparison.agree:
         first = name_role(found.roles[0])
-        bits = f"bits differ {when}, {first} first"
+        bits = f"bits differ {when}, first in {first}"
         return f"Within tolerance ({tolerance}): {bits}."
     beyond = f" beyond tolerance ({tolerance})" if tolerance else ""
-    return f"Different{beyond} {when}: {_say_parting(found)}."
+    return f"Different{beyond} {when}: {_say_first_difference(found)}."
 
 
 def say_groups_verdict(groups: RunGroups) -> str:
@@ -104,17 +104,28 @@ def name_role(role: str) -> str:
     return ROLES.get(role, clean(role))
 
 
+def say_first(roles: Sequence[str]) -> str:
+    """The roles that differ at one moment, the first before the others.
+
+    Example:
+        >>> say_first(["random", "weights", "optimizer"])
+        'random state; with it weights and optimizer'
+    """
+    first, *others = map(name_role, roles)
+    return f"{first}; with it {join_words(others)}" if others else first
+
+
 def _moment_of(mismatch: Mismatch) -> tuple[int | None, int | None]:
     return mismatch.epoch, mismatch.batch
 
 
-def _say_parting(mismatch: Mismatch) -> str:
+def _say_first_difference(mismatch: Mismatch) -> str:
     roles = [name_role(role) for role in mismatch.roles]
     if mismatch.epoch is None:
         is_one = mismatch.roles in (("random",), ("optimizer",))
         verb = "differs" if is_one else "differ"
         return f"{join_words(roles)} {verb}"
-    return f"{roles[0]} parted first"
+    return f"first difference in {roles[0]}"
 
 
 # --- runs ----------------------------------------------------------------
@@ -123,7 +134,7 @@ def _say_parting(mismatch: Mismatch) -> str:
 def describe_run(run: Run) -> list[tuple[str, str]]:
     """What a run is, as labels and values."""
     header, end = run.header, run.end
-    ended = "no end: runs still, or was killed"
+    ended = "no end: still running, or was killed"
     if end is not None:
         ended = end.status + (f" by {end.exception}" if end.exception else "")
     if run.resumed:
@@ -173,12 +184,10 @@ def list_facts(
     mismatch: Mismatch, comparison: Comparison
 ) -> list[tuple[str, str]]:
     """What there is to say of a mismatch beside its variables."""
-    roles = [name_role(role) for role in mismatch.roles]
     if mismatch.epoch is None:
-        facts = [("Differs", join_words(roles))]
+        facts = [("Differs", join_words(map(name_role, mismatch.roles)))]
     else:
-        then = f"; with it {join_words(roles[1:])}" if roles[1:] else ""
-        facts = [("Parted first", roles[0] + then)]
+        facts = [("First difference", say_first(mismatch.roles))]
     if mismatch.previous is not None:
         facts.append(("All equal until", clean(mismatch.previous)))
     agreed = ", ".join(map(_name_agreed, mismatch.agreed))
@@ -351,16 +360,16 @@ _NAMES = {
 }
 _HINTS = {
     "initial state": (
-        "They begin apart: look at how the start is drawn (seed, initialisers, "
-        "loaded weights)."
+        "The runs start from different values: look at what sets them (seed, "
+        "initialisers, loaded weights)."
     ),
     "data": (
-        "Other samples were fed, or the same in another order: look at the "
-        "pipeline, its shuffle and its seed."
+        "The runs were fed different samples, or the same samples in another "
+        "order: look at the pipeline, its shuffle and its seed."
     ),
     "random": (
-        "One of them drew other random numbers, or more: look for a random "
-        "layer or an augmentation that runs in one alone."
+        "The runs drew different random numbers, or one drew more: look for a "
+        "random layer or an augmentation that runs in only one of them."
     ),
     "metrics": (
         "The training itself agrees: look at the metrics and at the data "
@@ -368,13 +377,13 @@ _HINTS = {
     ),
 }
 _HINT_COMPUTED = (
-    "The steps were computed otherwise: train both in deterministic mode, "
+    "The steps were computed differently: train both in deterministic mode, "
     "`seed_everything(seed, deterministic=True)`."
 )
 _HINT_DETERMINISTIC = (
-    "The steps were computed otherwise though both ran in deterministic mode: "
-    "look for code that changes weights beside the training, such as a "
-    "callback."
+    "The steps were computed differently, though both runs were in "
+    "deterministic mode: look for code that changes weights outside the "
+    "training step, such as a callback."
 )
 
 

@@ -157,7 +157,7 @@ class Starts:
         # one; what is started is noted also where nothing `follows` it.
         self._plan, self._audit = str(root / PLAN), audit
         self._follows = follows
-        # One for all of them, which can be held still.
+        # One for all of them, which can be kept fixed.
         self._hash_seed = plan.hash_seed
         self.script = ""
         self.open: Callable[[], Path] = lambda: Path(plan.folder)

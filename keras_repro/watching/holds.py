@@ -24,7 +24,7 @@ def make_keys() -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What one process of a script holds still, and where it writes."""
+    """What one process of a script keeps fixed, and where it writes."""
 
     # Where it writes its notes, calls and runs; it exists.
     folder: str

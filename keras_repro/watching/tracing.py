@@ -1,8 +1,8 @@
 """The values that a script's variables take, line by line.
 
-Two traces of runs that should be equal part at the line where they begin to
-differ: where an order followed from the hash of a string, or something came in
-that nobody watches.
+The first difference of two traces is the line at which runs that should be
+equal begin to differ: where an order followed from the hash of a string, or
+something came in that nobody watches.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ class Trace:
                 )
 
 
-def find_parting(
+def find_first_difference(
     a: str | os.PathLike[str], b: str | os.PathLike[str]
 ) -> tuple[str, str] | None:
-    """Where two traces part."""
+    """The first line at which two traces differ."""
     for one, other in zip_longest(_read(a), _read(b)):
         if one != other:
             place, name, _ = (one or other or "").split("\t", 2)

@@ -50,7 +50,7 @@ def _all_muted() -> Iterator[None]:
 
 
 class Watch:
-    """The audit of a process, and what the plan holds still in it."""
+    """The audit of a process, and what the plan keeps fixed in it."""
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ def verify(tmp_path):
 
 @pytest.mark.requires_backend
 def test_unseeded_runs_differ(verify):
-    """What two runs of a script give is compared; the mend is below."""
+    """What two runs of a script give is compared; the fix is below."""
     unseeded = verify(TRAIN, options=("--budget", "0", "--quiet"), code=1)
     assert "First mismatch: call 1, fit at script.py:9" in unseeded.stdout
 
@@ -69,7 +69,7 @@ def test_unseeded_runs_differ(verify):
 @pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.requires_backend
-def test_not_reproducible_and_mended(verify, tmp_path):
+def test_not_reproducible_and_fixed(verify, tmp_path):
     """An unseeded script is told why; with `--seed` it is repeatable."""
     options = ("--json", "verdict.json", "--log", "runs.jsonl")
     result = verify(TRAIN, "-x", "3", options=options, code=1)
@@ -96,10 +96,10 @@ def test_not_reproducible_and_mended(verify, tmp_path):
     assert verdict["num_runs"] <= 6
     progress = [line for line in result.stderr.splitlines() if "run " in line]
     assert progress[0] == "keras-repro: run 1 of 2"
-    # The mend, tried without editing. It is quiet, if it is told to be.
-    mended = verify(TRAIN, options=("--seed", "4", "--quiet", *options))
-    assert "Reproducible with --seed 4: 2 runs" in mended.stdout
-    assert "keras-repro: run" not in mended.stderr
+    # The fix, tried without editing. It is quiet, if it is told to be.
+    fixed = verify(TRAIN, options=("--seed", "4", "--quiet", *options))
+    assert "Reproducible with --seed 4: 2 runs" in fixed.stdout
+    assert "keras-repro: run" not in fixed.stderr
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert (verdict["reproducible"], verdict["causes"]) == (True, [])
     from keras_repro.runs.file import load_runs
@@ -119,7 +119,7 @@ def test_loops_of_ones_own(verify):
     result = verify(text, stdin="you\n")
     assert result.stdout.startswith("hello you\ndone\nReproducible: 2 runs")
     result = verify(LOOP.format(seed=""), options=("--budget", "0"), code=1)
-    assert "First mismatch: what the script leaves" in result.stdout
+    assert "First mismatch: the final models of the script" in result.stdout
     # Without experiments nothing is shown, and suspects are said.
     assert "Shown by experiment" not in result.stdout
     assert "entropy at script.py:4 (numpy)" in result.stdout
@@ -175,7 +175,7 @@ def test_what_a_verdict_says():
         "Reproducible: 2 runs are bitwise equal in 3 calls and 1 epoch of 2 "
     )
     told = str(replace(found, num_calls=0, num_epochs=0, num_processes=1))
-    assert "equal in the models that are left of 1 process" in told
+    assert "equal in the final models of 1 process" in told
     changed = replace(
         found, reproducible=False, unwatched=("a", "b"), unseen=("c",)
     )
@@ -183,7 +183,7 @@ def test_what_a_verdict_says():
     assert told.startswith("Equal as far as was watched: 2 runs")
     assert (
         "2 processes were not watched: what they trained was not compared. "
-        "Not watched: a b Used, and not seen: c"
+        "Not watched: a b Used, but not watched: c"
     ) in told
 
 

@@ -1,7 +1,7 @@
 """Drifts planted in a training are found where they were planted.
 
 Each case trains a model twice and changes one thing in the second training,
-at one batch. The comparison must name the epoch, the batch, what parted first
+at one batch. The comparison must name the epoch, the batch, what differs first
 and the variable. As many trainings without a plant must give no alarm.
 """
 
@@ -156,7 +156,7 @@ def test_a_seed_generator_moved_on(model, clean, epoch, batch, number):
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize(("epoch", "batch", "number"), cases("data", 12))
 def test_two_samples_swapped(model, clean, epoch, batch, number, monkeypatch):
-    """Two samples of one batch in the other order: the data parted first."""
+    """Two samples of one batch in the other order: the data differ first."""
     make_order = data_order.OrderedPasses._make_order
 
     def swapped(self, of_epoch, num_samples, batch_size):

@@ -109,7 +109,7 @@ def test_roles_that_part_at_the_start():
 
 
 def test_other_arrays_part_first():
-    """Where other data were given, the data parted before the weights."""
+    """Where other data were given, the data differ before the weights."""
     a, b = (
         make_run(make(None), record) for record in (make(0), make(0, [BIAS]))
     )
@@ -296,7 +296,7 @@ def test_snapshots_measure_exactly(tmp_path):
     ]
     found = compare_runs(*early).first_mismatch
     assert found.batch == 2
-    assert "exact sizes are those at epoch 1" in found.details
+    assert "exact sizes were measured at epoch 1" in found.details
     assert found.differences[0].exact.largest_ulp == 1
 
 
@@ -323,7 +323,7 @@ def test_snapshots_that_are_gone(tmp_path):
         file.unlink()
     found = compare_runs(a, b).first_mismatch
     assert found.differences[0].exact is None
-    assert "a snapshot is not there any more" in found.details[0]
+    assert "a snapshot is missing" in found.details[0]
 
 
 def test_groups():

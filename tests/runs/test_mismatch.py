@@ -1,4 +1,4 @@
-"""Two records: which role parted, which variables, how far."""
+"""Two records: which role differs first, and by how much."""
 
 from dataclasses import replace
 

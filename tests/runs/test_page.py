@@ -43,7 +43,8 @@ def test_page_of_different_runs(browse):
     """The browser shows the verdict, the table, the chart and its lines."""
     agreements = tuple(examples.make_agreements(6, 20))
     dom = browse(write_page(examples.make_comparison(agreements=agreements)))
-    expected = "Different from epoch 3, batch 10 on: random state parted first."
+    place = "Different from epoch 3, batch 10 on"
+    expected = f"{place}: first difference in random state."
     assert _text_of(dom, "h1") == expected
     grid = dom.split('<table class="grid">')[1].split("</table>")[0]
     assert grid.count("<tr") == 22

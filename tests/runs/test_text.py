@@ -30,7 +30,7 @@ def _first_line(comparison):
 
 
 def _weights_only(**changes):
-    """Weights alone parted, by rounding, and nothing else explains it."""
+    """Weights alone differ, by rounding, and nothing else explains it."""
     found = examples.make_mismatch(
         batch=None, roles=("weights",), places=("layers.1.kernel",)
     )
@@ -58,10 +58,11 @@ def test_equal_is_said_with_the_number_of_moments():
     assert "Next" not in text
 
 
-def test_different_is_said_with_the_place_and_what_parted_first():
+def test_different_is_said_with_the_place_and_the_first_difference():
     """The twin: the first line says where, and the sections follow."""
     text = write_text(examples.make_comparison())
-    verdict = "Different from epoch 3, batch 10 on: random state parted first."
+    place = "Different from epoch 3, batch 10 on"
+    verdict = f"{place}: first difference in random state."
     assert text.startswith(verdict + "\n")
     assert "First mismatch: epoch 3, batch 10" in text
     assert "all equal until:  epoch 3, batch 9" in text
@@ -78,7 +79,7 @@ def test_within_tolerance_is_said_with_the_tolerance():
 
 
 def test_beyond_tolerance_both_mismatches_are_told():
-    """Where bits parted before the tolerance was left, both are told."""
+    """Where bits differ before the tolerance is exceeded, both are told."""
     comparison = examples.make_comparison(
         rtol=1e-5, first_beyond=examples.make_mismatch(4, None)
     )
@@ -180,7 +181,7 @@ def test_metrics_are_told_of_both_runs():
     b = examples.make_run("b" * 32, num_epochs=1)
     b.records[1].metrics["loss"] = 1.25
     found = examples.make_mismatch(
-        0, None, details=("loss is 1.25, was 1.0", "exact sizes are those")
+        0, None, details=("loss is 1.25, was 1.0", "exact sizes were measured")
     )
     text = write_text(
         examples.make_comparison(
@@ -188,7 +189,7 @@ def test_metrics_are_told_of_both_runs():
         )
     )
     assert "loss is 1 in a, 1.25 in b" in text
-    assert "exact sizes are those" in text
+    assert "exact sizes were measured" in text
 
 
 def test_another_seed_is_said_at_once():
@@ -323,7 +324,7 @@ def test_a_tolerance_is_advised_for_rounding_alone(b, expected):
     ("modes", "expected"),
     [
         ((False, True), "train both in deterministic mode"),
-        ((True, True), "though both ran in deterministic mode"),
+        ((True, True), "though both runs were in deterministic mode"),
     ],
 )
 def test_deterministic_mode_is_advised_where_it_was_off(modes, expected):
@@ -345,11 +346,11 @@ def test_no_tolerance_is_advised_where_nothing_was_measured():
     assert "rtol=" not in text
 
 
-def test_no_tolerance_is_advised_where_random_state_parted():
+def test_no_tolerance_is_advised_where_random_state_differs():
     """Other random numbers are no rounding."""
     text = write_text(examples.make_comparison(environment=()))
     assert "rtol=" not in text
-    assert "drew other random numbers" in text
+    assert "drew different random numbers" in text
 
 
 # --- HTML ----------------------------------------------------------------

@@ -10,7 +10,7 @@ from keras_repro.watching.tracing import (
     TRACE,
     Trace,
     digest_value,
-    find_parting,
+    find_first_difference,
 )
 
 pytestmark = pytest.mark.no_backend
@@ -39,8 +39,8 @@ def test_where_two_traces_part(tmp_path):
         trace(tmp_path, name, text, source=given.lower)
         for name, given in (("one", "ab"), ("same", "ab"), ("other", "ba"))
     )
-    assert find_parting(one, same) is None
-    place, name = find_parting(one, other)
+    assert find_first_difference(one, same) is None
+    place, name = find_first_difference(one, other)
     assert (place.rpartition(":")[2], name) == ("2", "chosen")
 
 
@@ -49,7 +49,7 @@ def test_inside_a_function(tmp_path):
     text = "def pick(names):\n    return names[0]\nsame = 1\npick('{}')\n"
     one = trace(tmp_path, "one", text.format("ab"))
     other = trace(tmp_path, "other", text.format("ba"))
-    place, name = find_parting(one, other)
+    place, name = find_first_difference(one, other)
     assert (place.rpartition(":")[2], name) == ("1", "names")
 
 
@@ -58,7 +58,7 @@ def test_order_of_a_set_matters_where_it_is_used(tmp_path):
     text = "kept = {{1, 2}}\nlisted = {}\n"
     one = trace(tmp_path, "one", text.format([1, 2]))
     other = trace(tmp_path, "other", text.format([2, 1]))
-    place, name = find_parting(one, other)
+    place, name = find_first_difference(one, other)
     assert (place.rpartition(":")[2], name) == ("2", "listed")
 
 
@@ -66,8 +66,11 @@ def test_one_is_longer(tmp_path):
     """A trace that goes on where the other ends parts there."""
     one = trace(tmp_path, "one", "a = 1\n")
     other = trace(tmp_path, "other", "a = 1\nb = 2\n")
-    assert find_parting(one, other)[1] == "b"
-    assert find_parting(tmp_path / "none", tmp_path / "none either") is None
+    assert find_first_difference(one, other)[1] == "b"
+    assert (
+        find_first_difference(tmp_path / "none", tmp_path / "none either")
+        is None
+    )
 
 
 def test_trace_is_bounded(tmp_path):

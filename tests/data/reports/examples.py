@@ -52,7 +52,7 @@ def make_run(run_id="a" * 32, *, num_epochs=3, num_layers=2, **header):
 
 
 def make_mismatch(epoch=2, batch=9, **changes):
-    """Random state parts first; a kernel and the optimizer go with it."""
+    """Random state differs first; a kernel and the optimizer go with it."""
     moment = "initial state" if epoch is None else f"epoch {epoch + 1}"
     if batch is not None:
         moment += f", batch {batch + 1}"
