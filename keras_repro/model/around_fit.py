@@ -181,9 +181,10 @@ def _look_at_saved(model: Any, call: dict[str, Any]) -> None:
         trial.saved = None
         _tell(
             trial,
-            f"The model was saved before {midst.place} of a training, which "
-            "goes on there where `fit` is given the same. Received: another "
-            f"{join_words(differing)}. This training begins an epoch anew.",
+            f"The model was saved within a training, before {midst.place}. "
+            "`fit` resumes there when it gets the same data and arguments. "
+            f"Received: another {join_words(differing)}. This epoch starts "
+            "with its first batch.",
         )
 
 
@@ -199,7 +200,7 @@ def _put_saved(model: Any, reading: Reading) -> None:
         _tell(
             trial,
             f"The model was saved before {saved.midst.place} with other "
-            "metrics: those of this epoch are of the batches from there on.",
+            "metrics: those of this epoch count the batches from there on.",
         )
     get_backend().finish_assign(model)
 
