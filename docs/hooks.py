@@ -4,6 +4,7 @@ A page of docs/ links to files outside of it as one reads it in the repository.
 On the site these files are pages too, and the links lead to them.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from mkdocs.structure.files import File, Files
 
 _ROOT = Path(__file__).parents[1]
 _OUTSIDE = re.compile(
-    r"\]\(((?:\.\./)*)\.\./(examples/[\w/]+|CONTRIBUTING|CHANGELOG)\.(?:py|md)"
+    r"\]\(((?:\.\./)*)\.\./(examples/[\w/]+|CONTRIBUTING|CHANGELOG)"
+    r"\.(?:py|ipynb|md)"
 )
 
 
@@ -25,11 +27,31 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         code = path.read_text(encoding="utf-8")
         text = f"# {path.name}\n\n~~~~python\n{code}~~~~\n"
         files.append(File.generated(config, name, content=text))
+    for path in (_ROOT / "examples").glob("*.ipynb"):
+        name = path.relative_to(_ROOT).with_suffix(".md").as_posix()
+        text = _write_notebook(json.loads(path.read_text(encoding="utf-8")))
+        files.append(File.generated(config, name, content=text))
     for name in ("CONTRIBUTING.md", "CHANGELOG.md"):
         text = (_ROOT / name).read_text(encoding="utf-8")
         text = text.replace("](docs/", "](")
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def _write_notebook(notebook: dict[str, Any]) -> str:
+    """A notebook as a page: its text, its code, and what this shows."""
+    parts = []
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(text.replace("](../docs/", "](../"))
+            continue
+        parts.append(f"~~~~python\n{text}\n~~~~")
+        for one in cell["outputs"]:
+            shown = "".join(one.get("text", ()))
+            page = "".join(one.get("data", {}).get("text/html", ()))
+            parts.append(page or f"~~~~text\n{shown}~~~~")
+    return "\n\n".join(parts)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

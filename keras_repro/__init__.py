@@ -20,6 +20,9 @@ if TYPE_CHECKING:
         assert_reproducible as assert_reproducible,
     )
     from keras_repro.diagnosis.diagnose import diagnose as diagnose
+    from keras_repro.diagnosis.result import Diagnosis as Diagnosis
+    from keras_repro.diagnosis.result import Verification as Verification
+    from keras_repro.diagnosis.verify import verify as verify
     from keras_repro.environment.capture import (
         capture_environment as capture_environment,
     )
@@ -32,10 +35,18 @@ if TYPE_CHECKING:
     from keras_repro.recording.callback import DriftError as DriftError
     from keras_repro.recording.callback import DriftWarning as DriftWarning
     from keras_repro.resuming.backup import BackupAndRestore as BackupAndRestore
+    from keras_repro.runs.comparison import Comparison as Comparison
     from keras_repro.runs.comparison import compare_runs as compare_runs
     from keras_repro.runs.comparison import group_runs as group_runs
+    from keras_repro.runs.environments import (
+        compare_environments as compare_environments,
+    )
     from keras_repro.runs.file import load_run as load_run
     from keras_repro.runs.file import load_runs as load_runs
+    from keras_repro.runs.run import Run as Run
+    from keras_repro.studies.comparison import (
+        TrialComparison as TrialComparison,
+    )
     from keras_repro.studies.comparison import compare_trials as compare_trials
     from keras_repro.studies.files import load_trials as load_trials
     from keras_repro.studies.results import TrialResults as TrialResults
@@ -51,15 +62,21 @@ if TYPE_CHECKING:
 _HOMES = {
     "BackupAndRestore": "resuming.backup",
     "ChecksumCallback": "recording.callback",
+    "Comparison": "runs.comparison",
+    "Diagnosis": "diagnosis.result",
     "DriftError": "recording.callback",
     "DriftWarning": "recording.callback",
     "HalfWidth": "studies.stopping",
     "ReproducibleModel": "model.model",
+    "Run": "runs.run",
     "Settled": "studies.stopping",
+    "TrialComparison": "studies.comparison",
     "TrialResults": "studies.results",
     "TrialWarning": "trials.run",
+    "Verification": "diagnosis.result",
     "assert_reproducible": "diagnosis.diagnose",
     "capture_environment": "environment.capture",
+    "compare_environments": "runs.environments",
     "compare_runs": "runs.comparison",
     "compare_trials": "studies.comparison",
     "compute_checksum": "arrays.checksums",
@@ -76,21 +93,28 @@ _HOMES = {
     "seed_everything": "backends.random_streams",
     "spread": "trials.spread",
     "unload_ipython_extension": "integrations.notebook",
+    "verify": "diagnosis.verify",
 }
 
 __all__ = [
     "BackupAndRestore",
     "ChecksumCallback",
+    "Comparison",
+    "Diagnosis",
     "DriftError",
     "DriftWarning",
     "HalfWidth",
     "ReproducibleModel",
+    "Run",
     "Settled",
+    "TrialComparison",
     "TrialResults",
     "TrialWarning",
+    "Verification",
     "__version__",
     "assert_reproducible",
     "capture_environment",
+    "compare_environments",
     "compare_runs",
     "compare_trials",
     "compute_checksum",
@@ -105,6 +129,7 @@ __all__ = [
     "sample_rng",
     "seed_everything",
     "spread",
+    "verify",
 ]
 
 

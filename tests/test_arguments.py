@@ -19,6 +19,8 @@ from .builders import (
 from .odd_values import Accepted, find_calls, try_all
 
 FREE = ("arrays", "environment", "runs", "studies")
+# Named for annotations; functions make them, and their methods are tried there.
+RESULTS = {"Comparison", "Diagnosis", "Run", "TrialComparison", "Verification"}
 
 
 def find_subjects(needs_keras):
@@ -26,7 +28,8 @@ def find_subjects(needs_keras):
     found = {}
     for name in kr.__all__:
         folder = kr._HOMES.get(name, "").partition(".")[0]
-        if not folder or (folder not in FREE) != needs_keras:
+        is_subject = folder and name not in RESULTS
+        if not is_subject or (folder not in FREE) != needs_keras:
             continue
         one = getattr(kr, name)
         if not (inspect.isclass(one) and issubclass(one, BaseException)):
@@ -55,6 +58,7 @@ def test_what_needs_no_keras(tmp_path, monkeypatch):
     ]
     for run in runs:
         save_run(run, "runs.jsonl")
+    recorded = kr.capture_environment()
     right = {
         "HalfWidth": lambda: {"half_width": 0.5},
         "HalfWidth.is_met": lambda: {"scores": {"rmse": [1.0, 2.0]}},
@@ -68,6 +72,7 @@ def test_what_needs_no_keras(tmp_path, monkeypatch):
         "TrialResults.rank": lambda: {"seed": 1},
         "TrialResults.select": lambda: {"seeds": [0, 1]},
         "TrialResults.to_csv": lambda: {"path": "trials.csv"},
+        "compare_environments": lambda: {"a": recorded, "b": recorded},
         "compare_runs": lambda: {"a": runs[0], "b": runs[1]},
         "compare_trials": lambda: {
             "a": make_results(),
@@ -126,7 +131,12 @@ def test_what_needs_a_model(tmp_path, monkeypatch, no_global_seed):
     monkeypatch.chdir(tmp_path)
     kr.ReproducibleModel(make_layers()).save_initial_state("start.h5")
     monkeypatch.setattr(type(get_backend()), "enable_determinism", lambda _: "")
-    for place in ("diagnosis.diagnose.Climb", "trials.run.TrialBar"):
+    Path("train.py").touch()
+    for place in (
+        "diagnosis.diagnose.Climb",
+        "diagnosis.verify.verify_in_folder",
+        "trials.run.TrialBar",
+    ):
         monkeypatch.setattr(f"keras_repro.{place}", accept)
     model = make_model(shape=(2,))
     right = {
@@ -147,6 +157,7 @@ def test_what_needs_a_model(tmp_path, monkeypatch, no_global_seed):
         "spread": lambda: {"model": model, "train": train, "seeds": 3},
         "sample_rng": lambda: {"index": 0, "seed": 1, "epoch": 2},
         "seed_everything": lambda: {"seed": 1},
+        "verify": lambda: {"script": "train.py"},
     }
     theirs = keras.Sequential, keras.callbacks.Callback, KerasDoors, KerasHooks
     subjects = find_subjects(needs_keras=True)

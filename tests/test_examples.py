@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_repro.studies.files import load_trials
+from tests import notebooks
 from tests.checkout import ROOT, run_command
 
 pd = pytest.importorskip("pandas")
@@ -145,22 +146,59 @@ def test_sequence_repeats_by_reset(run_python, tmp_path):
     assert plot.stat().st_size > 1000
 
 
+def read_outputs(cell):
+    """What a cell shows: its text, and whether there is a page."""
+    outputs = [one for one in cell.outputs if not notebooks.is_noise(one)]
+    text = "".join(one.get("text", "") for one in outputs)
+    pages = [one.data["text/html"] for one in outputs if "data" in one]
+    return text, "".join(pages)
+
+
+def check_outputs(notebook):
+    """Each cell shows what the text around it claims."""
+    code = [notebook.cells[one] for one in notebooks.list_code(notebook)]
+    shown = [*map(read_outputs, code)]
+    (first, second, verdict), (twin,), (same,) = (
+        shown[place][0].splitlines() for place in (2, 3, 4)
+    )
+    assert first == second
+    assert (verdict, twin) == ("bitwise equal", "different")
+    assert same == "the same once more: bitwise equal"
+    pages = [page for _, page in shown if page]
+    told = ("Different from epoch 1, batch ", "10 trials", "is lower by")
+    told = (*told, "numpy.random.default_rng was used once")
+    for page, expected in zip(pages, told, strict=True):
+        assert page.startswith('<div class="keras-repro fragment"')
+        assert expected in page
+    assert shown[-1][0].startswith("Reproducible: equal on every rung")
+
+
+def test_the_stored_notebook_shows_what_it_claims():
+    """What is stored is whole, and holds no path of the machine."""
+    pytest.importorskip("nbclient")
+    check_outputs(notebooks.read_notebook())
+    text = notebooks.PATH.read_text("utf-8")
+    for one in ("/tmp", "/root", "/home", "site-packages", "Warning"):
+        assert one not in text
+
+
 @pytest.mark.alike
 @pytest.mark.slow
 @pytest.mark.requires_backend
-def test_notebook_cells_hold_in_any_order(run_python):
-    """Each cell gives the same again; the script's asserts say so."""
-    output = run_python(ROOT / "examples" / "notebook.py").stdout
-    *lines, last = output.splitlines()
-    assert last == "All cells gave what they gave before."
-    losses = {
-        cell: [line[8:] for line in lines if line.startswith(cell)]
-        for cell in "AB"
-    }
-    assert len(losses["A"]) == 3
-    assert len(losses["B"]) == 2
-    assert len({*losses["A"]}) == len({*losses["B"]}) == 1
-    assert losses["A"][0] != losses["B"][0]
+def test_the_notebook_runs(tmp_path):
+    """No cell fails, all show the same; and so when they run again."""
+    pytest.importorskip("nbclient")
+    notebook = notebooks.read_notebook()
+    places = notebooks.list_code(notebook)
+    with notebooks.running(notebook, tmp_path) as run:
+        for place in places:
+            run(place)
+        check_outputs(notebook)
+        before = read_outputs(notebook.cells[places[2]])
+        # Again after all others, which have trained and drawn.
+        assert read_outputs(run(places[2])) == before
+        assert read_outputs(run(places[3]))[0] == "different\n"
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.slow

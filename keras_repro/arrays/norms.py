@@ -119,6 +119,29 @@ def iterate_blocks(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
         yield flat[start : start + _BLOCK]
 
 
+def relate_norms(a: Norms, b: Norms) -> float:
+    """How far apart two arrays are as far as their norms tell.
+
+    Example:
+        >>> relate_norms(Norms(1.0, 0.1, 0.5), Norms(1.0, 0.1, 0.25))
+        0.5
+    """
+    return max(relate(a.l2, b.l2), relate(a.largest, b.largest))
+
+
+def relate(x: float, y: float) -> float:
+    """The relative difference of two numbers; infinite if one is not finite.
+
+    Example:
+        >>> relate(4.0, 5.0), relate(1.0, math.inf), relate(math.nan, math.nan)
+        (0.2, inf, 0.0)
+    """
+    if x == y or (math.isnan(x) and math.isnan(y)):
+        return 0.0
+    ratio = abs(x - y) / max(abs(x), abs(y))
+    return ratio if math.isfinite(ratio) else math.inf
+
+
 def _nan_max(a: float, b: float) -> float:
     """The larger of two; NaN if one of them is."""
     return math.nan if math.isnan(a) or math.isnan(b) else max(a, b)

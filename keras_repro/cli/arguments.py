@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from keras_repro.cli import texts
 from keras_repro.common.checks import (
@@ -23,9 +23,6 @@ from keras_repro.common.checks import (
     say_integers,
 )
 from keras_repro.common.text import describe
-
-if TYPE_CHECKING:
-    from keras_repro.diagnosis.search import Budget
 
 
 class _Parser(argparse.ArgumentParser):
@@ -594,13 +591,18 @@ def a_number(among: Range) -> Callable[[str], float]:
     return read
 
 
-def to_budget(text: str) -> Budget:
+def to_budget(text: str) -> str | int:
     """A number of runs, or of seconds as `300s`."""
-    from keras_repro.diagnosis.search import Budget
+    from keras_repro.diagnosis.search import read_budget
 
-    if text.endswith("s"):
-        return Budget(seconds=a_number(SECONDS)(text.removesuffix("s")))
-    return Budget(num_runs=an_integer(0)(text))
+    number = read_whole(text)
+    budget = text if number is None else number
+    try:
+        read_budget(budget)
+    except ValueError:
+        must = "be an integer from 0 on, or seconds above 0 such as `300s`"
+        raise _refuse(must, text) from None
+    return budget
 
 
 def to_every(text: str) -> str | int:

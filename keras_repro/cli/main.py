@@ -150,44 +150,30 @@ def _run(options: Namespace) -> int:
 
 def _verify(options: Namespace) -> int:
     from keras_repro.diagnosis.processes import ended_by_signals
-    from keras_repro.diagnosis.script_reruns import Fixes
-    from keras_repro.diagnosis.verify import (
-        Request,
-        ScriptError,
-        verify_in_folder,
-    )
-    from keras_repro.runs.file import RunWriter, load_runs
+    from keras_repro.diagnosis.verify import ScriptError, verify
 
     target, module = _find_target(options)
-    if options.log is not None:
-        RunWriter(options.log)  # Says now if nothing can be recorded there.
-    if options.against is not None:
-        load_runs(options.against)  # And here if it is no run's file.
     if options.json is not None:
         _check_place(options.json)
-    fixes = Fixes(
-        seed=options.seed,
-        hash_seed=options.hash_seed,
-        deterministic=options.deterministic,
-        num_workers=options.workers,
-        num_threads=options.threads,
-        shuffle=False if options.no_shuffle else None,
-    )
-    request = Request(
-        target=target,
-        module=module,
-        num_runs=options.runs,
-        budget=options.budget,
-        fixes=fixes,
-        timeout=options.timeout,
-        against=_to_path(options.against),
-        log=_to_path(options.log),
-        environment=_make_environment(options),
-    )
     try:
         with ended_by_signals():
-            verdict = verify_in_folder(
-                request, _say_nothing if options.quiet else _say
+            verdict = verify(
+                target[0],
+                target[1:],
+                module=module,
+                num_runs=options.runs,
+                budget=options.budget,
+                timeout=options.timeout,
+                against=options.against,
+                log=options.log,
+                backend=options.backend,
+                seed=options.seed,
+                hash_seed=options.hash_seed,
+                deterministic=options.deterministic,
+                num_workers=options.workers,
+                num_threads=options.threads,
+                shuffle=not options.no_shuffle,
+                tell=None if options.quiet else _say,
             )
     except ScriptError as error:
         sys.stdout.flush()
@@ -286,10 +272,6 @@ _COMMANDS = {
 }
 
 
-def _to_path(text: str | None) -> Path | None:
-    return None if text is None else Path(text).absolute()
-
-
 def _find_backup(options: Namespace) -> str | None:
     """The folder of the backups, made; says now if none can be written."""
     if options.backup is None:
@@ -364,10 +346,6 @@ def _print_json(value: Any) -> None:
 
 def _to_json(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False)
-
-
-def _say_nothing(*messages: str) -> None:
-    del messages
 
 
 def _say(*messages: str) -> None:

@@ -68,9 +68,14 @@ def show_place(place: str, folder: str | os.PathLike[str]) -> str:
     Example:
         >>> show_place("/home/me/train.py:12", "/home/me")
         'train.py:12'
+        >>> show_place("/tmp/ipykernel_77/1234.py:3", "/home/me")
+        '<cell of a notebook>:3'
     """
     file, _, line = place.rpartition(":")
     path = Path(file)
+    # Jupyter's kernel gives each cell a file that nobody finds, of its process.
+    if path.parent.name.startswith("ipykernel_"):
+        return f"<cell of a notebook>:{line}"
     if path.is_relative_to(folder):
         path = path.relative_to(folder)
     return f"{path}:{line}"

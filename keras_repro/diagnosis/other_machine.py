@@ -36,7 +36,7 @@ from keras_repro.diagnosis.suspects import (
 )
 from keras_repro.environment.differences import (
     EnvironmentDifference,
-    compare_environments,
+    find_differences,
 )
 from keras_repro.environment.settable import is_settable
 from keras_repro.runs.file import RunWriter, load_runs
@@ -92,7 +92,7 @@ class ElsewhereLaboratory:
         self._laboratory, self._recorded = laboratory, recorded
         here = _environment_of(laboratory.records[0].process)
         there = recorded[0].header.environment
-        self.differences = list(_distinct(compare_environments(there, here)))
+        self.differences = list(_distinct(find_differences(there, here)))
 
     def find_candidates(self) -> list[Candidate]:
         """The differences that can be tried out here."""
@@ -153,7 +153,7 @@ def _make_cause(
 
 def explain_environments(there: Process, here: Process) -> list[Cause]:
     """What of two environments probably makes two processes differ."""
-    differences = compare_environments(
+    differences = find_differences(
         _environment_of(there), _environment_of(here)
     )
     return [

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 from keras_repro.common.files import TroubleFile
 from keras_repro.watching.holds import Plan
@@ -432,12 +432,11 @@ class _Pump:
         return True
 
 
-def copy_output(folder: Path, name: str, target: BinaryIO) -> None:
-    """Copy what a process wrote."""
+def show_output(folder: Path, name: str) -> None:
+    """Write what a process wrote to our standard error, whatever that is."""
     with (
         contextlib.suppress(FileNotFoundError),
-        (folder / name).open("rb") as f,
+        (folder / name).open(errors="backslashreplace", newline="") as file,
     ):
-        while chunk := f.read(_CHUNK):
-            target.write(chunk)
-    target.flush()
+        sys.stderr.write(file.read())
+    sys.stderr.flush()

@@ -22,7 +22,7 @@ from keras_repro.common.whose_code import show_place
 from keras_repro.diagnosis.causes import UNKNOWN, Cause
 from keras_repro.diagnosis.first_mismatch import FirstMismatch
 from keras_repro.reports.figures import new_figure
-from keras_repro.reports.html import Html, element
+from keras_repro.reports.html import Html, element, make_list, write_fragment
 from keras_repro.runs.wording import say_first
 
 EQUAL, DIFFERENT, SKIPPED, NOT_REACHED = "equal", "different", "-", ""
@@ -115,7 +115,17 @@ class Diagnosis:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return _write_html(self)
+        rungs = [
+            element(
+                "tr",
+                element("td", _MARKS[one.status]),
+                element("th", one.name, scope="row"),
+                element("td", one.told),
+            )
+            for one in self.rungs
+        ]
+        others = [("Not watched", self.unwatched)]
+        return _write_html(self.headline, rungs, self, others)
 
 
 def _write_diagnosis(diagnosis: Diagnosis) -> Iterator[str]:
@@ -132,33 +142,26 @@ def _write_diagnosis(diagnosis: Diagnosis) -> Iterator[str]:
     yield from _list_told([("Not watched", diagnosis.unwatched)])
 
 
-def _write_html(diagnosis: Diagnosis) -> str:
-    from keras_repro.reports.html import write_fragment
-
-    rows = [
-        element(
-            "tr",
-            element("td", _MARKS[one.status]),
-            element("th", one.name, scope="row"),
-            element("td", one.told),
-        )
-        for one in diagnosis.rungs
-    ]
-    parts: list[Html] = [
-        element("p", diagnosis.headline, class_="headline"),
-        element("table", element("tbody", rows), class_="facts"),
-    ]
-    if diagnosis.first_mismatch is not None:
-        text = "\n".join(write_mismatch(diagnosis.first_mismatch))
+def _write_html(
+    headline: str,
+    rungs: Sequence[Html],
+    found: Explained,
+    others: Sequence[tuple[str, Sequence[str]]],
+) -> str:
+    parts: list[Html] = [element("p", headline, class_="headline")]
+    if rungs:
+        parts.append(element("table", element("tbody", rungs), class_="facts"))
+    if found.first_mismatch is not None:
+        text = "\n".join(write_mismatch(found.first_mismatch))
         parts.append(_preformatted(text))
-    for heading, causes in list_sections(diagnosis):
+    for heading, causes in list_sections(found):
         if causes:
             parts.append(element("h2", heading))
             parts.append(element("ul", [_write_cause(one) for one in causes]))
-    if diagnosis.unwatched:
-        parts.append(element("h2", "Not watched"))
-        lines = [element("li", one) for one in diagnosis.unwatched]
-        parts.append(element("ul", lines))
+    for heading, told in others:
+        if told:
+            parts.append(element("h2", heading))
+            parts.append(make_list(told))
     return write_fragment(*parts)
 
 
@@ -193,7 +196,11 @@ _MOST_SHOWN = 8
 
 
 class Explained(Protocol):
-    """What has causes, suspects and traps."""
+    """What has a first mismatch, causes, suspects and traps."""
+
+    @property
+    def first_mismatch(self) -> FirstMismatch | None:
+        """Where two trainings part first."""
 
     @property
     def causes(self) -> tuple[Cause, ...]:
@@ -209,7 +216,7 @@ class Explained(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verification:
     """What a verification found.
 
     Args:
@@ -258,8 +265,16 @@ class Verdict:
         """What a terminal shows: the verdict first."""
         return "\n".join(_write_verdict(self))
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        others = [("Without effect", self.harmless), *_list_others(self)]
+        return _write_html(_say_verdict(self), [], self, others)
 
-def _write_verdict(verdict: Verdict) -> Iterator[str]:
+
+Verdict = Verification  # As it was called before it was public.
+
+
+def _write_verdict(verdict: Verification) -> Iterator[str]:
     yield from _wrap(_say_verdict(verdict))
     if verdict.first_mismatch is not None:
         yield ""
@@ -269,16 +284,19 @@ def _write_verdict(verdict: Verdict) -> Iterator[str]:
         yield ""
         shown = shorten(map(clean, verdict.harmless), _MOST_SHOWN)
         yield from _wrap(f"Without effect: {shown}", 0, 2)
-    yield from _list_told(
-        [
-            ("Not watched", verdict.unwatched),
-            ("Used, but not watched", verdict.unseen),
-            ("Left running by the script, and ended", verdict.left),
-        ]
-    )
+    yield from _list_told(_list_others(verdict))
 
 
-def _say_verdict(verdict: Verdict) -> str:
+def _list_others(verdict: Verification) -> list[tuple[str, Sequence[str]]]:
+    """What is no cause, by its heading."""
+    return [
+        ("Not watched", verdict.unwatched),
+        ("Used, but not watched", verdict.unseen),
+        ("Left running by the script, and ended", verdict.left),
+    ]
+
+
+def _say_verdict(verdict: Verification) -> str:
     runs = count_of(verdict.num_runs, "run")
     with_fixes = f" with {join_words(verdict.fixes)}" if verdict.fixes else ""
     if verdict.first_mismatch is None:
@@ -296,7 +314,7 @@ def _say_verdict(verdict: Verdict) -> str:
     )
 
 
-def _say_equal(verdict: Verdict, runs: str, with_fixes: str) -> str:
+def _say_equal(verdict: Verification, runs: str, with_fixes: str) -> str:
     """What was compared, how much that was, and what was not."""
     seconds = f"({verdict.seconds:.0f} s)"
     processes = count_of(verdict.num_processes, "process")
@@ -314,7 +332,7 @@ def _say_equal(verdict: Verdict, runs: str, with_fixes: str) -> str:
     )
 
 
-def _say_amounts(found: Diagnosis | Verdict) -> str:
+def _say_amounts(found: Diagnosis | Verification) -> str:
     amounts = {"call": found.num_calls, "epoch": found.num_epochs}
     parts = [count_of(n, noun) for noun, n in amounts.items() if n]
     return join_words(parts) or "the final models"

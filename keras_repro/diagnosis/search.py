@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from keras_repro.common.checks import (
+    SECONDS,
+    check_number,
+    to_int,
+    wrong_type,
+    wrong_value,
+)
 from keras_repro.diagnosis.suspects import (
     LIKELY,
     POSSIBLE,
@@ -37,6 +45,24 @@ class Budget:
 
     num_runs: int | None = None  # `None` for any number.
     seconds: float | None = None  # A run that has begun is let end.
+
+
+def read_budget(budget: object) -> Budget:
+    """A number of runs, or of seconds such as `"300s"`."""
+    must = "be an integer from 0 on, or seconds above 0 as text such as '300s'"
+    advice = "Leave it out for 24 runs."
+    if isinstance(budget, str):
+        with suppress(ValueError):
+            if budget.endswith("s"):
+                seconds = float(budget.removesuffix("s"))
+                return Budget(seconds=check_number("", seconds, SECONDS, ""))
+        raise wrong_value("budget", must, budget, advice)
+    number = to_int(budget)
+    if number is None:
+        raise wrong_type("budget", must, budget, advice)
+    if number < 0:
+        raise wrong_value("budget", must, budget, advice)
+    return Budget(num_runs=number)
 
 
 @dataclass

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from keras_repro.common.checks import (
+    MAX_SEED,
+    MOST_WORKERS,
+    SECONDS,
+    check_choice,
+    check_flag,
+    check_function,
+    check_int,
+    check_items,
+    check_name,
+    check_number,
+    check_path,
+    check_seed,
+)
+from keras_repro.common.text import quote
 from keras_repro.common.whose_code import show_place
 from keras_repro.diagnosis.causes import STATE_LEAK, Cause
 from keras_repro.diagnosis.explain import (
@@ -34,9 +51,9 @@ from keras_repro.diagnosis.processes import (
     Outcome,
     RecordingError,
     adopting_orphans,
-    copy_output,
+    show_output,
 )
-from keras_repro.diagnosis.result import Verdict
+from keras_repro.diagnosis.result import Verification
 from keras_repro.diagnosis.script_reruns import (
     Fixes,
     Record,
@@ -47,12 +64,14 @@ from keras_repro.diagnosis.search import (
     Findings,
     Holds,
     Search,
+    read_budget,
 )
 from keras_repro.diagnosis.suspects import (
     HASH,
     find_candidates,
     last_resorts,
 )
+from keras_repro.runs.file import RunWriter, load_runs
 from keras_repro.watching.model_calls import END, FIT, Call
 from keras_repro.watching.observations import NATIVE, NETWORK
 from keras_repro.watching.programs import OTHER
@@ -60,7 +79,7 @@ from keras_repro.watching.tracing import find_first_difference
 from keras_repro.watching.traps import TRAPS
 
 
-class ScriptError(Exception):
+class ScriptError(RuntimeError):
     """The script did not come to its end, or there was nothing to compare."""
 
     def __init__(self, message: str, outcome: Outcome | None = None) -> None:
@@ -86,7 +105,174 @@ class Request:
     environment: Mapping[str, str] | None = None
 
 
-def verify_in_folder(request: Request, tell: Callable[[str], None]) -> Verdict:
+def verify(
+    script: str | os.PathLike[str],
+    arguments: Sequence[str] = (),
+    *,
+    module: bool = False,
+    num_runs: int = 2,
+    budget: int | str = 24,
+    timeout: float | None = None,
+    against: str | os.PathLike[str] | None = None,
+    log: str | os.PathLike[str] | None = None,
+    backend: str | None = None,
+    seed: int | None = None,
+    hash_seed: int | None = None,
+    deterministic: bool = False,
+    num_workers: int | None = None,
+    num_threads: int | None = None,
+    shuffle: bool = True,
+    tell: Callable[[str], object] | None = None,
+) -> Verification:
+    """Find out whether a script is reproducible, and if not, why.
+
+    As the command `keras-repro verify`: runs the script, unchanged, in fresh
+    processes, and compares, bit for bit, all that it asks of its Keras models.
+    Where runs differ, one suspected cause after the other is held still until
+    they agree. The options from `seed` to `shuffle` are mends to try without
+    editing: what they set is held in every run.
+
+    Args:
+        script: The path of the script; with `module`, the name of a module.
+        arguments: The script's own arguments, as text.
+        module: Whether to run a module, as `python -m` does.
+        num_runs: How many runs are compared; 2 or more.
+        budget: How many more runs experiments may take to find the cause, 0
+            or more; or for how many seconds they may begin, as text such as
+            `"300s"`.
+        timeout: Seconds after which a run is ended; `None` for any time.
+        against: A file of runs of an earlier day or another machine, to
+            compare with as well.
+        log: A file to which the runs of the first process are appended.
+        backend: `"tensorflow"`, `"jax"` or `"torch"`; `None` for that which
+            `KERAS_BACKEND` names.
+        seed: Seeds every generator when the script starts.
+        hash_seed: Sets `PYTHONHASHSEED`.
+        deterministic: Whether to turn deterministic kernels on.
+        num_workers: How many workers load data.
+        num_threads: How many threads compute.
+        shuffle: `False` has `fit` not shuffle arrays.
+        tell: Is called with a line of text before each run, such as `print`.
+
+    Returns:
+        The verification, as the command prints it. It displays in a notebook.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If it is no such value, or `against` is no file of runs.
+        FileNotFoundError: If there is no such script, file or folder.
+        RuntimeError: If the script fails, takes too long, or makes no call
+            that could be recorded.
+
+    Scope:
+        These runs, on this machine. The first run's output goes through as it
+        is; of the others none is shown. Calls in several threads wait for
+        each other. On Linux what a run leaves running is ended, and so is
+        what other threads of this program start meanwhile.
+
+    Example:
+        >>> script = "examples/mystery.py"  # Draws numbers without a seed.
+        >>> found = verify(script, ["--epochs", "1"], budget=0)
+        >>> found.reproducible, found.first_mismatch.method
+        (False, 'fit')
+    """
+    fixes = Fixes(
+        seed=None if seed is None else check_seed(seed),
+        hash_seed=_check_optional("hash_seed", hash_seed, 0, MAX_SEED),
+        deterministic=check_flag("deterministic", deterministic),
+        num_workers=_check_optional("num_workers", num_workers, 1),
+        num_threads=_check_optional("num_threads", num_threads, 1),
+        shuffle=None if check_flag("shuffle", shuffle) else False,
+    )
+    if tell is not None:
+        must = "be a function that takes a line of text"
+        check_function("tell", tell, ("",), must, "Pass `print`, say.")
+    is_module = check_flag("module", module)
+    request = Request(
+        target=_check_target(script, arguments, is_module=is_module),
+        module=is_module,
+        num_runs=check_int("num_runs", num_runs, 2),
+        budget=read_budget(budget),
+        fixes=fixes,
+        timeout=_check_timeout(timeout),
+        against=_check_recorded(against),
+        log=_check_log(log),
+        environment=_make_environment(backend),
+    )
+    print(end="", flush=True)  # So that the script's output comes after it.
+    with _ONE_AT_A_TIME:
+        return verify_in_folder(request, tell or (lambda _: None))
+
+
+# What a run leaves running is told from what ran before it: so one at a time.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def _check_target(script: Any, arguments: Any, *, is_module: bool) -> list[str]:
+    advice = "Pass each as text, such as `['--epochs', '5']`."
+    given = check_items("arguments", arguments, str, advice)
+    if is_module:
+        advice = "Pass its name, such as 'package.train'."
+        return [check_name("script", script, advice), *given]
+    advice = "Pass the path of the script, such as 'train.py'."
+    path = check_path("script", script, advice)
+    if not path.is_file():
+        raise FileNotFoundError(
+            "`script` must be a script that exists. Received: "
+            f"{quote(path)}. {advice}"
+        )
+    return [str(path), *given]
+
+
+def _check_optional(
+    name: str, value: Any, low: int, high: int = MOST_WORKERS
+) -> int | None:
+    advice = "Leave it out to have it as the script has it."
+    if value is None:
+        return None
+    return check_int(name, value, low, high, advice=advice)
+
+
+def _check_timeout(timeout: Any) -> float | None:
+    advice = "Leave it out for any time."
+    if timeout is None:
+        return None
+    return check_number("timeout", timeout, SECONDS, advice)
+
+
+def _check_recorded(against: Any) -> Path | None:
+    """The file to compare with, which says now if it is none of runs."""
+    if against is None:
+        return None
+    path = check_path("against", against, _RUNS_ADVICE).absolute()
+    load_runs(path)
+    return path
+
+
+def _check_log(log: Any) -> Path | None:
+    """The file to append to, which says now if nothing can be written."""
+    if log is None:
+        return None
+    path = check_path("log", log, _RUNS_ADVICE).absolute()
+    RunWriter(path)
+    return path
+
+
+_RUNS_ADVICE = 'Pass a file name such as "runs.jsonl".'
+
+
+def _make_environment(backend: Any) -> dict[str, str]:
+    """The environment variables, with the backend that was asked for."""
+    environment = {**os.environ}
+    if backend is not None:
+        choices = ("tensorflow", "jax", "torch")
+        environment["KERAS_BACKEND"] = check_choice("backend", backend, choices)
+    return environment
+
+
+def verify_in_folder(
+    request: Request, tell: Callable[[str], object]
+) -> Verification:
     """Verify a script, in a temporary folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(
         prefix="keras-repro-", ignore_cleanup_errors=True
@@ -96,7 +282,7 @@ def verify_in_folder(request: Request, tell: Callable[[str], None]) -> Verdict:
                 return verify_script(request, Path(folder), tell)
         except ScriptError as error:
             if error.outcome is not None:
-                copy_output(error.outcome.folder, ERRORS, sys.stderr.buffer)
+                show_output(error.outcome.folder, ERRORS)
             raise
         except RecordingError as error:
             raise ScriptError(str(error)) from None
@@ -108,10 +294,10 @@ def verify_in_folder(request: Request, tell: Callable[[str], None]) -> Verdict:
 
 
 def verify_script(
-    request: Request, folder: Path, tell: Callable[[str], None]
-) -> Verdict:
+    request: Request, folder: Path, tell: Callable[[str], object]
+) -> Verification:
     """Verify a script."""
-    return _Verification(request, folder, tell).run()
+    return _Verifier(request, folder, tell).run()
 
 
 @dataclass(frozen=True)
@@ -128,7 +314,7 @@ def explain_difference(
     first: Record,
     mismatch: FirstMismatch,
     budget: Budget,
-    tell: Callable[[str], None],
+    tell: Callable[[str], object],
 ) -> Explanation:
     """Find out why the runs of a script differ."""
     seen = find_candidates(
@@ -155,7 +341,7 @@ def explain_difference(
 
 
 def _experiment_teller(
-    laboratory: ScriptLaboratory, tell: Callable[[str], None]
+    laboratory: ScriptLaboratory, tell: Callable[[str], object]
 ) -> Callable[[Holds], None]:
     """Says before each experiment which run it is, and what it holds."""
 
@@ -166,7 +352,7 @@ def _experiment_teller(
 
 
 def _trace(
-    laboratory: ScriptLaboratory, holds: Holds, tell: Callable[[str], None]
+    laboratory: ScriptLaboratory, holds: Holds, tell: Callable[[str], object]
 ) -> tuple[str, str] | None:
     """The first line at which two runs differ, with all else kept fixed."""
     traced = []
@@ -180,9 +366,9 @@ def _trace(
     return find_first_difference(*traced)
 
 
-class _Verification:
+class _Verifier:
     def __init__(
-        self, request: Request, folder: Path, tell: Callable[[str], None]
+        self, request: Request, folder: Path, tell: Callable[[str], object]
     ) -> None:
         self._request, self._tell = request, tell
         self._started = time.monotonic()
@@ -196,7 +382,7 @@ class _Verification:
             environment=request.environment,
         )
 
-    def run(self) -> Verdict:
+    def run(self) -> Verification:
         mismatch = None
         first = self._run_once(1)
         for number in range(2, self._request.num_runs + 1):
@@ -212,7 +398,7 @@ class _Verification:
             return self._compare_elsewhere(first, self._request.against)
         return self._conclude(first)
 
-    def _compare_elsewhere(self, first: Record, path: Path) -> Verdict:
+    def _compare_elsewhere(self, first: Record, path: Path) -> Verification:
         """Equal here; now against what was recorded earlier, or elsewhere."""
         fits = [one for one in first.process.calls if one.method == FIT]
         recorded = load_recorded(path, len(fits))
@@ -252,8 +438,8 @@ class _Verification:
         outcome = record.outcome
         if outcome.timed_out:
             raise ScriptError(
-                f"Run {number} must end within {self._request.timeout:g} s "
-                f"(--timeout). Received: it still ran after "
+                f"Run {number} must end within {self._request.timeout:g} s, "
+                "its timeout. Received: it still ran after "
                 f"{outcome.seconds:.0f} s, and was ended.",
                 outcome,
             )
@@ -278,7 +464,7 @@ class _Verification:
                 "Verify the script that trains."
             )
 
-    def _explain(self, first: Record, mismatch: FirstMismatch) -> Verdict:
+    def _explain(self, first: Record, mismatch: FirstMismatch) -> Verification:
         found = explain_difference(
             self._laboratory,
             first,
@@ -302,7 +488,7 @@ class _Verification:
         causes: tuple[Cause, ...] = (),
         suspects: tuple[Cause, ...] = (),
         findings: Findings | None = None,
-    ) -> Verdict:
+    ) -> Verification:
         every = [one for one in first.process.every if one.calls]
         calls = [call for one in every for call in one.calls]
         runs = [run for one in every for run in one.runs.values()]
@@ -312,7 +498,7 @@ class _Verification:
         ]
         leaks = tuple(one for one in wrong if one.kind == STATE_LEAK)
         unwatched = tuple(one.describe(Path.cwd()) for one in first.unwatched)
-        return Verdict(
+        return Verification(
             reproducible=mismatch is None and not unwatched,
             first_mismatch=mismatch,
             causes=causes,

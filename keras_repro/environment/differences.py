@@ -22,20 +22,15 @@ class EnvironmentDifference:
     sentence: str  # What it may do, and what helps.
 
 
-def compare_environments(
+def find_differences(
     a: Mapping[str, Any], b: Mapping[str, Any]
 ) -> tuple[EnvironmentDifference, ...]:
-    """Compare two environments.
-
-    Scope:
-        The weights are experience, not proof: a difference of weight 3 may
-        change nothing, and one that no environment records may change all.
-        Whatever JSON can hold is accepted, since files may be damaged.
+    """What differs between two environments, or whatever files hold of them.
 
     Example:
         >>> one = {"threads": {"intra_op": 1}, "os_release": "6.1"}
         >>> two = {"threads": {"intra_op": 2}, "os_release": "6.5"}
-        >>> for difference in compare_environments(one, two):
+        >>> for difference in find_differences(one, two):
         ...     print(difference.weight, difference.key)
         2 threads.intra_op
         0 os_release

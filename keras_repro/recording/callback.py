@@ -29,7 +29,7 @@ from keras_repro.common.checks import (
 )
 from keras_repro.common.json import make_visible
 from keras_repro.common.text import describe, quote
-from keras_repro.environment.differences import compare_environments
+from keras_repro.environment.differences import find_differences
 from keras_repro.model.data_order import DataOutline, outline_data
 from keras_repro.recording.header import make_header
 from keras_repro.recording.recorder import (
@@ -758,7 +758,7 @@ def _checksum_data(data: DataOutline) -> _DataChecksum:
 
 def _explain(header: RunHeader, reference: RunHeader) -> Iterator[str]:
     """What else differs between two runs, for the person who is told."""
-    for one in compare_environments(reference.environment, header.environment):
+    for one in find_differences(reference.environment, header.environment):
         if one.weight:
             yield (
                 f"environment: {one.key} is {one.b}, was {one.a} "

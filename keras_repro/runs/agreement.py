@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
 
-from keras_repro.arrays.norms import compare_arrays, is_close
+from keras_repro.arrays.norms import compare_arrays, is_close, relate_norms
 from keras_repro.runs.mismatch import (
     DIFFERENT,
     EQUAL,
@@ -30,8 +29,8 @@ class Agreement:
     epoch: int | None  # Counted from 0; `None` for the initial state.
     part: str  # A layer (`layers.2`), or `random`, `optimizer`, `metrics`.
     status: str  # `EQUAL`, `WITHIN` or `DIFFERENT`.
-    # The largest relative difference between the norms of its variables; 0.0 if
-    # equal, `None` if no norms were recorded.
+    # How far apart its variables are by their norms (`relate_norms`), at most;
+    # 0.0 if equal, `None` if no norms were recorded.
     distance: float | None
 
 
@@ -80,23 +79,11 @@ def _measure_distance(differing: list[VariableDifference]) -> float | None:
     if not differing:
         return 0.0
     distances = [
-        distance
+        relate_norms(one.a, one.b)
         for one in differing
-        if (distance := _distance(one)) is not None
+        if one.a is not None and one.b is not None
     ]
     return max(distances, default=None)
-
-
-def _distance(one: VariableDifference) -> float | None:
-    """The relative difference of the norms; infinite if only one is finite."""
-    if one.a is None or one.b is None:
-        return None
-    result = 0.0
-    for x, y in ((one.a.l2, one.b.l2), (one.a.largest, one.b.largest)):
-        if x != y and not (math.isnan(x) and math.isnan(y)):
-            ratio = abs(x - y) / max(abs(x), abs(y))
-            result = max(result, ratio if math.isfinite(ratio) else math.inf)
-    return result
 
 
 def measure_exactly(

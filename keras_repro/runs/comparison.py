@@ -19,7 +19,7 @@ from keras_repro.common.checks import (
 from keras_repro.common.json import to_plain
 from keras_repro.environment.differences import (
     EnvironmentDifference,
-    compare_environments,
+    find_differences,
 )
 from keras_repro.runs.agreement import (
     Agreement,
@@ -323,7 +323,7 @@ class _Matcher:
             rtol=self.tolerance.rtol,
             atol=self.tolerance.atol,
             identity=self.identity,
-            environment=compare_environments(
+            environment=find_differences(
                 self.a.header.environment, self.b.header.environment
             ),
             notes=tuple(note_differences(self.a, self.b, self.pairs)),

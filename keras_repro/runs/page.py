@@ -216,19 +216,27 @@ def _variables(
 def _environment(
     comparison: Comparison, *, only_likely: bool = False
 ) -> Html | None:
-    may, hardly = split_environment(comparison)
+    may, _ = split_environment(comparison.environment)
     if only_likely and not may:
         return None
-    rare = None
-    if hardly and not only_likely:
-        number = count_of(len(hardly), "difference")
-        rare = make_folded(f"Hardly ever matters: {number}", _entries(hardly))
+    shown = may if only_likely else comparison.environment
     return make_section(
         "Environments",
-        _entries(may) if may else None,
-        rare,
+        *write_entries(shown),
         quiet=say_environment(comparison),
     )
+
+
+def write_entries(
+    differences: Sequence[EnvironmentDifference],
+) -> list[Html | None]:
+    """The entries that may matter; the others behind their number."""
+    may, hardly = split_environment(differences)
+    rare = None
+    if hardly:
+        number = count_of(len(hardly), "difference")
+        rare = make_folded(f"Hardly ever matters: {number}", _entries(hardly))
+    return [_entries(may) if may else None, rare]
 
 
 def _entries(entries: Sequence[EnvironmentDifference]) -> Html:

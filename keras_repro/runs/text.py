@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from keras_repro.common.text import clean, count_of, list_more, shorten, wrap
@@ -22,6 +22,7 @@ from keras_repro.runs.wording import (
 )
 
 if TYPE_CHECKING:
+    from keras_repro.environment.differences import EnvironmentDifference
     from keras_repro.runs.comparison import Comparison, RunGroups
     from keras_repro.runs.mismatch import Mismatch
 
@@ -97,16 +98,23 @@ def _mismatch_lines(
 
 
 def _environment_lines(comparison: Comparison) -> Iterator[str]:
+    """The environments under their heading, where they differ."""
+    found = comparison.environment
+    if found:
+        yield from ("", f"Environments: {say_environment(comparison)}")
+        yield from write_environment(found, tells_why=not comparison.equal)
+
+
+def write_environment(
+    differences: Sequence[EnvironmentDifference], *, tells_why: bool
+) -> Iterator[str]:
     """The entries that may matter; the others by name alone."""
-    may, hardly = split_environment(comparison)
-    if not may and not hardly:
-        return
-    yield from ("", f"Environments: {say_environment(comparison)}")
+    may, hardly = split_environment(differences)
     for one in may[:_MOST_ENTRIES]:
         key, a, b = (clean(v, 60) for v in (one.key, one.a, one.b))
         matters = WEIGHTS.get(one.weight, "sometimes")
         yield from wrap(f"{key}: {a} in a, {b} in b ({matters} matters)", 2, 4)
-        if not comparison.equal:
+        if tells_why:
             yield from wrap(clean(one.sentence, 300), 6)
     yield from list_more(len(may) - _MOST_ENTRIES, 2)
     if hardly:

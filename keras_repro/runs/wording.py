@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from keras_repro.arrays.norms import Norms, relate, relate_norms
 from keras_repro.common.text import (
     clean,
     count_of,
@@ -19,7 +20,6 @@ from keras_repro.common.text import (
 )
 
 if TYPE_CHECKING:
-    from keras_repro.arrays.norms import Norms
     from keras_repro.environment.differences import EnvironmentDifference
     from keras_repro.runs.comparison import Comparison, RunGroups
     from keras_repro.runs.mismatch import Mismatch, VariableDifference
@@ -266,20 +266,18 @@ def say_size(difference: VariableDifference) -> str:
 
 
 def pick_norm(a: Norms, b: Norms) -> tuple[str, str, str]:
-    """The first norm in which two arrays differ, with enough digits."""
-    names = ("L2 norm", "largest magnitude", "mean")
+    """The norm in which two arrays are farthest apart, with enough digits."""
     if all(one.l2 == one.largest == abs(one.mean) for one in (a, b)):
         return ("value", *write_pair(a.mean, b.mean))  # A single number.
-    pairs = zip(
-        names,
-        (a.l2, a.largest, a.mean),
-        (b.l2, b.largest, b.mean),
-        strict=True,
+    l2, largest, mean = (
+        ("L2 norm", a.l2, b.l2),
+        ("largest magnitude", a.largest, b.largest),
+        ("mean", a.mean, b.mean),
     )
-    for name, x, y in pairs:
-        if not _is_same(x, y):
-            return name, *write_pair(x, y)
-    return names[0], *write_pair(a.l2, b.l2)
+    name, x, y = max(l2, largest, key=lambda one: relate(one[1], one[2]))
+    if not relate(x, y) and relate(a.mean, b.mean):
+        name, x, y = mean
+    return name, *write_pair(x, y)
 
 
 def write_pair(x: float, y: float) -> tuple[str, str]:
@@ -317,24 +315,14 @@ def _say_ratio(a: Norms, b: Norms) -> str:
     return f" ({ratio:.1g} apart)" if 0 < ratio < 1 else ""
 
 
-def relate_norms(a: Norms, b: Norms) -> float:
-    """The relative distance of two L2 norms."""
-    scale = max(abs(a.l2), abs(b.l2))
-    return abs(a.l2 - b.l2) / scale if scale else 0.0
-
-
-def _is_same(x: float, y: float) -> bool:
-    return x == y or (math.isnan(x) and math.isnan(y))
-
-
 # --- environments --------------------------------------------------------
 
 
 def split_environment(
-    comparison: Comparison,
+    differences: Sequence[EnvironmentDifference],
 ) -> tuple[list[EnvironmentDifference], list[EnvironmentDifference]]:
     """The differences that may matter, and those that hardly ever do."""
-    every = sorted(comparison.environment, key=lambda one: -one.weight)
+    every = sorted(differences, key=lambda one: -one.weight)
     may = [one for one in every if one.weight > 0]
     return may, every[len(may) :]
 

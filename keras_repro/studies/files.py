@@ -43,7 +43,7 @@ from keras_repro.common.lines import (
 )
 from keras_repro.common.locks import hold_lock
 from keras_repro.common.text import escape, quote, shorten
-from keras_repro.environment.differences import compare_environments
+from keras_repro.environment.differences import find_differences
 from keras_repro.runs.file import KeptFile, decode_runs, load_runs
 from keras_repro.runs.run import Run
 from keras_repro.studies.identity import StudyIdentity, compare_identities
@@ -260,7 +260,7 @@ class StudyFolder:
         changes = compare_identities(
             before.identity, now.identity, self.content.written
         )
-        found = compare_environments(before.environment, now.environment)
+        found = find_differences(before.environment, now.environment)
         changes += [
             f"`{one.key}` was {one.a} and is {one.b}. {one.sentence}"
             for one in found

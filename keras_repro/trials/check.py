@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_repro.common.text import clean, join_words
-from keras_repro.environment.differences import compare_environments
+from keras_repro.environment.differences import find_differences
 from keras_repro.studies.outcomes import (
     TrialLine,
     TrialOutcome,
@@ -112,7 +112,7 @@ def tell_differences(
     """In what two workers differ that is likely to change results."""
     found = [
         difference
-        for difference in compare_environments(environment, other_environment)
+        for difference in find_differences(environment, other_environment)
         if difference.weight >= _MAY_MATTER
     ]
     for difference in found[:_MOST_DIFFERENCES]:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from keras_repro.environment import capture
 from keras_repro.environment.capture import capture_environment
-from keras_repro.environment.differences import compare_environments
+from keras_repro.environment.differences import find_differences
 from tests.checkout import ROOT
 
 PAGE = ROOT / "docs" / "environment.md"
@@ -98,9 +98,9 @@ def test_settings_of_keras_are_read_anew():
         second = capture_environment()
     finally:
         keras.config.set_dtype_policy(before)
-    (difference,) = compare_environments(first, second)
+    (difference,) = find_differences(first, second)
     assert difference.key == "dtype_policy"
-    assert compare_environments(first, capture_environment()) == ()
+    assert find_differences(first, capture_environment()) == ()
 
 
 def test_a_thread_count_is_named_first(monkeypatch):
@@ -110,7 +110,7 @@ def test_a_thread_count_is_named_first(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setattr(os, "cpu_count", lambda: 77)
     monkeypatch.setenv("TF_SOMETHING", "1")
-    found = compare_environments(first, capture_environment())
+    found = find_differences(first, capture_environment())
     assert [one.key for one in found] == [
         "threads.OMP_NUM_THREADS",
         "environment_variables.TF_SOMETHING",
@@ -403,7 +403,7 @@ def test_settings_of_jax():
         jax.default_prng_impl("rbg"),
     ):
         second = capture_environment()
-    found = compare_environments(first, second)
+    found = find_differences(first, second)
     keys = [(one.weight, one.key) for one in found]
     assert keys == [(3, "jax.default_prng_impl"), (2, "matmul_precision")]
     assert first["jit"]

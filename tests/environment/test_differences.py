@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_repro.environment import differences
-from keras_repro.environment.differences import compare_environments
+from keras_repro.environment.differences import find_differences
 from tests.checkout import ROOT
 
 PAGE = ROOT / "docs" / "environment.md"
@@ -65,13 +65,13 @@ def change(path, value, environment=TENSORFLOW):
 
 def summarise(a, b):
     """Weights and keys of what differs, in order."""
-    return [(one.weight, one.key) for one in compare_environments(a, b)]
+    return [(one.weight, one.key) for one in find_differences(a, b)]
 
 
 def test_equal_environments():
     """Equal environments have no differences; one changed entry is one."""
-    assert compare_environments(TENSORFLOW, copy.deepcopy(TENSORFLOW)) == ()
-    assert len(compare_environments(TENSORFLOW, change("os", "x"))) == 1
+    assert find_differences(TENSORFLOW, copy.deepcopy(TENSORFLOW)) == ()
+    assert len(find_differences(TENSORFLOW, change("os", "x"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_equal_environments():
 def test_weights(path, value, weight):
     """Each difference has its weight, its values and a sentence."""
     other = change(path, value)
-    (found,) = compare_environments(TENSORFLOW, other)
+    (found,) = find_differences(TENSORFLOW, other)
     assert (found.key, found.weight) == (path, weight)
     assert found.b == value
     assert found.sentence.endswith(".")
     assert "recorded" not in found.sentence
-    (back,) = compare_environments(other, TENSORFLOW)
+    (back,) = find_differences(other, TENSORFLOW)
     assert (back.a, back.b) == (found.b, found.a)
     assert (back.weight, back.sentence) == (weight, found.sentence)
 
@@ -187,22 +187,22 @@ def test_an_older_file():
         for key, value in TENSORFLOW.items()
         if key not in ("gpu", "git", "jit")
     }
-    found = compare_environments(older, TENSORFLOW)
+    found = find_differences(older, TENSORFLOW)
     assert {one.sentence for one in found} == {"Not recorded in a."}
     assert {one.weight for one in found} == {0}
     keys = ["gpu.cuda", "gpu.cudnn", "gpu.driver", "git.commit", "git.dirty"]
     assert sorted(one.key for one in found) == sorted([*keys, "jit"])
-    back = compare_environments(TENSORFLOW, older)
+    back = find_differences(TENSORFLOW, older)
     assert {one.sentence for one in back} == {"Not recorded in b."}
 
 
 def test_a_variable_that_is_not_set():
     """That is a setting, unless no variables were recorded at all."""
     other = change("environment_variables.XLA_FLAGS", "--xla_a=1")
-    (found,) = compare_environments(TENSORFLOW, other)
+    (found,) = find_differences(TENSORFLOW, other)
     assert (found.a, found.weight) == (None, 2)
     del other["environment_variables"]
-    weights = [one.weight for one in compare_environments(TENSORFLOW, other)]
+    weights = [one.weight for one in find_differences(TENSORFLOW, other)]
     assert weights == [0]
 
 
@@ -211,13 +211,13 @@ def test_a_group_that_is_not_in_use():
     other = change("git", None)
     assert summarise(other, TENSORFLOW) == [(1, "git.commit"), (1, "git.dirty")]
     assert summarise(other, other) == []
-    found = compare_environments(other, TENSORFLOW)
+    found = find_differences(other, TENSORFLOW)
     assert (found[0].a, found[0].b) == (None, "a" * 40)
 
 
 def test_processor_in_words():
     """The sentence says what it may do, and what helps."""
-    (found,) = compare_environments(TENSORFLOW, change("processor", "other"))
+    (found,) = find_differences(TENSORFLOW, change("processor", "other"))
     assert found.sentence == (
         "Other processor, so floating point results may differ in the last "
         "places; compare with rtol."
@@ -226,8 +226,8 @@ def test_processor_in_words():
 
 def test_nan_equals_nan():
     """NaN, which a damaged file may hold, is no difference to itself."""
-    assert compare_environments({"x": math.nan}, {"x": math.nan}) == ()
-    assert len(compare_environments({"x": math.nan}, {"x": 0.0})) == 1
+    assert find_differences({"x": math.nan}, {"x": math.nan}) == ()
+    assert len(find_differences({"x": math.nan}, {"x": 0.0})) == 1
 
 
 KEYS = st.sampled_from(
@@ -245,12 +245,12 @@ JUNK = st.recursive(
 @given(JUNK, JUNK)
 def test_any_json_is_accepted(a, b):
     """Whatever a damaged file holds, it is compared, and both ways alike."""
-    found = compare_environments(a, b)
+    found = find_differences(a, b)
     weights = [one.weight for one in found]
     assert weights == sorted(weights, reverse=True)
     assert set(weights) <= {0, 1, 2, 3}
-    assert compare_environments(a, a) == ()
-    back = compare_environments(b, a)
+    assert find_differences(a, a) == ()
+    back = find_differences(b, a)
     assert [one.key for one in back] == [one.key for one in found]
     assert [one.weight for one in back] == weights
 
@@ -258,18 +258,18 @@ def test_any_json_is_accepted(a, b):
 @given(KEYS, JUNK)
 def test_junk_in_an_environment(key, junk):
     """One entry of another type does no harm either."""
-    compare_environments(TENSORFLOW, {**TENSORFLOW, key: junk})
+    find_differences(TENSORFLOW, {**TENSORFLOW, key: junk})
     other = {**TENSORFLOW, "versions": {**TENSORFLOW["versions"], key: junk}}
-    compare_environments(other, TENSORFLOW)
+    find_differences(other, TENSORFLOW)
 
 
 @pytest.mark.parametrize("nothing", [None, {}, [], "", 3])
 def test_nothing_at_all(nothing):
     """Where one was never recorded, each entry says so."""
-    assert compare_environments(nothing, nothing) == ()
-    found = compare_environments(nothing, TENSORFLOW)
+    assert find_differences(nothing, nothing) == ()
+    found = find_differences(nothing, TENSORFLOW)
     assert {one.sentence for one in found} == {"Not recorded in a."}
-    found = compare_environments(TENSORFLOW, nothing)
+    found = find_differences(TENSORFLOW, nothing)
     assert {one.sentence for one in found} == {"Not recorded in b."}
 
 
@@ -277,13 +277,13 @@ def test_deep_junk():
     """Nesting as deep as JSON reads is compared without recursion."""
     deep = json.loads('{"a":' * 800 + "1" + "}" * 800)
     other = json.loads('{"a":' * 800 + "2" + "}" * 800)
-    assert len(compare_environments(deep, other)) == 1
-    assert compare_environments(deep, deep) == ()
+    assert len(find_differences(deep, other)) == 1
+    assert find_differences(deep, deep) == ()
     lists = other = 1
     for _ in range(50_000):
         lists, other = [lists], [other]
-    assert len(compare_environments({"os": lists}, {"os": other})) == 1
-    compare_environments({"python": lists}, {"python": "3.11"})
+    assert len(find_differences({"os": lists}, {"os": other})) == 1
+    find_differences({"python": lists}, {"python": "3.11"})
 
 
 def test_each_rule_is_on_its_page():

@@ -10,6 +10,7 @@ from keras_repro.arrays.checksums import checksum_array
 from keras_repro.arrays.norms import Norms, compute_norms
 from keras_repro.runs.agreement import find_part
 from keras_repro.runs.comparison import compare_runs, group_runs
+from keras_repro.runs.page import write_comparison_page
 from keras_repro.runs.run import Run
 from keras_repro.runs.snapshots import snapshot_folder
 from tests import builders
@@ -98,6 +99,30 @@ def test_first_mismatch_of_runs():
     for words in ("epoch 2", "weights", BIAS):
         assert words in text
     assert "Bitwise equal" in str(same)
+
+
+def test_one_number_says_how_far_apart():
+    """The text, the table and the advice measure norms in one way."""
+    runs = [
+        make_run(make(None), replace(make(0, change), norms={"weights": norms}))
+        for change, norms in (
+            ((), {KERNEL: Norms(2.0, 0.5, 1.0)}),
+            ([KERNEL], {KERNEL: Norms(2.00000002, 0.5, 1.2)}),
+        )
+    ]
+    found = compare_runs(*runs)
+    (distance,) = {one.distance for one in found.agreements} - {0.0}
+    assert distance == pytest.approx(1 / 6)
+    told = "largest magnitude 1 in a, 1.2 in b (0.2 apart)"
+    assert told in " ".join(str(found).split())
+    assert "1.7e-01" in write_comparison_page(found)
+    # Nothing but the largest magnitude says that this is no rounding.
+    assert "rtol=" not in str(found)
+    near = {KERNEL: Norms(2.00000002, 0.5, 1.0)}
+    close = replace(runs[1].records[1], norms={"weights": near})
+    found = compare_runs(runs[0], make_run(make(None), close))
+    assert "(1e-08 apart)" in str(found)
+    assert "rtol=1e-5" in str(found)
 
 
 def test_roles_that_part_at_the_start():
