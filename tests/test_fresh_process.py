@@ -160,7 +160,8 @@ LOADED = """
 import sys
 import keras_repro
 names = sorted({name.split(".")[0] for name in sys.modules})
-print(*[n for n in names if n in ("keras", "tensorflow", "jax", "torch")])
+heavy = ("keras", "tensorflow", "jax", "torch", "click")
+print(*[n for n in names if n in heavy])
 """
 
 

@@ -1,20 +1,50 @@
-"""What bitwise equal runs need, and what of it is there, for the command."""
+"""The command `keras-repro env`: what bitwise equal runs need and have."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import click
+
+from keras_repro.cli import shared
+from keras_repro.cli.shared import DIFFERENT, EQUAL
 from keras_repro.cli.tables import WIDTH, cut, format_table
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import escape, wrap
-from keras_repro.environment.capture import capture_environment
-from keras_repro.environment.switches import Switch, check_switches
+
+if TYPE_CHECKING:
+    from keras_repro.environment.switches import Switch
 
 _PACKAGES = ("keras-repro", "keras", "tensorflow", "jax", "torch", "numpy")
 _MISSING = "missing"
 _OPEN = (_MISSING, "advised")
+
+
+@click.command(
+    epilog="""\b
+exit codes:
+  0  nothing is missing
+  1  something is missing
+  2  trouble: wrong arguments
+
+\b
+examples:
+  keras-repro env
+  KERAS_BACKEND=jax keras-repro env --json
+"""
+)
+@shared.as_json
+def env(*, as_json: bool) -> int:
+    """Show what bitwise equal runs need set, and what is missing.
+
+    It must be set before Python or a backend starts: what is set, what is
+    missing or advised, and the line that fixes it. `keras-repro run` sets what
+    is missing for the script that it starts. No backend is loaded.
+    """
+    found = check()
+    print(shared.to_json(to_json(found)) if as_json else describe(found))
+    return EQUAL if found.complete else DIFFERENT
 
 
 @dataclass(frozen=True)
@@ -34,6 +64,9 @@ class Findings:
 
 def check() -> Findings:
     """Look at this process and at what is installed; load no backend."""
+    from keras_repro.environment.capture import capture_environment
+    from keras_repro.environment.switches import check_switches
+
     versions = {name: _find_version(name) for name in _PACKAGES}
     return Findings(check_switches(), versions, capture_environment())
 
@@ -83,6 +116,8 @@ def to_json(found: Findings) -> dict[str, Any]:
 
 
 def _find_version(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:

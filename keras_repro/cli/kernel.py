@@ -1,4 +1,4 @@
-"""A Jupyter kernel that starts with the hash seed and the switches set."""
+"""The command `keras-repro install-kernel`: hash seed and switches are set."""
 
 from __future__ import annotations
 
@@ -10,10 +10,61 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
+from keras_repro.cli import shared
+from keras_repro.cli.shared import DIR, EQUAL, NAME, SEED
 from keras_repro.common.text import describe
-from keras_repro.environment.switches import find_backend, switches_for
 
 _NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
+
+
+@click.command(
+    "install-kernel",
+    epilog="""\b
+exit codes:
+  0  installed
+  1  never
+  2  trouble: no Jupyter, or no place for it
+
+\b
+examples:
+  keras-repro install-kernel --seed 42
+  keras-repro install-kernel --seed 42 --backend jax --name repeatable-jax
+""",
+)
+@click.option("--seed", type=SEED, default="0", help="seed of string hashes")
+@click.option(
+    "--name", type=NAME, default="keras-repro", help="name of its folder"
+)
+@click.option(
+    "--display-name",
+    type=NAME,
+    metavar="TEXT",
+    help="what Jupyter's menus call it",
+)
+@shared.backend
+@click.option(
+    "--sys-prefix",
+    is_flag=True,
+    help="install it into this environment, not for the user",
+)
+@click.option("--prefix", type=DIR, help="install it below this folder")
+def kernel(*, sys_prefix: bool, prefix: str | None, **wanted: Any) -> int:
+    """Install a Jupyter kernel with hash seed and switches set.
+
+    It starts with PYTHONHASHSEED and the switches for deterministic kernels
+    set: the one thing that a notebook cannot do for itself, because Python and
+    the backends read them when they start.
+    """
+    if sys_prefix and prefix is not None:
+        raise click.ClickException(
+            "`--sys-prefix` must come without `--prefix`. Received: both. "
+            "Leave one of them out."
+        )
+    chosen = sys.prefix if sys_prefix else prefix
+    print(install_kernel(KernelRequest(prefix=chosen, **wanted)))
+    return EQUAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +87,8 @@ def make_kernel(request: KernelRequest) -> dict[str, Any]:
         >>> kernel["env"]["PYTHONHASHSEED"], kernel["display_name"]
         ('42', 'Python 3 (repeatable, hash seed 42, torch)')
     """
+    from keras_repro.environment.switches import find_backend, switches_for
+
     # Those of the others do no harm, and a notebook may choose its backend.
     chosen = request.backend or find_backend({})
     environment: dict[str, str] = {}

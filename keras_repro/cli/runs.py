@@ -1,25 +1,320 @@
-"""Runs as the command names, compares and shows them."""
+"""The commands `keras-repro compare`, `show` and `run`."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import click
+
+from keras_repro.cli import shared
+from keras_repro.cli.shared import (
+    DIFFERENT,
+    DIR,
+    EQUAL,
+    FILE,
+    NAME,
+    OURS_FIRST,
+    SEED,
+    check_target,
+    kind,
+    make_environment,
+    numbers,
+    say,
+    start,
+    takes_script,
+    to_json,
+)
 from keras_repro.cli.tables import WIDTH, format_table
+from keras_repro.common.checks import (
+    NOT_NEGATIVE,
+    check_every,
+    check_int,
+    read_whole,
+)
+from keras_repro.common.files import check_writable, write_whole
 from keras_repro.common.json import flatten, to_plain
 from keras_repro.common.text import escape, say_more, wrap
-from keras_repro.runs.comparison import (
-    Comparison,
-    RunGroups,
-    compare_runs,
-    group_runs,
+
+if TYPE_CHECKING:
+    from keras_repro.runs.comparison import Comparison, RunGroups
+    from keras_repro.runs.run import Run
+    from keras_repro.watching.model_calls import Options
+
+
+@click.command(
+    epilog=f"""\b
+exit codes:
+  0  all agree: equal, or within tolerance
+  1  different
+  2  {shared.TROUBLES}
+
+\b
+examples:
+  keras-repro compare runs.jsonl                  all runs of one file
+  keras-repro compare runs.jsonl@0 runs.jsonl@-1  its first and its last run
+  keras-repro compare monday.jsonl friday.jsonl   the last run of each
+  keras-repro compare monday.jsonl friday.jsonl --rtol 1e-5
+  keras-repro compare runs.jsonl --html report.html
+"""
 )
-from keras_repro.runs.file import load_runs
-from keras_repro.runs.run import Run
+@click.argument(
+    "names", nargs=-1, required=True, type=FILE, metavar="FILE[@RUN]..."
+)
+@click.option(
+    "--rtol",
+    type=numbers("x", NOT_NEGATIVE),
+    default="0",
+    help="the relative tolerance",
+)
+@click.option(
+    "--atol",
+    type=numbers("x", NOT_NEGATIVE),
+    default="0",
+    help="the absolute tolerance",
+)
+@shared.html
+@shared.as_json
+def compare(
+    *,
+    names: tuple[str, ...],
+    rtol: float,
+    atol: float,
+    html: str | None,
+    as_json: bool,
+) -> int:
+    """Compare runs down to the first place at which they differ.
+
+    FILE is a run's file. FILE@RUN is one run of it: a whole number that is a
+    position in the file, such as 0 or -1, counts as one; all else is the start
+    of an id. A file whose own name holds an @ is taken as that file.
+
+    With one FILE, all its finished runs are compared; with two arguments, one
+    run of each (the last one where none is named). More than two runs are
+    sorted into groups that agree.
+    """
+    files = [RunFile(name) for name in names]
+    say(*dict.fromkeys(one for file in files for one in file.warnings))
+    result = compare_files(files, rtol=rtol, atol=atol)
+    if html is not None:
+        _write_page(result, Path(html))
+    print(to_json(result.to_json()) if as_json else result)
+    return EQUAL if result.agree else DIFFERENT
+
+
+@click.command(
+    epilog=f"""\b
+exit codes:
+  0  shown
+  1  never
+  2  {shared.TROUBLES}
+
+\b
+examples:
+  keras-repro show runs.jsonl
+  keras-repro show runs.jsonl@-1
+  keras-repro show runs.jsonl --json
+"""
+)
+@click.argument("name", type=FILE, metavar="FILE[@RUN]")
+@shared.as_json
+def show(*, name: str, as_json: bool) -> int:
+    """Show the runs of a file in a table; times are in UTC.
+
+    With FILE@RUN, or where the file holds one run alone, show all of that run:
+    what it is, its epochs with their metrics and checksums, its notes, and its
+    environment. RUN is a position (0, -1) or the start of an id, as for
+    `compare`.
+    """
+    file = RunFile(name)
+    say(*file.warnings)
+    print(to_json(file_to_json(file)) if as_json else show_file(file))
+    return EQUAL
+
+
+def _read_every(text: str) -> str | int:
+    number = read_whole(text)
+    return check_every(text if number is None else number)
+
+
+def _read_save_freq(text: str) -> str | int:
+    number = read_whole(text)
+    if number is None and text != "epoch":
+        raise ValueError(text)
+    return text if number is None else check_int("", number, 1)
+
+
+@click.command(
+    context_settings=OURS_FIRST,
+    epilog="""\b
+exit codes:
+  those of the script; 128 + n if signal n ended it, as a shell has it
+  2  also if the script is not there or the log cannot be written
+
+\b
+examples:
+  keras-repro run train.py --epochs 5
+  keras-repro run --seed 7 --log runs.jsonl train.py
+  keras-repro run --backend jax --every batch train.py
+  keras-repro run -m package.train --epochs 5
+  keras-repro run --backup backups train.py
+""",
+)
+@takes_script
+@click.option(
+    "--seed",
+    type=SEED,
+    default="0",
+    help="seed of every generator and of string hashes",
+)
+@click.option(
+    "--log",
+    type=FILE,
+    default="runs.jsonl",
+    help="append the runs to this file",
+)
+@shared.backend
+@click.option(
+    "--every",
+    type=kind(
+        "when",
+        "be `epoch`, `batch` or a positive number of batches",
+        _read_every,
+    ),
+    default="epoch",
+    help="record each `epoch`, each `batch` or each N batches",
+)
+@click.option(
+    "--name",
+    type=NAME,
+    help="say that runs of this name must be equal; a second fit of the "
+    "script is called NAME/2",
+)
+@click.option(
+    "--on-drift",
+    type=click.Choice(["warn", "raise", "stop", "ignore"]),
+    show_default="warn with --name, else ignore",
+    help="what to do when a run departs from an earlier one that it should "
+    "equal",
+)
+@click.option(
+    "--snapshots",
+    is_flag=True,
+    help="also keep the weights of each epoch, beside the file",
+)
+@click.option(
+    "--backup",
+    type=DIR,
+    help="back each fit up in this folder; the same command, started again "
+    "after the script was killed, goes on there",
+)
+@click.option(
+    "--save-freq",
+    type=kind(
+        "when", "be `epoch` or a positive number of batches", _read_save_freq
+    ),
+    show_default="epoch",
+    help="with --backup: back up at each `epoch`, or each N batches",
+)
+@click.option("--quiet", is_flag=True, help="leave out the line at the end")
+@click.option(
+    "--json", is_flag=True, help="make the line at the end a JSON object"
+)
+def run(
+    *,
+    target: tuple[str, ...],
+    module: bool,
+    backend: str | None,
+    **options: Any,
+) -> int:
+    """Run a script with everything seeded, and record each fit.
+
+    The script is run, unchanged, in an interpreter in which hash seed and
+    deterministic switches are set before anything is imported, and every
+    generator is seeded; each `keras.Model.fit` is recorded in a file.
+
+    Options of ours come before the script; all that follows it is the script's
+    own. Nothing is written to standard output. One line on standard error says
+    at the end how many runs were recorded.
+
+    With --backup, a script that was killed is started again by the same
+    command: it runs from its first line, each fit that had ended gives its
+    results at once, and the one that was killed goes on from its last backup,
+    to the same bits. For this the models of the script are made reproducible
+    at their first fit, as by `make_reproducible`: the order of arrays and the
+    random draws are then others than without --backup. When the script has
+    ended without an error, its backups are removed.
+    """
+    from keras_repro.environment.switches import find_backend, switches_for
+
+    check_target("run", target, module=module)
+    wanted = _make_options(module=module, **options)
+    environment = make_environment(backend)
+    used = find_backend(environment)
+    environment.update(switches_for(wanted.seed, used, environment))
+    starter = str(Path(__file__).parents[1] / "__main__.py")
+    command = [sys.executable, starter, wanted.to_text(), *target]
+    return start(command, environment)
+
+
+def _make_options(
+    *,
+    log: str,
+    name: str | None,
+    on_drift: str | None,
+    snapshots: bool,
+    backup: str | None,
+    save_freq: str | int | None,
+    **options: Any,
+) -> Options:
+    from keras_repro.runs.file import RunWriter
+    from keras_repro.watching.model_calls import Options
+
+    path = Path(log).absolute()
+    RunWriter(path)  # Says now if nothing can be recorded there.
+    return Options(
+        log=str(path),
+        name=name,
+        on_drift=on_drift or ("ignore" if name is None else "warn"),
+        snapshots="epoch" if snapshots else None,
+        backup=_find_backup(backup, save_freq),
+        save_freq=save_freq or "epoch",
+        **options,
+    )
+
+
+def _find_backup(backup: str | None, save_freq: str | int | None) -> str | None:
+    """The folder of the backups, made; says now if none can be written."""
+    if backup is None:
+        if save_freq is not None:
+            raise click.ClickException(
+                "`--save-freq` must come with `--backup DIR`. Received: "
+                f"`--save-freq {save_freq}` alone. Name a folder for the "
+                "backups."
+            )
+        return None
+    path = Path(backup).absolute()
+    path.mkdir(parents=True, exist_ok=True)
+    check_writable(path / "a backup")
+    return str(path)
+
+
+def _write_page(result: Comparison | RunGroups, path: Path) -> None:
+    from keras_repro.runs.comparison import Comparison
+    from keras_repro.runs.page import write_comparison_page, write_groups_page
+
+    if isinstance(result, Comparison):
+        write_whole(path, write_comparison_page(result))
+    else:
+        write_whole(path, write_groups_page(result))
+
+
+# --- which runs --------------------------------------------------------------
 
 
 class RunFile:
@@ -74,6 +369,8 @@ def compare_files(
     files: Sequence[RunFile], *, rtol: float = 0.0, atol: float = 0.0
 ) -> Comparison | RunGroups:
     """Compare what the arguments of `compare` name."""
+    from keras_repro.runs.comparison import compare_runs, group_runs
+
     if len(files) == 1 and files[0].position is None:
         runs = [run for run in files[0].runs if run.finished]
         if len(runs) < 2:
@@ -96,6 +393,9 @@ def compare_files(
     if len(runs) == 2:
         return compare_runs(runs[0], runs[1], rtol, atol)
     return group_runs(runs, rtol, atol)
+
+
+# --- what is shown -----------------------------------------------------------
 
 
 def show_file(file: RunFile) -> str:
@@ -294,6 +594,8 @@ def _is_whole(text: str) -> bool:
 
 def _load(path: str | os.PathLike[str]) -> tuple[list[Run], tuple[str, ...]]:
     """Load runs; what was dropped on the way, as plain lines."""
+    from keras_repro.runs.file import load_runs
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         runs = list(load_runs(path))

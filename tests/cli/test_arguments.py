@@ -1,10 +1,9 @@
 """No argument of the command is taken that its function would refuse."""
 
-import argparse
-
+import click
 import pytest
 
-from keras_repro.cli.arguments import MisuseError, make_parser
+from keras_repro.cli import main as cli
 from keras_repro.common.checks import MAX_SEED, MOST_TRIALS, MOST_WORKERS
 
 pytestmark = pytest.mark.no_backend
@@ -20,54 +19,63 @@ NEEDED = {
 }
 
 
-def find_options(parser, words=()):
+def find_options(command=cli.command, words=()):
     """Each option that takes a value, with the words of its command."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, other in action.choices.items():
-                yield from find_options(other, (*words, name))
-        elif action.option_strings and action.nargs is None and words:
-            yield words, action
+    if isinstance(command, click.Group):
+        for name, other in command.commands.items():
+            yield from find_options(other, (*words, name))
+    else:
+        for one in command.params:
+            if isinstance(one, click.Option) and not one.is_flag:
+                yield words, one
 
 
-def parse(words, *option):
-    """Parse an option of a command."""
-    needed = NEEDED.get(" ".join(words), [])
-    return make_parser().parse_args([*words, *option, *needed])
+@pytest.fixture
+def parse(monkeypatch, capsys):
+    """Parse an option of a command: what its function is given, or an error."""
+
+    def give_back(context, function, **options):
+        return options
+
+    def run(words, *option):
+        needed = NEEDED.get(" ".join(words), [])
+        found = cli.main([*words, *option, *needed])
+        return (None, capsys.readouterr().err) if found == 2 else (found, "")
+
+    monkeypatch.setattr(click.Context, "invoke", give_back)
+    return run
 
 
-def test_odd_texts():
+def test_odd_texts(parse):
     """Each is taken as what it is, or refused with the option's name."""
-    options = [*find_options(make_parser())]
+    options = [*find_options()]
     assert len(options) > 30
-    for words, action in options:
-        name = action.option_strings[-1]
+    for words, option in options:
+        name = option.opts[-1]
         for text in ODD:
-            told, found = None, text
-            try:
-                found = getattr(parse(words, f"{name}={text}"), action.dest)
-            except MisuseError as error:
-                told = str(error)
-            if told is None:
+            found, told = parse(words, f"{name}={text}")
+            if not told:
                 assert text, f"{words} {name} takes an empty text"
-                assert found in (text, 1e30), (words, name, text)
+                value = found[option.name]
+                assert value in (text, 1e30), (words, name, text)
             else:
                 assert name in told
-                assert told.isprintable()
+                assert told.removesuffix("\n").isprintable()
 
 
 @pytest.mark.parametrize(
     ("words", "name", "most"),
     [
-        ("run", "--seed", MAX_SEED),
-        ("trials run", "--seeds", MOST_TRIALS),
-        ("trials run", "--workers", MOST_WORKERS),
-        ("verify", "--threads", MOST_WORKERS),
+        ("run", "seed", MAX_SEED),
+        ("trials run", "seeds", MOST_TRIALS),
+        ("trials run", "num_workers", MOST_WORKERS),
+        ("verify", "num_threads", MOST_WORKERS),
     ],
 )
-def test_bounds(words, name, most):
+def test_bounds(parse, words, name, most):
     """The largest is taken, and the next is refused with the bound."""
-    value = getattr(parse(words.split(), name, str(most)), name[2:])
-    assert value == most
-    with pytest.raises(MisuseError, match=f"to {most}. Received: '{most + 1}'"):
-        parse(words.split(), name, str(most + 1))
+    option = f"--{name.removeprefix('num_')}"
+    found, _ = parse(words.split(), option, str(most))
+    assert found[name] == most
+    _, told = parse(words.split(), option, str(most + 1))
+    assert f"to {most}. Received: '{most + 1}'" in told

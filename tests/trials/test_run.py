@@ -1422,7 +1422,9 @@ def test_the_command_runs_shows_and_compares(tmp_path):
         (("compare", "one"), "two studies"),
         (("script.py:train", "--check", "2"), "share from 0 to 1"),
         (("script.py:train", "--until", "0"), "above 0"),
-        ((), "required"),
+        ((), "ACTION"),
+        (("--seeds", "3"), "Missing argument 'SCRIPT:FUNCTION"),
+        (("script.py:train", "3"), "unexpected extra argument"),
     ],
 )
 def test_the_command_says_what_is_wrong(
@@ -1432,7 +1434,7 @@ def test_the_command_says_what_is_wrong(
     from keras_repro.cli.main import main
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(trials, "find_switches", lambda options: {})
+    monkeypatch.setattr(trials, "find_switches", lambda backend: {})
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "argv", [*sys.argv])
     (tmp_path / "script.py").write_text("def train(model):\n    return 1\n")

@@ -14,6 +14,7 @@ import pytest
 
 from keras_repro.backends.random_streams import isolate_rng
 from keras_repro.cli import main as cli
+from keras_repro.cli import runs
 from keras_repro.runs.comparison import compare_runs
 from keras_repro.runs.file import load_runs
 from keras_repro.watching.import_hooks import ImportHook
@@ -243,7 +244,7 @@ def test_options_reach_the_script(monkeypatch, tmp_path):
     started = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
-    monkeypatch.setattr(cli, "start", lambda *one: started.append(one) or 0)
+    monkeypatch.setattr(runs, "start", lambda *one: started.append(one) or 0)
     Path("s.py").touch()
     line = "run --seed 7 --every 5 --name n --snapshots --backend torch s.py -x"
     assert cli.main(line.split()) == 0
