@@ -255,14 +255,7 @@ def _trials(options: Namespace) -> int:
 
 def _show_trials(options: Namespace, shown: Any) -> None:
     if options.html is not None:
-        from keras_repro.studies import page
-
-        write = (
-            page.write_comparisons_page
-            if options.action == "compare"
-            else page.write_results_page
-        )
-        write_whole(Path(options.html), write(shown))
+        shown.to_html(options.html)
     if options.json:
         _print_json(shown.to_json())
         return
