@@ -41,8 +41,8 @@ document.getElementById("frame").addEventListener("load", (event) => {
     `svg=${height("figure svg")}`,
     `equal=${style("td.e").backgroundColor}`,
     `different=${style("td.d1").backgroundColor}`,
-    `dots=${page.querySelectorAll("svg circle").length}`,
-    `fill=${style("svg circle").fill}`,
+    `marks=${page.querySelectorAll("svg use[style*=fill-opacity]").length}`,
+    `text=${style("svg text").fill}`,
   ].join("|");
 });
 </script>"""

@@ -72,6 +72,9 @@ def test_what_needs_no_keras(tmp_path, monkeypatch):
         "TrialResults.rank": lambda: {"seed": 1},
         "TrialResults.select": lambda: {"seeds": [0, 1]},
         "TrialResults.to_csv": lambda: {"path": "trials.csv"},
+        "TrialComparison.to_html": lambda: {"path": "trials.html"},
+        "TrialResults.to_html": lambda: {"path": "trials.html"},
+        "TrialSummary.to_html": lambda: {"path": "trials.html"},
         "compare_environments": lambda: {"a": recorded, "b": recorded},
         "compare_runs": lambda: {"a": runs[0], "b": runs[1]},
         "compare_trials": lambda: {

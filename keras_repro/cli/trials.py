@@ -27,7 +27,6 @@ from keras_repro.cli.shared import (
     to_json,
 )
 from keras_repro.common.checks import MOST_TRIALS, POSITIVE, SHARE
-from keras_repro.common.files import write_whole
 
 if TYPE_CHECKING:
     from keras_repro.studies.results import TrialResults
@@ -255,9 +254,7 @@ def compare(
         )
     compared = compare_trials(load_studies(paths), metric=metric, margin=margin)
     if html is not None:
-        from keras_repro.studies.page import write_comparisons_page
-
-        write_whole(Path(html), write_comparisons_page(compared))
+        compared.to_html(html)
     print(to_json(compared.to_json()) if as_json else compared)
     found = {one.outcome for one in compared.comparisons}
     return SETTLED if found & {"lower", "higher"} else NOT_SETTLED
@@ -276,9 +273,7 @@ def _show_study(
     if csv is not None:
         results.to_csv(csv)
     if html is not None:
-        from keras_repro.studies.page import write_results_page
-
-        write_whole(Path(html), write_results_page(results))
+        results.to_html(html)
     print(to_json(results.to_json()) if as_json else summary or results)
     return SOME_FAILED if results.failures else DONE
 

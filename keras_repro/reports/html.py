@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import html
 from collections.abc import Iterable, Sequence
-from importlib import resources
 
 from keras_repro.common.text import clean, say_more
+from keras_repro.reports.page import fill_fragment, fill_page
 
-_VOID = ("meta", "br")
 NUM_COLORS = 8  # Of lines and dots: c0 to c7 of the style sheet.
 _LONGEST = 1000
 
@@ -37,7 +35,7 @@ def element(name: str, /, *children: Child, **attributes: object) -> Html:
         for key, value in attributes.items()
         if value is not None
     )
-    if name in _VOID:
+    if name == "br":
         return Html(f"<{name}{written}>")
     return Html(f"<{name}{written}>{join(*children)}</{name}>")
 
@@ -63,10 +61,6 @@ def _escape(text: str) -> str:
     return html.escape(clean(text, _LONGEST), quote=True)
 
 
-_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
-    "form-action 'none'"
-)
 _FOOTER = (
     "Written by keras-repro. Epochs and batches are counted from 1. What the "
     "runs recorded was compared, and nothing else."
@@ -76,42 +70,14 @@ _FOOTER = (
 # --- around the parts ----------------------------------------------------
 
 
-@functools.cache
-def _style() -> Html:
-    """The style sheet, which holds nothing of a run."""
-    sheet = resources.files("keras_repro.reports").joinpath("report.css")
-    return Html(f"<style>\n{sheet.read_text('utf-8')}</style>")
-
-
-def make_page(title: str, *parts: Html | None, footer: str = _FOOTER) -> str:
+def make_page(title: str, *parts: Html | None) -> str:
     """Parts as a page of its own, with the style sheet and a last line."""
-    metas = (
-        {"charset": "utf-8"},
-        {"http_equiv": "Content-Security-Policy", "content": _POLICY},
-        {"name": "referrer", "content": "no-referrer"},
-        {"name": "viewport", "content": "width=device-width, initial-scale=1"},
-        {"name": "color-scheme", "content": "light dark"},
-    )
-    head = element(
-        "head",
-        *(join(NEWLINE, element("meta", **meta)) for meta in metas),
-        NEWLINE,
-        element("title", title),
-        NEWLINE,
-        _style(),
-    )
-    last = element("footer", footer, class_="quiet")
-    main = element("main", _lines([*parts, last]))
-    body = element("body", NEWLINE, main, NEWLINE, class_="keras-repro")
-    document = element("html", NEWLINE, head, NEWLINE, body, NEWLINE, lang="en")
-    return f"<!DOCTYPE html>\n{document}\n"
+    return fill_page(title, _lines(parts), _FOOTER)
 
 
 def write_fragment(*parts: Html | None) -> str:
     """Parts as one element for a notebook, with the style sheet."""
-    return element(
-        "div", NEWLINE, _style(), _lines(parts), class_="keras-repro fragment"
-    )
+    return fill_fragment(_lines(parts))
 
 
 def _lines(parts: Iterable[Html | None]) -> Html:

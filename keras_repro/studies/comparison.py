@@ -21,6 +21,9 @@ from keras_repro.common.checks import (
 )
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean, describe
+from keras_repro.reports.document import Document
+from keras_repro.reports.result import Result
+from keras_repro.studies.documents import describe_comparison, describe_family
 from keras_repro.studies.examples import (
     ExampleStatistics,
     count_seeds,
@@ -36,10 +39,6 @@ from keras_repro.studies.scores import (
     check_margin,
     compare_paired,
     count_pairs,
-)
-from keras_repro.studies.text import (
-    write_comparison_text,
-    write_comparisons_text,
 )
 from keras_repro.studies.wording import say_seeds, say_trials_verdict
 
@@ -355,7 +354,7 @@ def _check_alike(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrialComparison:
+class TrialComparison(Result):
     """Two studies, paired by seed; a difference is `b` minus `a`.
 
     Args:
@@ -519,21 +518,11 @@ class TrialComparison:
         """What can be said, in one sentence."""
         return say_trials_verdict(self)
 
-    def plot(self) -> Any:
-        """Draw both studies, and beside them the differences by seed.
+    def describe(self) -> Document:
+        """The verdict, all numbers, and the scores of each seed."""
+        return describe_comparison(self)
 
-        Returns:
-            A `matplotlib.figure.Figure`, not shown and not saved.
-
-        Raises:
-            ImportError: If Matplotlib is not installed (extra `plot`).
-        """
-        from keras_repro.studies.plots import plot_comparisons
-
-        return plot_comparisons([self])
-
-    def to_json(self) -> dict[str, Any]:
-        """The comparison as plain values that strict JSON can hold."""
+    def _list_values(self) -> dict[str, Any]:
         return {
             "name_a": self.name_a,
             "name_b": self.name_b,
@@ -563,19 +552,9 @@ class TrialComparison:
             "scores_b": to_plain(self.scores_b.tolist()),
         }
 
-    def __str__(self) -> str:
-        """What a terminal shows: the verdict first."""
-        return write_comparison_text(self)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from keras_repro.studies.page import write_comparisons_fragment
-
-        return write_comparisons_fragment(self)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrialComparisons:
+class TrialComparisons(Result):
     """Several studies, each against the first, as one family.
 
     Args:
@@ -603,34 +582,14 @@ class TrialComparisons:
     def __len__(self) -> int:
         return len(self.comparisons)
 
-    def plot(self) -> Any:
-        """Draw all studies, and beside them the differences to the first.
+    def describe(self) -> Document:
+        """A table, then a verdict and all numbers for each."""
+        return describe_family(self.comparisons)
 
-        Returns:
-            A `matplotlib.figure.Figure`, not shown and not saved.
-
-        Raises:
-            ImportError: If Matplotlib is not installed (extra `plot`).
-        """
-        from keras_repro.studies.plots import plot_comparisons
-
-        return plot_comparisons(self.comparisons)
-
-    def to_json(self) -> dict[str, Any]:
-        """The comparisons as plain values that strict JSON can hold."""
+    def _list_values(self) -> dict[str, Any]:
         return {
             "baseline": self.baseline,
             "metric": self.metric,
             "confidence_level": self.confidence_level,
             "comparisons": [one.to_json() for one in self.comparisons],
         }
-
-    def __str__(self) -> str:
-        """What a terminal shows: a table, then a verdict for each."""
-        return write_comparisons_text(self)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from keras_repro.studies.page import write_comparisons_fragment
-
-        return write_comparisons_fragment(self)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_repro.common.text import count_of
-from keras_repro.reports.figures import make_safe, new_figure, say_instead
+from keras_repro.reports.figures import make_safe, say_instead
 from keras_repro.studies.strips import (
     MOST_DOTS,
     Strip,
@@ -23,7 +21,6 @@ from keras_repro.studies.strips import (
     thin_out,
 )
 from keras_repro.studies.wording import (
-    say_headline,
     say_level,
     say_name,
     write_interval,
@@ -36,18 +33,16 @@ if TYPE_CHECKING:
     from keras_repro.studies.spread import TrialSpread
 
 
-_MOST_METRICS = 6
-_MOST_CONDITIONS = 24
+MOST_METRICS = 6
+_LARGEST = 1e300  # Matplotlib counts with their tenfold and more.
 _GREY = "0.55"
 _INK = "0.15"
 
 
-def plot_summary(summary: TrialSummary) -> Any:
+def draw_summary(figure: Any, summary: TrialSummary) -> None:
     """Draw the scores of a study: a strip of dots for each metric."""
-    names = list(summary)[:_MOST_METRICS]
-    number = max(len(names), 1)
-    figure = new_figure(7.5, 0.9 + 1.75 * number, "constrained")
-    every = figure.subplots(number, 1, squeeze=False)[:, 0]
+    names = list(summary)[:MOST_METRICS]
+    every = figure.subplots(max(len(names), 1), 1, squeeze=False)[:, 0]
     if not names:
         say_instead(every[0], "No trial gave a score.")
     for axes, name in zip(every, names, strict=False):
@@ -56,12 +51,12 @@ def plot_summary(summary: TrialSummary) -> Any:
             say_instead(axes, f"No trial gave a finite {make_safe(name)}.")
         else:
             _draw_row(axes, strip, say_level(summary.confidence_level))
-    figure.suptitle(_fill(say_headline(summary.results), 80), fontsize=11)
-    return figure
 
 
 def _draw_row(axes: Any, strip: Strip, level: str) -> None:
     """One strip from left to right, the mean above the dots."""
+    if not _can_draw(axes, [strip], make_safe(strip.name)):
+        return
     scale = choose_scale([strip])
     _draw_dots(axes, strip, 0, lying=True)
     error = (strip.high - strip.low) / 2
@@ -94,39 +89,26 @@ def _draw_row(axes: Any, strip: Strip, level: str) -> None:
     )
 
 
-def plot_comparisons(comparisons: Sequence[TrialComparison]) -> Any:
+def draw_comparisons(
+    figure: Any, comparisons: Sequence[TrialComparison]
+) -> None:
     """Draw studies beside each other, and their differences to the first."""
-    shown = comparisons[:_MOST_CONDITIONS]
-    number = len(shown)
-    figure = new_figure(
-        min(3.6 + 2.0 * (number + 0.5), 16.0), 4.6, "constrained"
-    )
+    number = len(comparisons)
     left, right = figure.subplots(
         1, 2, width_ratios=[max(number + 1, 2), max(number, 1.2)]
     )
-    first = shown[0]
-    studies = make_study_strips(shown)
+    first = comparisons[0]
+    studies = make_study_strips(comparisons)
     _draw_columns(left, studies, make_safe(first.metric), with_zero=False)
     if choose_scale(studies).is_log:
         left.set_yscale("log")
     name = make_safe(say_name(first.name_a))
-    gaps = make_difference_strips(shown)
+    gaps = make_difference_strips(comparisons)
     _draw_columns(right, gaps, f"difference to {name}", with_zero=True)
-    title = _say_shown(comparisons) if number > 1 else first.verdict
-    level = say_level(first.family_level)
-    exact = "" if number == 1 else "; of all differences jointly"
-    figure.supxlabel(
-        f"dots: trials; bars: means with their {level}{exact}",
-        fontsize=9,
-        color="0.3",
-    )
-    figure.suptitle(_fill(title, 44 + 16 * min(number, 5)), fontsize=11)
-    return figure
 
 
-def plot_spread(spread: TrialSpread) -> Any:
+def draw_spread(figure: Any, spread: TrialSpread) -> None:
     """Draw the scores of each study, and beside them the shares."""
-    figure = new_figure(9.5, 4.6, "constrained")
     left, right = figure.subplots(1, 2)
     strips = make_spread_strips(spread)
     _draw_columns(left, strips, make_safe(spread.metric), with_zero=False)
@@ -153,22 +135,14 @@ def plot_spread(spread: TrialSpread) -> Any:
     level = say_level(spread.confidence_level)
     right.set_ylabel(f"share of the variance in percent, {level}")
     right.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(_fill(spread.verdict, 100), fontsize=10)
-    return figure
-
-
-def _say_shown(comparisons: Sequence[TrialComparison]) -> str:
-    settled = sum(one.settled for one in comparisons)
-    number = count_of(len(comparisons), "difference")
-    text = f"{settled} of {number} settled (filled)"
-    more = len(comparisons) - _MOST_CONDITIONS
-    return f"{text}; {more} not drawn" if more > 0 else text
 
 
 def _draw_columns(
     axes: Any, strips: Sequence[Strip], title: str, *, with_zero: bool
 ) -> None:
     """Strips from below to above, the mean to the right of the dots."""
+    if not _can_draw(axes, strips, title):
+        return
     if with_zero:
         axes.axhline(0, color="0.4", linewidth=1, linestyle="--", zorder=0)
     for place, strip in enumerate(strips):
@@ -183,6 +157,14 @@ def _draw_columns(
     axes.set_xlim(-0.6, len(strips) - 0.3)
     axes.set_ylabel(title + _say_thinned(strips))
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _can_draw(axes: Any, strips: Sequence[Strip], title: str) -> bool:
+    """Whether scores are no larger than what Matplotlib can count with."""
+    largest = max(float(np.abs(one.scores).max()) for one in strips)
+    if largest > _LARGEST:
+        say_instead(axes, f"{title}: too large to be drawn.")
+    return largest <= _LARGEST
 
 
 def _draw_dots(
@@ -239,8 +221,3 @@ def _say_thinned(strips: Sequence[Strip]) -> str:
     if number <= MOST_DOTS:
         return ""
     return f" ({MOST_DOTS} of {number} dots drawn)"
-
-
-def _fill(text: str, width: int) -> str:
-    """Text in lines that Matplotlib does not read as a formula."""
-    return textwrap.fill(text, width).replace("$", r"\$")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,6 +37,9 @@ from keras_repro.common.checks import (
 from keras_repro.common.files import write_whole
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean, describe
+from keras_repro.reports.document import Document
+from keras_repro.reports.result import Result
+from keras_repro.studies.documents import describe_summary
 from keras_repro.studies.scores import (
     Scores,
     Summary,
@@ -46,7 +48,6 @@ from keras_repro.studies.scores import (
     rank_of,
     summarize,
 )
-from keras_repro.studies.text import write_summary_text
 from keras_repro.studies.wording import say_rank, say_seeds
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrialResults:
+class TrialResults(Result):
     """What a study gave: trials are runs that differ only in their seed.
 
     Args:
@@ -313,9 +314,7 @@ class TrialResults:
             ValueError: If there is no such metric.
             ImportError: If Matplotlib is not installed (extra `plot`).
         """
-        from keras_repro.studies.plots import plot_summary
-
-        return plot_summary(self.summary(metric))
+        return self.summary(metric).plot()
 
     def to_csv(self, path: str | Path) -> None:
         """Write a line per trial: seed, scores, seconds, checksum, worker.
@@ -339,21 +338,10 @@ class TrialResults:
         )
         write_whole(target, text.getvalue())
 
-    def to_json(self, path: str | Path | None = None) -> dict[str, Any]:
-        """The results as plain values that strict JSON can hold.
-
-        Args:
-            path: A file to write them to as well, or `None`.
-
-        Raises:
-            TypeError: If `path` is not a path.
-            OSError: If the file cannot be written.
-        """
-        if path is not None:
-            path = check_path("path", path, 'Pass a name such as "study.json".')
+    def _list_values(self) -> dict[str, Any]:
         seconds = None if self.seconds is None else self.seconds.tolist()
         scores = {name: one.tolist() for name, one in self.scores.items()}
-        plain: dict[str, Any] = {
+        return {
             "format": FORMAT,
             "name": self.name,
             "vary": self.vary,
@@ -369,10 +357,6 @@ class TrialResults:
             "failures": to_plain(self.failures),
             "notes": list(self.notes),
         }
-        if path is not None:
-            text = json.dumps(plain, indent=1, allow_nan=False)
-            write_whole(path, f"{text}\n")
-        return plain
 
     def to_dataframe(self) -> Any:
         """A `pandas.DataFrame` with a row per trial, columns as in `to_csv`.
@@ -389,14 +373,9 @@ class TrialResults:
             ) from error
         return pd.DataFrame(make_columns(self))
 
-    def __str__(self) -> str:
-        """What a terminal shows."""
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        from keras_repro.studies.page import write_results_fragment
-
-        return write_results_fragment(self)
+    def describe(self) -> Document:
+        """The summary of all scores."""
+        return self.summary().describe()
 
 
 def check_seeds(seeds: object) -> tuple[int, ...]:
@@ -528,7 +507,7 @@ class Rank:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrialSummary:
+class TrialSummary(Result):
     """The scores of a study in few numbers, by metric.
 
     Args:
@@ -559,8 +538,11 @@ class TrialSummary:
     def __len__(self) -> int:
         return len(self.metrics)
 
-    def to_json(self) -> dict[str, Any]:
-        """The summary as plain values that strict JSON can hold."""
+    def describe(self) -> Document:
+        """The scores in few numbers, and each trial."""
+        return describe_summary(self)
+
+    def _list_values(self) -> dict[str, Any]:
         return {
             "num_trials": self.results.num_trials,
             "num_failures": len(self.results.failures),
@@ -570,16 +552,6 @@ class TrialSummary:
             "confidence_level": self.confidence_level,
             "metrics": to_plain(self.metrics),
         }
-
-    def __str__(self) -> str:
-        """What a terminal shows."""
-        return write_summary_text(self)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from keras_repro.studies.page import write_summary_fragment
-
-        return write_summary_fragment(self)
 
 
 def summarize_scores(

@@ -11,6 +11,9 @@ import numpy as np
 
 from keras_repro.common.json import to_plain
 from keras_repro.common.text import clean
+from keras_repro.reports.document import Document
+from keras_repro.reports.result import Result
+from keras_repro.studies.documents import describe_spread
 from keras_repro.studies.results import TrialResults, find_metric
 from keras_repro.studies.scores import (
     Interval,
@@ -45,7 +48,7 @@ class SpreadPart:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrialSpread:
+class TrialSpread(Result):
     """Which part of the spread of a score comes from where.
 
     Args:
@@ -90,21 +93,11 @@ class TrialSpread:
         """What can be said, in one sentence."""
         return say_spread(self)
 
-    def plot(self) -> Any:
-        """Draw the scores of each study, and beside them the shares.
+    def describe(self) -> Document:
+        """The verdict, a row for each part, and for what both hold."""
+        return describe_spread(self)
 
-        Returns:
-            A `matplotlib.figure.Figure`, not shown and not saved.
-
-        Raises:
-            ImportError: If Matplotlib is not installed (extra `plot`).
-        """
-        from keras_repro.studies.plots import plot_spread
-
-        return plot_spread(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """The parts as plain values that strict JSON can hold."""
+    def _list_values(self) -> dict[str, Any]:
         return {
             "metric": self.metric,
             "num_seeds": self.num_seeds,
@@ -117,18 +110,6 @@ class TrialSpread:
             "confidence_level": self.confidence_level,
             "parts": to_plain(self.parts),
         }
-
-    def __str__(self) -> str:
-        """What a terminal shows: the verdict first."""
-        from keras_repro.studies.text import write_spread_text
-
-        return write_spread_text(self)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from keras_repro.studies.page import write_spread_fragment
-
-        return write_spread_fragment(self)
 
 
 def find_spread(

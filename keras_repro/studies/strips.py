@@ -182,48 +182,18 @@ class Scale:
         result: Scores = np.clip((values / 2 - self.low / 2) / size, 0, 1)
         return result
 
-    def ticks(self) -> list[tuple[float, str]]:
-        """Round scores on the scale, with their names."""
-        if self.is_log:
-            first = max(math.ceil(self.low), -323)
-            last = min(math.floor(self.high), 308)
-            step = max(-(-(last - first) // 7), 1)
-            powers = range(first, last + 1, step)
-            return [(10.0**power, f"1e{power}") for power in powers]
-        size = self.high - self.low
-        if not math.isfinite(size):
-            return [
-                (self.low, f"{self.low:.1e}"),
-                (self.high, f"{self.high:.1e}"),
-            ]
-        power = math.floor(math.log10(size / 5))
-        unit = 10.0**power
-        width = next(n * unit for n in (1, 2, 5, 10) if size / (n * unit) <= 7)
-        numbers = range(
-            math.ceil(self.low / width), math.floor(self.high / width) + 1
-        )
-        return [
-            (one * width, _name_tick(one * width, power)) for one in numbers
-        ]
 
-
-def _name_tick(value: float, power: int) -> str:
-    if power < -5 or abs(value) >= 1e6:
-        return f"{value:.4g}"
-    return f"{value:.{max(-power, 0)}f}"
-
-
-def choose_scale(strips: Iterable[Strip], *, with_zero: bool = False) -> Scale:
+def choose_scale(strips: Iterable[Strip]) -> Scale:
     """A scale on which all strips lie."""
     found = list(strips)
     scores = np.concatenate([one.scores for one in found])
     low, high = float(scores.min()), float(scores.max())
-    if low > 0 and high / low > _LARGEST_RATIO and not with_zero:
+    if low > 0 and high / low > _LARGEST_RATIO:
         low, high = math.log10(low), math.log10(high)
         margin = 0.05 * (high - low)
         return Scale(low - margin, high + margin, is_log=True)
     ends = [end for one in found for end in (one.low, one.high)]
-    ends = [*filter(math.isfinite, ends), *([0.0] if with_zero else [])]
+    ends = [*filter(math.isfinite, ends)]
     low, high = min(low, *ends, high), max(high, *ends, low)
     largest = max(abs(low), abs(high))
     margin = 0.05 * (high - low) if high > low else 0.1 * largest or 0.5
