@@ -112,7 +112,7 @@ def test_not_reproducible_and_fixed(verify, tmp_path):
 @pytest.mark.slow
 @pytest.mark.requires_backend
 def test_as_a_function(tmp_path, monkeypatch, capfd):
-    """`kr.verify` finds what the command finds, with and without a mend."""
+    """`kr.verify` finds what the command finds, with and without a fix."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     script, told = tmp_path / "script.py", []
@@ -334,7 +334,7 @@ def test_script_that_hangs(verify):
         (("--json", "."), "must name a file. Received: '.', a directory"),
         (("--against", "nothing.jsonl"), "must exist"),
         (("--against", "script.py"), "run's file"),
-        (("--nothing",), "unrecognized arguments: --nothing"),
+        (("--nothing",), "No such option '--nothing'"),
     ],
 )
 def test_misuse(verify, options, told):
