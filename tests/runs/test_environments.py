@@ -70,10 +70,10 @@ def test_what_it_says(kinds):
     text = str(found)
     assert text.startswith("3 differences, of which 1 likely matters.")
     assert "in a, another in b (almost surely matters)" in text
-    assert "set KERAS_BACKEND alike." in " ".join(text.split())
+    assert "set KERAS_BACKEND to the same value." in " ".join(text.split())
     assert "hardly ever matters: os_release" in text
     page = found._repr_html_()
-    assert "set KERAS_BACKEND alike." in page
+    assert "set KERAS_BACKEND to the same value." in page
     assert "Hardly ever matters: 1 difference" in page
     for one in (text, page):
         assert "\x1b" not in one
