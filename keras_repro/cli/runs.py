@@ -23,7 +23,6 @@ from keras_repro.cli.shared import (
     SEED,
     check_target,
     kind,
-    make_environment,
     numbers,
     say,
     start,
@@ -250,11 +249,15 @@ def run(
     random draws are then others than without --backup. When the script has
     ended without an error, its backups are removed.
     """
-    from keras_repro.environment.switches import find_backend, switches_for
+    from keras_repro.environment.switches import (
+        find_backend,
+        switches_for,
+        with_backend,
+    )
 
     check_target("run", target, module=module)
     wanted = _make_options(module=module, **options)
-    environment = make_environment(backend)
+    environment = with_backend(backend)
     used = find_backend(environment)
     environment.update(switches_for(wanted.seed, used, environment))
     starter = str(Path(__file__).parents[1] / "__main__.py")

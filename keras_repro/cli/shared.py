@@ -166,12 +166,6 @@ def check_target(command: str, target: Sequence[str], *, module: bool) -> None:
         )
 
 
-def make_environment(backend: str | None) -> dict[str, str]:
-    """The environment variables, with the backend that was asked for."""
-    chosen = {} if backend is None else {"KERAS_BACKEND": backend}
-    return {**os.environ, **chosen}
-
-
 def start(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a program in our place: its exit code is ours."""
     sys.stdout.flush()

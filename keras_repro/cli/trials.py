@@ -21,7 +21,6 @@ from keras_repro.cli.shared import (
     CommandT,
     WrittenFile,
     integers,
-    make_environment,
     numbers,
     start,
     to_json,
@@ -280,9 +279,13 @@ def _show_study(
 
 def find_switches(backend: str | None) -> dict[str, str]:
     """What must stand in the environment before Python and Keras start."""
-    from keras_repro.environment.switches import find_backend, switches_for
+    from keras_repro.environment.switches import (
+        find_backend,
+        switches_for,
+        with_backend,
+    )
 
-    environment = make_environment(backend)
+    environment = with_backend(backend)
     used = find_backend(environment)
     wanted = {"KERAS_BACKEND": used, **switches_for(0, used, environment)}
     return {

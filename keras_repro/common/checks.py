@@ -189,12 +189,10 @@ def check_flag(name: str, value: object) -> bool:
     return value
 
 
-def check_choice(
-    name: str, value: object, choices: tuple[str, ...], advice: str = ""
-) -> str:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
     """One of a few words; the first is what there is without the argument."""
     must = f"be one of {', '.join(map(repr, choices))}"
-    advice = advice or f"Leave it out for {choices[0]!r}."
+    advice = f"Leave it out for {choices[0]!r}."
     text = _to_text(value)
     if text is None:
         raise wrong_type(name, must, value, advice)

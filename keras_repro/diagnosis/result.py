@@ -200,7 +200,7 @@ class Explained(Protocol):
 
     @property
     def first_mismatch(self) -> FirstMismatch | None:
-        """Where two trainings part first."""
+        """Where two trainings first differ."""
 
     @property
     def causes(self) -> tuple[Cause, ...]:
@@ -269,9 +269,6 @@ class Verification:
         """What a notebook shows."""
         others = [("Without effect", self.harmless), *_list_others(self)]
         return _write_html(_say_verdict(self), [], self, others)
-
-
-Verdict = Verification  # As it was called before it was public.
 
 
 def _write_verdict(verdict: Verification) -> Iterator[str]:

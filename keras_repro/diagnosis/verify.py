@@ -71,6 +71,7 @@ from keras_repro.diagnosis.suspects import (
     find_candidates,
     last_resorts,
 )
+from keras_repro.environment.switches import with_backend
 from keras_repro.runs.file import RunWriter, load_runs
 from keras_repro.watching.model_calls import END, FIT, Call
 from keras_repro.watching.observations import NATIVE, NETWORK
@@ -128,9 +129,9 @@ def verify(
 
     As the command `keras-repro verify`: runs the script, unchanged, in fresh
     processes, and compares, bit for bit, all that it asks of its Keras models.
-    Where runs differ, one suspected cause after the other is held still until
-    they agree. The options from `seed` to `shuffle` are mends to try without
-    editing: what they set is held in every run.
+    Where runs differ, one suspected cause after the other is kept fixed until
+    they agree. The options from `seed` to `shuffle` are fixes to try without
+    editing: what they set is set in every run.
 
     Args:
         script: The path of the script; with `module`, the name of a module.
@@ -195,9 +196,9 @@ def verify(
         budget=read_budget(budget),
         fixes=fixes,
         timeout=_check_timeout(timeout),
-        against=_check_recorded(against),
-        log=_check_log(log),
-        environment=_make_environment(backend),
+        against=_check_file("against", against, load_runs),
+        log=_check_file("log", log, RunWriter),
+        environment=with_backend(_check_backend(backend)),
     )
     print(end="", flush=True)  # So that the script's output comes after it.
     with _ONE_AT_A_TIME:
@@ -240,34 +241,22 @@ def _check_timeout(timeout: Any) -> float | None:
     return check_number("timeout", timeout, SECONDS, advice)
 
 
-def _check_recorded(against: Any) -> Path | None:
-    """The file to compare with, which says now if it is none of runs."""
-    if against is None:
+def _check_file(
+    name: str, path: Any, look: Callable[[Path], object]
+) -> Path | None:
+    """A file of runs, of which a look says now if it is of no use."""
+    if path is None:
         return None
-    path = check_path("against", against, _RUNS_ADVICE).absolute()
-    load_runs(path)
-    return path
+    advice = 'Pass a file name such as "runs.jsonl".'
+    found = check_path(name, path, advice).absolute()
+    look(found)
+    return found
 
 
-def _check_log(log: Any) -> Path | None:
-    """The file to append to, which says now if nothing can be written."""
-    if log is None:
+def _check_backend(backend: Any) -> str | None:
+    if backend is None:
         return None
-    path = check_path("log", log, _RUNS_ADVICE).absolute()
-    RunWriter(path)
-    return path
-
-
-_RUNS_ADVICE = 'Pass a file name such as "runs.jsonl".'
-
-
-def _make_environment(backend: Any) -> dict[str, str]:
-    """The environment variables, with the backend that was asked for."""
-    environment = {**os.environ}
-    if backend is not None:
-        choices = ("tensorflow", "jax", "torch")
-        environment["KERAS_BACKEND"] = check_choice("backend", backend, choices)
-    return environment
+    return check_choice("backend", backend, ("tensorflow", "jax", "torch"))
 
 
 def verify_in_folder(

@@ -116,6 +116,12 @@ def switches_for(
     return result
 
 
+def with_backend(backend: str | None) -> dict[str, str]:
+    """The environment variables, with the backend that was asked for."""
+    chosen = {} if backend is None else {"KERAS_BACKEND": backend}
+    return {**os.environ, **chosen}
+
+
 def find_backend(environment: Mapping[str, str]) -> str:
     """Find the backend that Keras will take, as Keras itself looks for it.
 
