@@ -155,12 +155,9 @@ class Reading:
         """Whether the present epoch has."""
         if self._is_over or not self._is_taken:
             return self._is_over
-        steps, size = (
-            self._iterator.steps_per_epoch,
-            self._iterator._num_batches,
-        )
-        width = self._width  # An epoch also ends with the data.
-        return bool(
+        iterator, width = self._iterator, self._width
+        steps, size = iterator.steps_per_epoch, iterator._num_batches
+        return bool(  # An epoch also ends with the data.
             (steps and self._batch + width >= steps)
             or (size and self._pass.given + width >= size)
         )
@@ -209,7 +206,7 @@ class Reading:
     def _steps(self) -> Iterator[tuple[int, int, Any]]:
         """What Keras is given in the place of its own steps."""
         self._epoch, self._num_epochs = self._epoch + 1, self._num_epochs + 1
-        self._batch, self._is_taken, self._is_over = 0, False, False
+        self._is_taken = self._is_over = False
         start, self._start = self._start, None
         if start is not None:
             self._num_epochs = start.num_epochs
@@ -226,7 +223,6 @@ class Reading:
                     self._stand_at(start)
                 start = None
             self._batch, self._width = begin, end - begin + 1
-            self._is_taken = False
             self._before(self)
             yield begin, end, seen
             self._pass.given += self._width
@@ -245,13 +241,12 @@ class Reading:
             if self._pass.source is not None:
                 self._num_passes += 1
             self._pass = one = _Pass(source, source)
-            # A compiled step of TensorFlow takes the batches itself.
-            if not self._keeps_last:
-                pass
-            elif not type(source).__module__.startswith("tensorflow."):
+            if type(source).__module__.startswith("tensorflow."):
+                # A compiled step of TensorFlow takes the batches itself.
+                if self._follow is not None:
+                    self._follow(source)
+            elif self._keeps_last:
                 one.seen = _remember(source, one.last)
-            elif self._follow is not None:
-                self._follow(source)
         return self._pass.seen
 
     def read_through(self, num_epochs: int) -> None:

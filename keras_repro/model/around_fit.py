@@ -104,11 +104,10 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
         stack.enter_context(_samples_in_use(trial, call))
         _enter_data(model, call, stack)
         _forget_other_batches(model, "train", call)
-        _look_at_saved(model, call)
+        _look_at_saved(model)
         _order_arrays(model, call)
         if trial.keeper is not None and trial.keeper.place is not None:
             call["initial_epoch"] = trial.keeper.place.epoch
-        trial.first_epoch = call.get("initial_epoch") or 0
         earlier = getattr(model, "history", None)
         try:
             yield
@@ -154,23 +153,29 @@ def follow(model: Any, iterator: Any) -> None:
     if trial.keeper is not None:
         trial.keeper.iterator = iterator
         return
-    before = partial(_put_saved, model)
-    reading = Reading(iterator, before, trial.first_epoch, keeps_last=False)
+    before, epoch = partial(_put_saved, model), _initial_epoch(trial)
+    reading = Reading(iterator, before, epoch, keeps_last=False)
     if not reading.can_wait:
         return
     trial.reading = reading
-    if trial.saved is not None and trial.saved.midst is not None:
-        reading.begin_at(trial.saved.midst.place, goes_through=False)
+    if trial.midst is not None:
+        reading.begin_at(trial.midst.place, goes_through=False)
     reading.begin()
 
 
-def _look_at_saved(model: Any, call: dict[str, Any]) -> None:
+def _initial_epoch(trial: Trial) -> int:
+    """The epoch that Keras begins to count from, as `fit` was told."""
+    epoch: int = trial.data.arguments["initial_epoch"]
+    return epoch
+
+
+def _look_at_saved(model: Any) -> None:
     """Go on in the midst of an epoch if the training that was saved does."""
     trial: Trial = model._repro
-    midst = None if trial.saved is None else trial.saved.midst
+    midst = trial.midst
     if midst is None:
         return
-    epoch = call.get("initial_epoch") or 0
+    epoch = _initial_epoch(trial)
     if not midst.place.batch and epoch != midst.place.epoch:
         trial.saved = None  # Nothing to go on with: another training.
         return
@@ -192,14 +197,15 @@ def _put_saved(model: Any, reading: Reading) -> None:
     """Have streams and metrics stand, once, where they were saved."""
     del reading
     trial: Trial = model._repro
+    midst = trial.midst
     saved, trial.saved = trial.saved, None
-    if saved is None or saved.midst is None or not saved.midst.place.batch:
+    if saved is None or midst is None or not midst.place.batch:
         return  # An epoch that begins finds all as it was loaded.
     put_streams(model, saved)
-    if not saved.midst.put_metrics(model):
+    if not midst.put_metrics(model):
         _tell(
             trial,
-            f"The model was saved before {saved.midst.place} with other "
+            f"The model was saved before {midst.place} with other "
             "metrics: those of this epoch count the batches from there on.",
         )
     get_backend().finish_assign(model)
@@ -532,20 +538,17 @@ def _order_arrays(model: Any, call: dict[str, Any]) -> None:
     trial: Trial = model._repro
     if trial.data.arrays is None or not model.compiled:
         return
-    steps = call.get("steps_per_epoch")
+    steps, midst = call.get("steps_per_epoch"), trial.midst
+    first = midst.first_epoch if midst else _first_epoch(trial, call)
     passes = data_order.OrderedPasses(
-        trial.order_seed,
-        _first_epoch(trial, call),
-        call.get("shuffle", True),
+        trial.order_seed, first, call.get("shuffle", True)
     )
     trial.fed = data_order.FedSamples(trial.data.arrays, passes, steps)
     place = trial.keeper and trial.keeper.place
     if place:
         passes.begin_at(place.num_passes, place.in_pass)
-    midst = trial.saved and trial.saved.midst
-    if midst:
+    elif midst:
         place = midst.place
-        passes.first = midst.first_epoch
         trial.fed.begin_at(place)
     call["x"] = make_ordered_adapter(
         call.get("x"),

@@ -240,6 +240,15 @@ class DataOutline:
             ],
         }
 
+    def identify(self) -> dict[str, Any]:
+        """What decides which samples are fed, as plain values."""
+        return {
+            "kind": self.kind,
+            "num_samples": self.num_samples,
+            **self.arguments,
+            "data": self.checksum,
+        }
+
     @functools.cached_property
     def checksum(self) -> str | None:
         """Checksum of the arrays, if they are some that can have one."""

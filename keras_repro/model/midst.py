@@ -17,7 +17,6 @@ from keras_repro.backends.variables import (
 )
 from keras_repro.common.generators import is_whole
 from keras_repro.common.json import check_fields
-from keras_repro.model.data_order import DataOutline
 
 _MOST = 2**63 - 1
 
@@ -54,7 +53,7 @@ class Midst:
             place=dataclasses.replace(place, num_epochs=0),
             first_epoch=trial.fed.passes.first if trial.fed else 0,
             iterations=int(step),
-            data=_describe(trial.data),
+            data=trial.data.identify(),
             metrics=[
                 [one.variable.path, value.dtype.name, value.tobytes().hex()]
                 for one, value in zip(metrics, values, strict=True)
@@ -74,18 +73,19 @@ class Midst:
     def list_differences(self, model: Any, epoch: int) -> list[str]:
         """What a training that begins has otherwise than that one had."""
         trial = model._repro
-        if not self.data["checksum"]:
+        if not self.data["data"]:
             return [f"kind of data ({self.data['kind']}; arrays can)"]
         differing = []
         if epoch != self.place.epoch:
             differing.append(f"`initial_epoch` ({self.place.epoch} then)")
         if read_variable(model.optimizer.iterations) != self.iterations:
             differing.append("step of the optimizer")
-        given = _describe(trial.data)
+        given = trial.data.identify()
         return differing + [
-            "content of the data" if name == "checksum" else f"`{name}`"
+            "content of the data" if name == "data" else f"`{name}`"
             for name in {**self.data, **given}
-            if given.get(name) != self.data.get(name)
+            if name != "initial_epoch"
+            and given.get(name) != self.data.get(name)
         ]
 
     def put_metrics(self, model: Any) -> bool:
@@ -121,24 +121,12 @@ def _read(metric: VariablePlace, stored: Any) -> npt.NDArray[Any] | None:
         return None
 
 
-def _describe(outline: DataOutline) -> dict[str, Any]:
-    """What decides which samples are fed, as plain values."""
-    arguments = dict(outline.arguments)
-    del arguments["initial_epoch"]
-    return {
-        **arguments,
-        "kind": outline.kind,
-        "num_samples": outline.num_samples,
-        "checksum": outline.checksum,
-    }
-
-
 _CHECKS = {
     "place": lambda value: isinstance(value, dict),
     "first_epoch": lambda value: is_whole(value, 0, _MOST),
     "iterations": lambda value: is_whole(value, 0, _MOST),
     "data": lambda value: (
-        isinstance(value, dict) and "checksum" in value and "kind" in value
+        isinstance(value, dict) and "data" in value and "kind" in value
     ),
     "metrics": lambda value: isinstance(value, list),
 }

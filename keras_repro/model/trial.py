@@ -124,7 +124,6 @@ class Trial:
         self.validation: Any = None
         # How far the present training has come, and where one was saved that
         # this model may go on with.
-        self.first_epoch = 0
         self.reading: Reading | None = None
         # Whether its data stand elsewhere than where they began.
         self.has_moved: Callable[[], bool] | None = None
@@ -148,6 +147,11 @@ class Trial:
             msg = "the model is not built"
             raise RuntimeError(msg)
         return self.state
+
+    @property
+    def midst(self) -> Midst | None:
+        """Where in an epoch the next training goes on, if it does."""
+        return None if self.saved is None else self.saved.midst
 
     @property
     def settled_seed(self) -> int:
@@ -742,7 +746,7 @@ def adopt(
         )
         raise ValueError(msg) from None
     # Nothing has changed where something above was refused.
-    trial.saved = stored if stored.midst is not None else None
+    trial.saved = stored
     trial.state = read.bind(model, trial.state)
     trial.evaluations.take(generators, evaluations)
     if trial.seed not in (None, stored.seed) or trial.vary != stored.vary:

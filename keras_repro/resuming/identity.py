@@ -8,7 +8,7 @@ from typing import Any
 from keras_repro.arrays.checksums import compute_checksum
 from keras_repro.backends.keras_internals import get_global_seed
 from keras_repro.common.text import join_words, quote
-from keras_repro.model.data_order import DataOutline, outline_data
+from keras_repro.model.data_order import outline_data
 from keras_repro.model.data_positions import checksum_pipeline
 from keras_repro.model.initial_state import InitialState
 from keras_repro.model.trial import Trial
@@ -38,18 +38,11 @@ def describe_training(model: Any, call: dict[str, Any]) -> dict[str, Any]:
         or get_global_seed() is not None,
         "vary": trial.vary,
         **identify_model(model),
-        "kind": data.kind,
-        "num_samples": data.num_samples,
-        **data.arguments,
-        "data": _checksum_data(data, call.get("x")),
+        **data.identify(),
+        "data": checksum_pipeline(call.get("x")) or data.checksum,
         "epochs_trained": trial.epochs_trained,
         "given": None if trial.state is None else _checksum_given(trial.state),
     }
-
-
-def _checksum_data(data: DataOutline, x: Any) -> str | None:
-    """Checksum of what `fit` was given, where it has one."""
-    return checksum_pipeline(x) if data.arrays is None else data.checksum
 
 
 def _checksum_given(state: InitialState) -> str | None:
