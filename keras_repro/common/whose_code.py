@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import threading
 import types
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -411,3 +412,21 @@ def name_library_object(value: Any) -> str | None:
     if found is not value:
         return None
     return name if module == "builtins" else f"{module}.{name}"
+
+
+def warn_user(warning: Warning) -> None:
+    """Warn at the line of the program that called `fit`, not at one of ours."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_inside(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(warning, stacklevel=level)
+
+
+def _is_inside(frame: FrameType) -> bool:
+    """Whether code of Keras, of a backend or of this package runs there."""
+    module = str(frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] in _INSIDE
+
+
+# And what stands between a block of ours and who entered it.
+_INSIDE = {"keras", "keras_repro", "tensorflow", "jax", "torch", "contextlib"}

@@ -33,6 +33,7 @@ from keras_repro.backends.pipeline_passes import (
 from keras_repro.backends.reading import Reading
 from keras_repro.backends.variables import iterate_variables
 from keras_repro.common.text import describe, join_words
+from keras_repro.common.whose_code import warn_user
 from keras_repro.model import data_order
 from keras_repro.model.data_positions import (
     TRAINING,
@@ -214,7 +215,7 @@ def _put_saved(model: Any, reading: Reading) -> None:
 def _tell(trial: Trial, message: str) -> None:
     """Warn, and let the record say it."""
     trial.data_notes.append(message)
-    warnings.warn(message, UserWarning, stacklevel=6)
+    warn_user(UserWarning(message))
 
 
 def _is_code(x: Any) -> bool:

@@ -29,6 +29,7 @@ from keras_repro.common.checks import (
 )
 from keras_repro.common.json import make_visible
 from keras_repro.common.text import describe, quote
+from keras_repro.common.whose_code import warn_user
 from keras_repro.environment.differences import find_differences
 from keras_repro.model.data_order import DataOutline, outline_data
 from keras_repro.recording.header import make_header
@@ -40,7 +41,6 @@ from keras_repro.recording.recorder import (
     Recording,
     RunLog,
     now,
-    warn_user,
 )
 from keras_repro.runs.file import (
     RunWriter,

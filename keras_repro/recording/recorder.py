@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
@@ -30,6 +28,7 @@ from keras_repro.backends.active import get_backend
 from keras_repro.backends.random_streams import RngState, checksum_rng
 from keras_repro.backends.variables import VariablePlace, iterate_variables
 from keras_repro.common.text import quote
+from keras_repro.common.whose_code import warn_user
 from keras_repro.environment.capture import count_usable_cores
 from keras_repro.model.data_order import FedSamples
 from keras_repro.model.tracked import checksum_objects
@@ -48,7 +47,6 @@ from keras_repro.runs.run import (
 from keras_repro.runs.snapshots import snapshot_folder, write_snapshot
 
 MODEL_ROLES = ("weights", "random")
-_INSIDE = {"keras", "keras_repro", "tensorflow", "jax", "torch"}
 _SNAPSHOT_ROLES = ("weights",)
 
 
@@ -367,20 +365,6 @@ class Beside:
         if self._error is not None:
             raise self._error
         return self._value
-
-
-def warn_user(warning: Warning) -> None:
-    """Warn at the line of the program that called `fit`, not at one of ours."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and _is_inside(frame):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(warning, stacklevel=level)
-
-
-def _is_inside(frame: FrameType) -> bool:
-    """Whether code of Keras, of a backend or of this package runs there."""
-    module = str(frame.f_globals.get("__name__", ""))
-    return module.partition(".")[0] in _INSIDE
 
 
 def now() -> str:

@@ -8,12 +8,12 @@ from typing import Any
 from keras_repro.arrays.checksums import compute_checksum
 from keras_repro.backends.keras_internals import get_global_seed
 from keras_repro.common.text import join_words, quote
+from keras_repro.common.whose_code import warn_user
 from keras_repro.model.data_order import outline_data
 from keras_repro.model.data_positions import checksum_pipeline
 from keras_repro.model.initial_state import InitialState
 from keras_repro.model.trial import Trial
 from keras_repro.recording.header import identify_model
-from keras_repro.recording.recorder import warn_user
 from keras_repro.resuming import files
 
 _WORDS = {

@@ -25,6 +25,7 @@ from keras_repro.backends.tensorflow import (
 )
 from keras_repro.common.plain_values import UnknownValueError
 from keras_repro.common.text import describe, join_words, quote
+from keras_repro.common.whose_code import warn_user
 from keras_repro.model.around_fit import list_callbacks
 from keras_repro.model.data_positions import (
     has_moved,
@@ -39,7 +40,7 @@ from keras_repro.model.trial import (
     go_to_unbuilt,
     is_all_there,
 )
-from keras_repro.recording.recorder import Beside, warn_user
+from keras_repro.recording.recorder import Beside
 from keras_repro.resuming import files
 from keras_repro.resuming.identity import describe_training, find_backup
 from keras_repro.resuming.memory import Memory

@@ -18,7 +18,7 @@ from keras_repro.backends.keras_internals import flatten_layers
 from keras_repro.backends.variables import find_optimizers, handed_over
 from keras_repro.common.plain_values import UnknownValueError, require_plain
 from keras_repro.common.text import join_words
-from keras_repro.recording.recorder import warn_user
+from keras_repro.common.whose_code import warn_user
 
 # What `fit` gives each callback, and what only shows or writes.
 _GIVEN = frozenset({"_model", "model", "params", "validation_data"})

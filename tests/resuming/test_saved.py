@@ -113,9 +113,9 @@ def told(text: str) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         yield
-    ours = [str(one.message) for one in found if "saved" in str(one.message)]
-    assert len(ours) == 1
-    assert text in ours[0]
+    ours = [one for one in found if "saved" in str(one.message)]
+    assert [one.filename for one in ours] == [__file__]  # Whose call it was.
+    assert text in str(ours[0].message)
 
 
 PLACES = {
