@@ -90,6 +90,7 @@ def pytest_collection_modifyitems(config, items):
         if item.name in STARTS_KERAS:
             item.add_marker("requires_backend")
             item.add_marker("alike")
+        skip_on_other_backends(item)
         sampled = item.get_closest_marker("sampled")
         if sampled is None:
             continue
@@ -105,6 +106,17 @@ def pytest_collection_modifyitems(config, items):
             parted[needs_backend(item)].append(item)
         config.hook.pytest_deselected(items=parted[False])
         items[:] = parted[True]
+
+
+def skip_on_other_backends(item):
+    """Skip what is marked for other backends; examples in the package too."""
+    for marker in item.iter_markers("requires_backend"):
+        if not HAS_BACKEND:
+            reason = f"{BACKEND} or Keras is not installed"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        elif marker.args and BACKEND not in marker.args:
+            reason = f"needs {' or '.join(marker.args)}, not {BACKEND}"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_collection_finish():
@@ -154,15 +166,6 @@ def make_folder(config, variable):
     if variable not in os.environ:
         folder = os.environ[variable] = tempfile.mkdtemp(prefix="tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-
-
-def pytest_runtest_setup(item):
-    """Skip a test that is marked for other backends, with the reason."""
-    for marker in item.iter_markers("requires_backend"):
-        if not HAS_BACKEND:
-            pytest.skip(f"{BACKEND} or Keras is not installed")
-        if marker.args and BACKEND not in marker.args:
-            pytest.skip(f"needs {' or '.join(marker.args)}, not {BACKEND}")
 
 
 @pytest.fixture
