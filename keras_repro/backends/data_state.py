@@ -173,11 +173,11 @@ class DataState:
                 self._keep(_Items(name, value))
             items = value.values() if isinstance(value, dict) else value
             self._follow(name, itertools.islice(items, _MOST_ITEMS), is_own)
-        elif isinstance(value, _FUNCTIONS):
+        elif isinstance(value, FUNCTIONS):
             if isinstance(value, types.FunctionType):
                 is_own = is_own_function(value)
-            self._follow(name, _held_by_function(value), is_own)
-        elif name and hasattr(value, "__next__") and not _is_data(value):
+            self._follow(name, held_by_function(value), is_own)
+        elif name and hasattr(value, "__next__") and not is_data(value):
             if is_own and name not in _MOVED:
                 self.consumed.append(name)
         elif not name or _is_open(value):
@@ -189,7 +189,7 @@ class DataState:
             is_own_class(type(value)) and not isinstance(value, keras.Layer)
         )
         attributes = getattr(value, "__dict__", {})
-        if not name or is_own or _is_data(value):
+        if not name or is_own or is_data(value):
             # Nothing here keeps the data object itself alive.
             self._keep(_Attributes(name, attributes, dict(attributes)))
         slots = [
@@ -377,10 +377,10 @@ def _list_changes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     ]
 
 
-_FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
+FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 
 
-def _held_by_function(function: Any) -> Iterator[Any]:
+def held_by_function(function: Any) -> Iterator[Any]:
     """What a function keeps from where it was made."""
     if isinstance(function, types.MethodType):
         yield function.__self__
@@ -401,13 +401,13 @@ def _is_open(value: Any) -> bool:
         return False  # A reproducible model puts back what it holds itself.
     package = package_of_class(type(value))
     if package in ("keras", "torch"):
-        return isinstance(value, keras.Layer) or _is_data(value)
+        return isinstance(value, keras.Layer) or is_data(value)
     if type(value).__name__ in _HOLDERS:
         return True
     return package not in _CLOSED and package not in sys.stdlib_module_names
 
 
-def _is_data(value: Any) -> bool:
+def is_data(value: Any) -> bool:
     """Whether its library reads batches or samples from it."""
     if isinstance(value, keras.utils.PyDataset):
         return True

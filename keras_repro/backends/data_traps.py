@@ -14,12 +14,14 @@ from typing import Any
 import keras
 
 from keras_repro.backends.data_adapters import (
+    epoch_orders,
     is_grain,
     is_pipeline,
     is_torch_loader,
 )
 from keras_repro.backends.data_state import DataState
-from keras_repro.backends.seeded_samples import seeds_alike
+from keras_repro.backends.random_streams import kept_python
+from keras_repro.backends.seeded_samples import find_seeded_alike
 from keras_repro.backends.tensorflow import (
     STATEFUL_RANDOM_OPS,
     PipelineGraph,
@@ -47,6 +49,16 @@ def has_epochs(call: Mapping[str, Any]) -> bool:
     return epochs > 1 and not call.get("steps_per_epoch")
 
 
+def has_one_order(num_samples: int = 64, batch_size: int | None = None) -> bool:
+    """Whether Keras would now shuffle the arrays of all epochs alike.
+
+    So it does on TensorFlow once a global seed is set (Keras 3.12 to 3.15).
+    """
+    with kept_python():
+        first, second = epoch_orders(num_samples, batch_size, 2)
+    return bool((first == second).all())
+
+
 def find_alike(x: Any, *, is_seeded: bool) -> Iterator[str]:
     """What each pass over data gives as the one before, though it is random.
 
@@ -64,14 +76,14 @@ def find_alike(x: Any, *, is_seeded: bool) -> Iterator[str]:
 
 
 def find_alike_in_python(x: Any) -> Iterator[str]:
-    """What each pass over Grain's data, or a `PyDataset`, gives as before."""
-    if isinstance(x, keras.utils.PyDataset):
+    """What each pass over data that Python gives has as the one before."""
+    if isinstance(x, keras.utils.PyDataset) or is_torch_loader(x):
         with suppress(Exception):  # Whatever its methods need that is not yet.
-            if seeds_alike(x):
+            name = find_seeded_alike(x)
+            if name is not None:
                 yield (
-                    f"{type(x).__name__} seeds a generator anew whenever it "
-                    "reads a batch, and draws the same numbers in every "
-                    f"epoch. {_SAMPLE}."
+                    f"{name} seeds a generator anew whenever it is read, and "
+                    f"draws the same numbers in every epoch. {_SAMPLE}."
                 )
         return
     names = set(_list_grain_nodes(x))

@@ -1,11 +1,12 @@
-"""Whether a `PyDataset` seeds its draws anew, alike in every epoch."""
+"""Data that seed their draws anew, and draw alike in every epoch."""
 
 from __future__ import annotations
 
 import dis
 import inspect
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -13,10 +14,19 @@ from typing import Any
 import keras
 
 from keras_repro.arrays.checksums import compute_checksum
-from keras_repro.backends.data_state import DataState
+from keras_repro.backends.data_state import (
+    FUNCTIONS,
+    DataState,
+    held_by_function,
+    is_data,
+)
 from keras_repro.backends.keras_internals import list_leaves
 from keras_repro.backends.random_streams import kept_python
-from keras_repro.common.whose_code import is_own_code, is_own_function
+from keras_repro.common.whose_code import (
+    is_own_class,
+    is_own_code,
+    is_own_function,
+)
 
 # What begins a stream of random numbers: by its own name, or behind `random`.
 _MAKERS = frozenset(
@@ -27,80 +37,117 @@ _MAKERS = frozenset(
     }
 )
 _MAKERS_OF_RANDOM = frozenset({"seed", "key", "set_seed"})
+_MOST_OBJECTS = 200
+_MOST_ITEMS = 20
 _HOOKS = frozenset({"on_epoch_begin", "on_epoch_end"})
 
 
-def seeds_alike(x: keras.utils.PyDataset) -> bool:
-    """Whether its first batch is drawn, and is drawn alike, in two epochs.
+def find_seeded_alike(x: Any) -> str | None:
+    """The class of data whose first batch is drawn alike in every epoch.
 
-    It is read as it stands and behind its own `on_epoch_end`, and put back.
-    One whose code names an epoch may be told it from elsewhere, and one that
-    holds no samples makes them up, alike on purpose: both are let be.
+    A `PyDataset` is read as it stands and behind its own `on_epoch_end`, what
+    a loader of PyTorch loads twice; both are put back. Of one whose code names
+    an epoch it may be told from elsewhere, and one that holds no samples makes
+    them up, alike on purpose: both are let be.
+
+    Raises:
+        Exception: Whatever the data raise where they cannot be read yet.
     """
-    codes = list(_list_code(type(x)))
+    is_keras = isinstance(x, keras.utils.PyDataset)
+    data = x if is_keras else x.dataset
+    codes = list(_list_code(data if is_keras else (data, x.collate_fn)))
     names = {name for one in codes for name in one.co_names} - _HOOKS
     if any("epoch" in name for name in names):
-        return False
+        return None
     if not any(map(_list_making_lines, codes)):
-        return False
+        return None
     start = DataState(x)
     if start.consumed or start.too_large:
-        return False
+        return None
+    read = _read_keras if is_keras else _read_torch
     try:
         with kept_python():
-            lines = _Lines(x)
-            first = lines.read()
-            x.on_epoch_end()
-            x.on_epoch_begin()
+            lines = _Lines()
+            first = lines.read(lambda: read(x))
+            if is_keras:
+                x.on_epoch_end()
+                x.on_epoch_begin()
             is_drawn = lines.made and lines.reads_samples
-            return is_drawn and first == _read(x)
+            is_alike = is_drawn and first == read(x)
     finally:
         start.restore()
+    return type(data).__name__ if is_alike else None
 
 
-def _read(x: keras.utils.PyDataset) -> str:
-    return compute_checksum(
-        [keras.ops.convert_to_numpy(leaf) for leaf in list_leaves(x[0])]
+def _read_keras(x: keras.utils.PyDataset) -> str:
+    return _checksum(x[0])
+
+
+def _read_torch(loader: Any) -> str:
+    """The first two samples that a loader loads, in one batch."""
+    from torch.utils.data import IterableDataset
+
+    data = loader.dataset
+    samples = iter(data) if isinstance(data, IterableDataset) else None
+    if samples is None:
+        samples = (data[index] for index in range(min(2, len(data))))
+    if loader.batch_sampler is None:
+        return _checksum(loader.collate_fn(next(samples)))
+    return _checksum(loader.collate_fn(list(itertools.islice(samples, 2))))
+
+
+def _checksum(batch: Any) -> str:
+    leaves = list_leaves(batch)
+    return compute_checksum(list(map(keras.ops.convert_to_numpy, leaves)))
+
+
+def _list_code(root: Any) -> Iterator[CodeType]:
+    """The person's code in data and what they hold, and of what it names."""
+    todo = [root]
+    seen: set[int] = set()
+    while todo and len(seen) < _MOST_OBJECTS:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, (list, tuple, dict)):
+            items = one.values() if isinstance(one, dict) else one
+            todo += itertools.islice(items, _MOST_ITEMS)
+        elif isinstance(one, FUNCTIONS):
+            todo += held_by_function(one)
+            function = inspect.unwrap(getattr(one, "__func__", one))
+            if isinstance(function, FunctionType) and is_own_function(function):
+                code = function.__code__
+                yield code
+                named = map(function.__globals__.get, code.co_names)
+                todo += [it for it in named if isinstance(it, FunctionType)]
+        elif _has_code(one):
+            todo += vars(one).values()
+            for base in filter(is_own_class, type(one).__mro__):
+                methods = vars(base).values()
+                todo += [it for it in methods if isinstance(it, FunctionType)]
+
+
+def _has_code(value: Any) -> bool:
+    """Whether it may be, or hold, code of the person that gives samples."""
+    return hasattr(value, "__dict__") and (
+        is_own_class(type(value)) or callable(value) or is_data(value)
     )
-
-
-def _list_code(kind: type) -> Iterator[CodeType]:
-    """The code below Keras' class, and of the person's functions it names."""
-    bases = kind.__mro__[: kind.__mro__.index(keras.utils.PyDataset)]
-    todo = [
-        one
-        for base in bases
-        for one in vars(base).values()
-        if isinstance(one, FunctionType)
-    ]
-    seen: set[CodeType] = set()
-    while todo:
-        function = inspect.unwrap(todo.pop())
-        if not isinstance(function, FunctionType):
-            continue
-        code = function.__code__
-        if code in seen or not is_own_function(function):
-            continue
-        seen.add(code)
-        yield code
-        named = map(function.__globals__.get, code.co_names)
-        todo += [one for one in named if isinstance(one, FunctionType)]
 
 
 class _Lines:
     """What the person's lines do while a batch is read."""
 
-    def __init__(self, x: keras.utils.PyDataset) -> None:
-        self._x = x
+    def __init__(self) -> None:
         # Whether they begin a stream, and name what may hold the samples.
         self.made = self.reads_samples = False
 
-    def read(self) -> str:
-        """Read the first batch, and look on."""
+    def read(self, read: Callable[[], str]) -> str:
+        """Read a batch, and look on."""
         before = sys.gettrace()
         sys.settrace(self._enter)
         try:
-            return _read(self._x)
+            return read()
         finally:
             sys.settrace(before)
 
@@ -109,7 +156,10 @@ class _Lines:
         code = frame.f_code
         if not is_own_code(code, frame.f_globals):
             return None
-        named = [vars(self._x).get(name) for name in code.co_names]
+        # What a method is called on comes first.
+        first = frame.f_locals.get((*code.co_varnames, "")[0])
+        held = getattr(first, "__dict__", {})
+        named = [held.get(name) for name in code.co_names]
         named += [frame.f_globals.get(name) for name in code.co_names]
         named += [frame.f_locals.get(name) for name in code.co_freevars]
         self.reads_samples = self.reads_samples or any(map(_holds_many, named))

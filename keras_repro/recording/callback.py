@@ -472,6 +472,7 @@ class ChecksumCallback(keras.callbacks.Callback):
             every=self.every,
             name=self.name,
             data=data,
+            epochs=(self.params or {}).get("epochs") or 1,
             run_id=run_id,
             snapshots=self._name_snapshots(run_id),
         )
@@ -768,7 +769,7 @@ def _explain(header: RunHeader, reference: RunHeader) -> Iterator[str]:
         # Those of a name shall be equal, whatever they were given.
         advice = ": if they were changed on purpose, give the runs a `name`"
         yield _UNKNOWN_DATA + ("" if header.name else advice)
-    yield from (f"cannot be rewound: {note}" for note in header.notes)
+    yield from (f"noted: {note}" for note in header.notes)
 
 
 # --- arguments -----------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from keras_repro.arrays.checksums import (
     describe_config,
 )
 from keras_repro.backends.active import get_backend
+from keras_repro.backends.data_traps import has_one_order
 from keras_repro.backends.keras_internals import (
     get_global_seed,
     tensorflow_unloaded,
@@ -38,6 +39,7 @@ def make_header(
     every: str | int,
     name: str | None,
     data: DataOutline,
+    epochs: int,
     run_id: str,
     snapshots: str | None = None,
 ) -> RunHeader:
@@ -68,9 +70,24 @@ def make_header(
         compile=_describe_compile(model, compiled),
         data=data.to_json(),
         variables=tuple(_outline(place) for place in places),
-        notes=() if trial is None else tuple(trial.data_notes),
+        notes=tuple(
+            _note_order(data, epochs) if trial is None else trial.data_notes
+        ),
         snapshots=snapshots,
     )
+
+
+def _note_order(data: DataOutline, epochs: int) -> Iterator[str]:
+    """What a plain model's epochs are given alike; a trial knows of its own."""
+    given = data.arguments
+    epochs -= given.get("initial_epoch", 0)
+    # Without a word of what `fit` was given it shuffles arrays, as usual.
+    if epochs > 1 and given.get("shuffle", True) and has_one_order():
+        yield (
+            "where `fit` shuffles arrays, it feeds every epoch in the same "
+            "order: Keras does so on TensorFlow once a global seed is set. A "
+            "ReproducibleModel shuffles each epoch anew."
+        )
 
 
 def identify_model(model: Any) -> dict[str, str]:

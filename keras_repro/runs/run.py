@@ -60,7 +60,8 @@ class RunHeader:
         data: What was fed: `kind`, `num_samples`, `batch_size`, `shuffle`,
             and `arrays`, the shape and dtype of each.
         variables: Role, place, shape and dtype of each variable at the start.
-        notes: What of this run cannot be rewound.
+        notes: What of this run cannot be rewound, and what its epochs are
+            given alike.
         snapshots: Name of the folder beside the file that holds the weights
             themselves, or `None`.
         format: The version of the file's format.

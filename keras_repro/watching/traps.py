@@ -92,8 +92,7 @@ def find_same_order(
     model: Any, call: Mapping[str, Any], outline: DataOutline
 ) -> Iterator[str]:
     """Whether `fit` would feed all epochs in one order though it shuffles."""
-    from keras_repro.backends.data_adapters import epoch_orders
-    from keras_repro.backends.random_streams import kept_python
+    from keras_repro.backends.data_traps import has_one_order
 
     number = outline.num_samples
     if (
@@ -105,9 +104,7 @@ def find_same_order(
         or not 2 < number <= _MOST_SAMPLES
     ):
         return
-    with kept_python():
-        first, second = epoch_orders(number, call.get("batch_size"), 2)
-    if (first == second).all():
+    if has_one_order(number, call.get("batch_size")):
         yield (
             "`fit` shuffles, and feeds every epoch in the same order: Keras "
             "does so on TensorFlow once a global seed is set"

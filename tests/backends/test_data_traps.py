@@ -398,3 +398,115 @@ def test_sample_rng_is_what_differs() -> None:
     """What the notes advise gives each epoch draws of its own."""
     one, two = (kr.sample_rng(3, seed=1, epoch=e).random() for e in (0, 1))
     assert one != two
+
+
+# --- a loader of PyTorch ------------------------------------------------------
+
+
+def load(draw: Any, *, by: str = "samples", **options: Any) -> Any:
+    """A loader of samples that `draw` makes, somewhere in it."""
+    torch = pytest.importorskip("torch")
+    here = {by: draw}
+
+    class Views(torch.utils.data.Dataset):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.rows, self.num_read = np.ones((8, 1)), 0
+            self.transform = here.get("transform", lambda _, row: row)
+
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, index: int) -> Any:
+            self.num_read += 1
+            row = self.transform(index, self.rows[index])
+            return here.get("samples", lambda _, row: row)(index, row), 0.0
+
+    class Stream(torch.utils.data.IterableDataset):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.rows, self.num_read = np.ones((8, 1)), 0
+
+        def __iter__(self) -> Any:
+            for index, row in enumerate(self.rows):
+                self.num_read += 1
+                yield draw(index, row), 0.0
+
+    def collate(samples: list[Any]) -> Any:
+        batch = torch.utils.data.default_collate(samples)
+        return here.get("collate", lambda _, batch: batch)(0, batch[0]), batch[
+            1
+        ]
+
+    x = Stream() if by == "stream" else Views()
+    if by == "subset":
+        here["samples"] = draw
+        x = torch.utils.data.Subset(x, [3, 1, 2])
+    return torch.utils.data.DataLoader(x, 2, collate_fn=collate, **options)
+
+
+def by_index(index: int, row: Any) -> Any:
+    """Add what a generator of this sample draws."""
+    return row + np.random.default_rng(index).random(1)
+
+
+def by_torch(index: int, row: Any) -> Any:
+    """The same by PyTorch."""
+    import torch
+
+    rng = torch.Generator().manual_seed(index)
+    return torch.as_tensor(row) + torch.rand(1, generator=rng)
+
+
+def unseeded(index: int, row: Any) -> Any:
+    """Add what differs each time."""
+    return row + np.random.default_rng().random(1)
+
+
+class Jitters:
+    """A transform with a generator, of its own or made for each sample."""
+
+    def __init__(self, seed: int | None) -> None:
+        self.seed, self.rng = seed, np.random.default_rng(3)
+
+    def __call__(self, index: int, row: Any) -> Any:
+        rng = self.rng
+        if self.seed is not None:
+            rng = np.random.default_rng(self.seed + index)
+        return row + rng.random(1)
+
+
+SEEDS_ANEW = {
+    "a sample": lambda: load(by_index),
+    "by PyTorch": lambda: load(by_torch),
+    "in random order": lambda: load(by_index, shuffle=True),
+    "in workers": lambda: load(by_index, num_workers=2),
+    "a subset": lambda: load(by_index, by="subset"),
+    "a transform": lambda: load(Jitters(7), by="transform"),
+    "a batch": lambda: load(by_torch, by="collate"),
+    "a stream": lambda: load(by_index, by="stream"),
+}
+GOES_ON = {
+    "unseeded": lambda: load(unseeded),
+    "an own generator": lambda: load(Jitters(None), by="transform"),
+    "an own generator of a stream": lambda: load(Jitters(None), by="stream"),
+    "nothing is drawn": lambda: load(lambda _, row: row),
+}
+
+
+@pytest.mark.parametrize("kind", SEEDS_ANEW)
+def test_loaders_that_seed_anew(kind: str) -> None:
+    """They are told, and stand as they stood."""
+    x = SEEDS_ANEW[kind]()
+    (note,) = find_alike_in_python(x)
+    assert "seeds a generator anew" in note
+    assert getattr(x.dataset, "dataset", x.dataset).num_read == 0
+    if not x.num_workers:  # A process with threads had better not be forked.
+        assert find_notes(x) == [f"data: {note}"]
+        assert find_notes(x, epochs=1) == []
+
+
+@pytest.mark.parametrize("kind", GOES_ON)
+def test_loaders_that_do_not(kind: str) -> None:
+    """Their twins: nothing is said."""
+    x = GOES_ON[kind]()
+    assert list(find_alike_in_python(x)) == []
+    assert getattr(x.dataset, "dataset", x.dataset).num_read == 0
