@@ -24,6 +24,9 @@ _AGAIN_AFTER = 0.01  # Seconds.
 # The frame of a context manager that is a generator is there while it is
 # entered or left, and not while its block runs.
 _FOLDERS = ("keras_repro.backends.", "keras_repro.model.")
+# It drops whatever is raised while it converts logs (Keras 3.12 to 3.15), and
+# there a step that was begun is waited for: an interrupt would often be lost.
+_DROPS_ALL = "keras.src.utils.python_utils"
 
 
 def undivided(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -79,12 +82,12 @@ def _interrupt_later() -> None:
 
 
 def _is_in_section(frame: FrameType | None) -> bool:
-    """Whether a section has begun and not ended where a frame is."""
+    """Whether a section, or what would drop it, is under way at a frame."""
     if frame is not None and frame.f_globals.get("__name__") == "contextlib":
         return True  # On its way into one, or out of it.
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if name == __name__ or (
+        if name in (__name__, _DROPS_ALL) or (
             frame.f_code.co_flags & inspect.CO_GENERATOR
             and name.startswith(_FOLDERS)
         ):

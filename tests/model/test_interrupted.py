@@ -4,11 +4,14 @@ import importlib.util
 import json
 import signal
 import time
+from contextlib import nullcontext
 
 import keras
 import pytest
+from keras.src.utils import python_utils
 
 from keras_repro.backends import interrupts, owners, random_streams
+from tests.builders import make_model
 from tests.checkout import SCRIPTS
 
 pytestmark = pytest.mark.requires_backend()
@@ -101,3 +104,38 @@ def test_a_handler_of_the_program_stays():
     assert interrupt() == 1  # In a section it waits.
     with pytest.raises(KeyboardInterrupt):
         time.sleep(10)
+
+
+class Interrupting:
+    """A value whose conversion is interrupted, as a wait for a step is."""
+
+    def __float__(self):
+        signal.raise_signal(signal.SIGINT)
+        return 0.0
+
+
+class Converting(keras.callbacks.Callback):
+    """Converts logs as Keras does, which drops what is raised there."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_batches = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.num_batches += 1
+        if self.num_batches == 2:
+            python_utils.pythonify_logs({"loss": Interrupting()})
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_an_interrupt_that_keras_drops_is_heard(is_ours):
+    """Of a reproducible model; the twin of plain Keras trains on."""
+    model, converting = make_model(seed=1), Converting()
+    if not is_ours:
+        model = keras.Sequential(model.layers)
+        model.compile("sgd", "mse")
+    call = {"epochs": 400, "batch_size": 1, "verbose": 0}
+    x = keras.ops.ones((2, 4))
+    with pytest.raises(KeyboardInterrupt) if is_ours else nullcontext():
+        model.fit(x, x[:, :1], callbacks=[converting], **call)
+    assert (converting.num_batches == 800) is not is_ours

@@ -1,11 +1,13 @@
 """What a folder of backups may hold: whole files, damaged ones, others."""
 
+import itertools
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -15,10 +17,10 @@ import numpy as np
 import pytest
 
 import keras_repro as kr
-from keras_repro.resuming import files
+from keras_repro.resuming import files, keeper
 from tests.builders import make_model
 from tests.checkout import ROOT
-from tests.resuming.interrupting import go_on, interrupt, run
+from tests.resuming.interrupting import StopAt, go_on, interrupt, run
 
 pytestmark = pytest.mark.requires_backend
 X = np.linspace(0, 1, 72, dtype="float32").reshape(18, 4)
@@ -216,6 +218,58 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         run(make, train, kr.BackupAndRestore(tmp_path / "file" / "backups"))
+
+
+@pytest.mark.parametrize("seconds", [1e-9, 1e6])
+def test_after_so_many_seconds(seconds, tmp_path, monkeypatch):
+    """Backed up when they have passed, though the clock is put back."""
+    clock = itertools.count(2e9, -3600)
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    timed = {"save_freq": False, "every_seconds": seconds, "keep": 3}
+    interrupt(make, train, tmp_path, 9, **timed)
+    made = len(files.list_backups(tmp_path / "000"))
+    assert made == (3 if seconds < 1 else 0)
+    place, result = go_on(make, train, tmp_path, **timed)
+    assert place == ("epoch 2, batch 4" if made else None)
+    assert result == run(make, train)
+
+
+class Waiting(StopAt):
+    """Tells while it waits for what is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits = threading.Event()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Wait, behind where Keras would drop an interrupt."""
+        self.waits.set()
+        super().on_train_batch_end(batch, logs)
+        self.waits.clear()
+
+
+@pytest.mark.parametrize("name", ["read_state", "write_backup"])
+def test_interrupted_while_it_backs_up(name, tmp_path, monkeypatch):
+    """By Ctrl-C, while values are read or written: the last one is whole."""
+    module = keeper if name == "read_state" else files
+    function, waiting = getattr(module, name), Waiting()
+    count = itertools.count(1)
+
+    def call(*args):
+        if next(count) == 4:
+            if name == "write_backup":
+                waiting.waits.wait(60)
+            signal.raise_signal(signal.SIGINT)  # The main thread gets it.
+        return function(*args)
+
+    monkeypatch.setattr(module, name, call)
+    backup = kr.BackupAndRestore(tmp_path, save_freq=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(make, train, backup, waiting)
+    monkeypatch.undo()
+    place, result = go_on(make, train, tmp_path)
+    assert place is not None
+    assert result == run(make, train)
 
 
 # --- other processes ---------------------------------------------------------
