@@ -102,7 +102,7 @@ def _checksum(batch: Any) -> str:
 
 
 def _list_code(root: Any) -> Iterator[CodeType]:
-    """The person's code in data and what they hold, and of what it names."""
+    """The person's code that reads data, in them and in what it names."""
     todo = [root]
     seen: set[int] = set()
     while todo and len(seen) < _MOST_OBJECTS:
@@ -124,8 +124,11 @@ def _list_code(root: Any) -> Iterator[CodeType]:
         elif _has_code(one):
             todo += vars(one).values()
             for base in filter(is_own_class, type(one).__mro__):
-                methods = vars(base).values()
-                todo += [it for it in methods if isinstance(it, FunctionType)]
+                todo += [
+                    method
+                    for name, method in vars(base).items()
+                    if isinstance(method, FunctionType) and name != "__init__"
+                ]
 
 
 def _has_code(value: Any) -> bool:
