@@ -90,6 +90,7 @@ def pytest_collection_modifyitems(config, items):
         if item.name in STARTS_KERAS:
             item.add_marker("requires_backend")
             item.add_marker("alike")
+            item.add_marker("slow")
         skip_on_other_backends(item)
         sampled = item.get_closest_marker("sampled")
         if sampled is None:

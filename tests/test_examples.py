@@ -214,6 +214,7 @@ def test_a_preempted_training_ends_as_if_it_were_not(run_python):
     assert lines[3] in readme
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend
 def test_the_readme_shows_what_happens(run_python, tmp_path):
     """Its example runs: two equal checksums, and a drift that says why."""

@@ -33,6 +33,7 @@ def count_trained(folder):
     return len((folder / "trained.txt").read_text().split())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_script_goes_on(tmp_path):
     """To what it would have printed; without its backups it begins anew."""
@@ -58,6 +59,7 @@ def test_a_killed_script_goes_on(tmp_path):
         assert compare_runs(run, other).agree
 
 
+@pytest.mark.slow
 @pytest.mark.alike
 @pytest.mark.parametrize(("code", "stays"), [(3, True), (1, True), (0, False)])
 def test_backups_stay_where_a_script_fails(tmp_path, code, stays):

@@ -291,6 +291,7 @@ def of_adding_class(kind):
 OF_A_CLASS = [of_graph_class, of_open_class, of_stack_class, of_adding_class]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("make", OF_A_CLASS, ids=lambda one: one.__name__)
 def test_a_model_is_of_its_class(make):
     """The class is the one that was called, each time."""
@@ -481,6 +482,7 @@ def unknown_word(kind):
     make_open_class(kind)(width=3)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "mistake",
     [

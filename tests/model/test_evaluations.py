@@ -107,7 +107,7 @@ def test_evaluations_are_distinct_and_rewound(name: str, call: str) -> None:
     assert evaluate(model) not in first
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_no_kind_moves_another(name: str) -> None:
     """Each call draws the same, whatever was called between."""

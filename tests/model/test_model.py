@@ -509,7 +509,7 @@ def make_normalized() -> Any:
     return make_model(L.Dense(6), L.BatchNormalization(), seed=3)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [13, 20, 40])
 def test_batches_of_an_earlier_trial_leave_no_trace(size: int) -> None:
     """Also where one traced function could serve batches of both sizes."""

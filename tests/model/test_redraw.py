@@ -233,6 +233,7 @@ def read(model):
     }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.usefixtures("no_global_seed")
 @pytest.mark.parametrize("build", CASES.values(), ids=CASES)
 def test_seed_draws_any_layer(build):
@@ -352,6 +353,7 @@ ADAPTED = {
 SLOW = {"quantized copy", "quantized parts"}
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.usefixtures("no_global_seed")
 @pytest.mark.parametrize(
     ("build", "adapt"),
@@ -375,6 +377,7 @@ def test_adapted_model_is_drawn_as_a_fresh_one(build, adapt):
     assert read(model) == first
 
 
+@pytest.mark.slow
 def test_quantized_weights_that_somebody_loaded():
     """Nobody knows whether they were drawn: refused, until captured."""
     model = wrap(lambda: L.Dense(2))(3)

@@ -163,6 +163,7 @@ def test_a_look_leaves_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (train(2) != expected) == looks
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("batch", [0, 5])
 def test_after_a_resume(tmp_path: Any, batch: int) -> None:
     """A training that goes on draws as one that nobody killed."""
@@ -246,6 +247,7 @@ def pipeline(parallel: int) -> Any:
     return rows.map(draw, parallel or None).batch(4).prefetch(2)
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(
     ("make", "ways"),
     [(load, (0,)), (mapped, (0, 1, 8)), (pipeline, (0, 2, 8))],

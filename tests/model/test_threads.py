@@ -325,6 +325,7 @@ class Batches(keras.utils.PyDataset):
         return x, self.teacher.predict(x, verbose=0)
 
 
+@pytest.mark.slow
 def test_threads_that_read_the_data():
     """They are part of the training: neither refused, nor kept waiting."""
     losses = []

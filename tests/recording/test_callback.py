@@ -602,6 +602,7 @@ def test_data_are_not_kept_alive(path):
     assert watched() is None
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "left_out", ["nothing", "epochs", "shuffle", "seed", "what is fed"]
 )

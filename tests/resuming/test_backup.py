@@ -152,7 +152,7 @@ def with_callback(name, folder):
 
 @pytest.mark.parametrize("number", [7, 16])
 @pytest.mark.parametrize("name", MADE)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(30)
 def test_callbacks_come_to_the_same(name, number, tmp_path):
     """Of Keras or of one's own: outcome, files, and what follows from it."""
 
@@ -234,6 +234,7 @@ def test_reset_after_going_on_is_the_start(tmp_path):
     assert observe(model, train(model)) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [7, 27, 51])
 def test_a_loop_of_trainings_goes_on(number, tmp_path):
     """Those that had ended are not trained again; each has its folder."""
@@ -299,6 +300,7 @@ OTHER = {
 }
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("name", OTHER)
 def test_another_training_is_refused(name, tmp_path):
     """What differs is named, and the backup stays."""
@@ -364,6 +366,7 @@ def test_without_a_file_the_record_goes_on_too(tmp_path):
     assert kr.compare_runs(whole.run, found[-1].run).equal
 
 
+@pytest.mark.slow
 @pytest.mark.requires_backend("tensorflow", "jax")
 def test_steps_at_once_and_several_optimizers_slots(tmp_path):
     """`steps_per_execution`, accumulated gradients and averages."""

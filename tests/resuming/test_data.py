@@ -347,7 +347,7 @@ def training_on(name, epochs=3):
     return train
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("name", DATA)
 def test_goes_on(name, tmp_path):
     """Interrupted in the middle of an epoch, and all is as it would be."""
@@ -385,6 +385,7 @@ def test_pipelines_are_read_again_where_they_must(
     assert ways == [is_read_again]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["loader", "stateful loader"])
 def test_loaders_leave_samples_out(name, tmp_path):
     """Nothing that was read before is read again, where that is exact."""
@@ -401,6 +402,7 @@ def test_a_data_set_that_tells_its_place_is_not_read_again(
     assert count_read_again(name, tmp_path / "twin") == 2 * SIZE
 
 
+@pytest.mark.slow
 def test_a_data_set_that_tells_its_place_wrongly_is_read_again(
     tmp_path, monkeypatch
 ):
@@ -412,6 +414,7 @@ def test_a_data_set_that_tells_its_place_wrongly_is_read_again(
         count_read_again(name, tmp_path / "twin")
 
 
+@pytest.mark.slow
 def test_a_stream_is_read_again(tmp_path, monkeypatch):
     """The twin: it has no indices to leave out."""
     train = training_on("loader of a stream, noise")
@@ -476,6 +479,7 @@ def test_wherever_it_was_interrupted(number, save_freq, tmp_path):
     assert result == whole
 
 
+@pytest.mark.slow
 def test_interrupted_again_and_again(tmp_path):
     """Each goes on from where the last one came to."""
     train = training_on("PyDataset with an order")
@@ -487,7 +491,7 @@ def test_interrupted_again_and_again(tmp_path):
     assert result == whole
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["arrays", "arrays, some steps", "loader"])
 def test_epochs_are_added(name, tmp_path):
     """A training that had ended goes on from within its last epoch."""
@@ -513,7 +517,7 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("left_out", LEFT_OUT)
 def test_without_it_the_training_is_another_one(
     left_out, tmp_path, monkeypatch
@@ -607,6 +611,7 @@ class Evaluates(keras.callbacks.Callback):
         """It remembers nothing."""
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("moves", [False, True])
 def test_data_of_an_evaluation_within(moves, tmp_path):
     """Those that go on from where they were have a place that nobody knows."""

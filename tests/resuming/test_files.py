@@ -139,6 +139,7 @@ def change_version(path):
 DAMAGES = [damage, empty, change_version, Path.unlink]
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("change", DAMAGES)
 def test_the_one_before_is_used(change, copied):
     """With a warning that says why; the training ends as it would."""
@@ -338,6 +339,7 @@ def wait_for(path):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_ended_by_sigterm_it_has_a_last_backup(start, tmp_path):
     """The process ends as it would; the next one goes on where it was."""
     process = start(0.3)

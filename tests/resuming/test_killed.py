@@ -23,8 +23,8 @@ KINDS = {
     "torch": "torch",
     "grain": "grain",
 }
-# Each kind on one backend, one of them in every run of the tests; all by the
-# command that the script names, or with the gallery.
+# Each kind on one backend; all by the command that the script names, or with
+# the gallery.
 HERE = {
     "tensorflow": ["tf.data"],
     "jax": ["arrays", "torch"],
@@ -40,13 +40,8 @@ def run_script(*options, code=0):
     return run_command(*command, module, *options, cwd=ROOT, code=code).stdout
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(one, marks=[pytest.mark.slow] if number else [])
-        for number, one in enumerate(HERE[BACKEND])
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HERE[BACKEND])
 def test_killed_trainings_end_as_if_they_were_not(kind):
     """Weights, optimizer, streams, history, callbacks and every checksum."""
     needed = KINDS[kind]

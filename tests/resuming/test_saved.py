@@ -153,6 +153,7 @@ def test_goes_on(place: str, tmp_path: Path) -> None:
         assert go_on(loaded, first, **more) == cut(whole, first)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("left_out", [None, "place", "streams", "metrics"])
 def test_each_part_is_needed(
     left_out: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -198,6 +199,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("other", OTHERS)
 def test_another_training_is_told_of(other: str, tmp_path: Path) -> None:
     """It begins its epoch anew, and says why; once, and in the record."""
@@ -214,6 +216,7 @@ def test_another_training_is_told_of(other: str, tmp_path: Path) -> None:
         loaded.fit(**call)
 
 
+@pytest.mark.slow
 def test_other_steps_are_told_of(tmp_path: Path) -> None:
     """A model that was trained by hand in between is at another place."""
     save(tmp_path / "m.keras", "after", 1, 2)
@@ -223,6 +226,7 @@ def test_other_steps_are_told_of(tmp_path: Path) -> None:
         go_on(loaded, 1)
 
 
+@pytest.mark.slow
 def test_other_metrics_are_told_of(tmp_path: Path) -> None:
     """The weights go on exactly; what the epoch shows is of its rest."""
     whole = save(tmp_path / "m.keras", "after", 1, 2)
@@ -272,6 +276,7 @@ class Drawing(keras.utils.PyDataset):  # type: ignore[misc]
         self.order = self.rng.permutation(len(X))
 
 
+@pytest.mark.slow
 def test_data_that_begin_anew_are_told_of(tmp_path: Path) -> None:
     """Behind an epoch too; who trains anew is left in peace."""
     model, path = make_model(), tmp_path / "m.keras"
@@ -286,6 +291,7 @@ def test_data_that_begin_anew_are_told_of(tmp_path: Path) -> None:
         loaded.fit(Drawing(), epochs=1, verbose=0)
 
 
+@pytest.mark.slow
 def test_reset_goes_to_the_start(tmp_path: Path) -> None:
     """Nothing of the place is left, and nothing is told."""
     whole = save(tmp_path / "m.keras", "after", 1, 2)
@@ -296,6 +302,7 @@ def test_reset_goes_to_the_start(tmp_path: Path) -> None:
         assert go_on(loaded, 0) == whole
 
 
+@pytest.mark.slow
 def test_later_trainings_go_on_too(tmp_path: Path) -> None:
     """The epochs before a second training count in a file of that."""
     model, path = make_model(), tmp_path / "m.keras"

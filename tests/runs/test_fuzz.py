@@ -95,6 +95,7 @@ names = sorted({one.name for cls in classes for one in fields(cls)})
 objects = st.dictionaries(st.sampled_from(["type", *names]), values)
 
 
+@pytest.mark.slow
 @fuzz
 @given(st.lists(values | objects, max_size=4), st.booleans())
 def test_random_values(path, lines, behind):

@@ -570,6 +570,7 @@ def test_hostile_keras_files(saved, tmp_path, harm):
         keras.saving.load_model(path)
 
 
+@pytest.mark.slow
 def test_good_keras_files(saved, tmp_path):
     """The twin: the same file, taken apart and put together again, loads."""
     path = put_asset(saved, tmp_path / "m.keras", lambda content: None)

@@ -643,7 +643,7 @@ def read_alone(study):
             return
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("name", "kind"), HEAVY)
 def test_time_and_memory_are_bounded(study, name, kind):
     """Memory is a multiple of the size, and time that of a few passes."""

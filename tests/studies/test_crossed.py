@@ -85,6 +85,7 @@ def test_interval_is_both_errors_together(level, watched):
     assert math.isnan(found.wilcoxon_p)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("size", [3, 5, 30])
 @pytest.mark.parametrize(
     "spreads", [(1, 1, 1), (0, 1, 1), (0.1, 1, 3), (1, 0, 1)]

@@ -103,6 +103,7 @@ def test_a_killed_worker_goes_on_within_a_trial(
     assert not BACKUPS.exists()
 
 
+@pytest.mark.slow
 def test_a_trial_that_raised_goes_on(tmp_path, monkeypatch):
     """Its backups stay, and the next call trains what is left of it."""
     monkeypatch.chdir(tmp_path)

@@ -379,6 +379,7 @@ def test_the_half_width_is_kept(model):
         assert results.watched is None
 
 
+@pytest.mark.slow
 def test_a_study_stops_when_its_difference_is_settled(model):
     """Lower, higher or equal within the margin, and its results say so."""
     baseline = kr.run_trials(model, train_quickly, seeds=9, progress=False)
@@ -516,6 +517,7 @@ def test_a_study_remembers_what_was_planned(model, tmp_path):
     assert kr.load_trials(tmp_path / "old").watched is True
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.alike
 @pytest.mark.parametrize(
     ("calls", "watched"),
@@ -899,6 +901,7 @@ def test_what_cannot_travel_is_refused_before_it_runs(model):
         kr.run_trials(model, train, num_workers=1, progress=False)
 
 
+@pytest.mark.slow
 def test_a_training_that_raises_in_a_worker_is_reported(model, pool):
     """With its traceback, though its exception cannot travel."""
 

@@ -195,6 +195,7 @@ def fresh(request):
     return json.loads(output.splitlines()[-1])
 
 
+@pytest.mark.slow
 @for_each_workload
 def test_equals_a_fresh_process(workload, fresh):
     """A seed gives what it gives in a process that trains nothing else."""
