@@ -239,15 +239,7 @@ def _compare(
     _check_alike(studies, names)
     scores_a = a.scores[metric]
     scores_b = b.scores[metric][find_places(b, a.seeds)]
-    finite = np.isfinite(scores_a) & np.isfinite(scores_b)
-    num_pairs = int(np.count_nonzero(finite))
-    if num_pairs < 2:
-        raise ValueError(
-            "Two studies must have at least two pairs of finite scores to be "
-            f"compared. Received: {num_pairs} of {len(a.seeds)} pairs with a "
-            f"finite `{clean(metric)}` in both. Run more seeds."
-        )
-    _check_range(scores_a[finite], scores_b[finite], metric)
+    finite = _find_finite(scores_a, scores_b, metric)
     options = options._replace(watched=_find_watched(options, studies))
     found = compare_paired(
         scores_a[finite],
@@ -273,6 +265,20 @@ def _compare(
         watched=options.watched,
         examples=examples,
     )
+
+
+def _find_finite(a: Scores, b: Scores, metric: str) -> npt.NDArray[np.bool_]:
+    """Of which pairs both scores are finite."""
+    finite: npt.NDArray[np.bool_] = np.isfinite(a) & np.isfinite(b)
+    num_pairs = int(np.count_nonzero(finite))
+    if num_pairs < 2:
+        raise ValueError(
+            "Two studies must have at least two pairs of finite scores to be "
+            f"compared. Received: {num_pairs} of {len(a)} pairs with a "
+            f"finite `{clean(metric)}` in both. Run more seeds."
+        )
+    _check_range(a[finite], b[finite], metric)
+    return finite
 
 
 def _cross(

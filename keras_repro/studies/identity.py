@@ -155,18 +155,7 @@ class StudyIdentity:
 
 
 def compare_fingerprints(before: Fingerprint, after: Fingerprint) -> list[str]:
-    """Say what is not as it was.
-
-    Scope:
-        Code that two versions of Python compiled cannot be compared. Then the
-        versions are told, and which functions are new or gone.
-
-    Example:
-        >>> before = Fingerprint({"train": "kr1:0"}, {"alpha": "0.4"})
-        >>> after = Fingerprint({"train": "kr1:1"}, {"alpha": "0.2"})
-        >>> compare_fingerprints(before, after)
-        ['`train` was changed', '`alpha` was 0.4 and is 0.2']
-    """
+    """Say what is not as it was; code of two Pythons cannot be compared."""
     found = []
     same_python = before.python == after.python
     if not same_python:

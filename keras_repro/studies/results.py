@@ -61,17 +61,11 @@ _COMPUTED = ("=", "+", "-", "@", "\t", "\n")
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFailure:
-    """A trial whose training raised.
-
-    Args:
-        seed: Its seed.
-        error: Type and message, such as `"ValueError: ..."`.
-        traceback: Where it was raised, as Python prints it; may be empty.
-    """
+    """A trial whose training raised."""
 
     seed: int
-    error: str
-    traceback: str = ""
+    error: str  # Type and message, such as `"ValueError: ..."`.
+    traceback: str = ""  # As Python prints it.
 
 
 # What the rows of a study hold, by their names.
@@ -379,16 +373,7 @@ class TrialResults(Result):
 
 
 def check_seeds(seeds: object) -> tuple[int, ...]:
-    """Seeds as a tuple of different integers.
-
-    Raises:
-        ValueError: If one is out of range or there twice.
-        TypeError: If one is not an integer.
-
-    Example:
-        >>> check_seeds(range(3))
-        (0, 1, 2)
-    """
+    """Seeds as a tuple of different integers, each in range."""
     advice = "Give each trial its own seed, for example `range(30)`."
     found = []
     # No more of them, since a row of numbers need not end.
@@ -508,26 +493,12 @@ class Rank:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialSummary(Result):
-    """The scores of a study in few numbers, by metric.
-
-    Args:
-        results: The study.
-        metrics: By name, the summary of its scores. A metric without any
-            finite score has NaN for every number.
-        confidence_level: That of the intervals.
-
-    Example:
-        >>> from keras_repro.studies.results import TrialResults
-        >>> results = TrialResults(
-        ...     seeds=range(3), scores={"rmse": [1.0, 2.0, 6.0]}
-        ... )
-        >>> results.summary()["rmse"].mean
-        3.0
-    """
+    """The scores of a study in few numbers, by metric."""
 
     results: TrialResults
+    # Of a metric without any finite score each number is NaN.
     metrics: Mapping[str, Summary]
-    confidence_level: float
+    confidence_level: float  # That of the intervals.
 
     def __getitem__(self, metric: str) -> Summary:
         return self.metrics[metric]
@@ -557,12 +528,7 @@ class TrialSummary(Result):
 def summarize_scores(
     scores: Scores, *, confidence_level: float = 0.95, watched: bool = False
 ) -> Summary:
-    """Sum scores up, as `summarize`; NaN for all if none of them is finite.
-
-    Example:
-        >>> summarize_scores(np.array([np.nan])).num_missing
-        1
-    """
+    """Sum scores up, as `summarize`; NaN for all if none of them is finite."""
     if np.isfinite(scores).any():
         return summarize(
             scores, confidence_level=confidence_level, watched=watched

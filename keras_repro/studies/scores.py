@@ -24,17 +24,11 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval.
-
-    Args:
-        low: The lower bound, in the unit of the scores.
-        high: The upper bound.
-        confidence_level: The share of such intervals that should cover the
-            true value, strictly between 0 and 1.
-    """
+    """A confidence interval, in the unit of the scores."""
 
     low: float
     high: float
+    # The share of such intervals that should cover the true value.
     confidence_level: float
 
     def __post_init__(self) -> None:
@@ -47,40 +41,17 @@ class Interval:
         return self.high / 2 - self.low / 2
 
 
+# Student, The Probable Error of a Mean, Biometrika 6(1), 1908, 1-25. It is
+# exact for scores that are distributed normally; docs/trials.md has the figures
+# for others. With `watched` it holds at every number of scores at once, and is
+# infinite for fewer than 5 of them at 95%.
 def t_interval(
     scores: npt.ArrayLike,
     *,
     confidence_level: float = 0.95,
     watched: bool = False,
 ) -> Interval:
-    """Compute where the mean lies under other seeds: by Student's t.
-
-    Args:
-        scores: One score per trial, shape `(num_trials,)`.
-        confidence_level: The share of such intervals that should cover it.
-        watched: Whether the interval is to hold at every number of scores at
-            once, however often one looks: a confidence sequence. It is wider,
-            and infinite for fewer than 5 scores at 95%.
-
-    Raises:
-        TypeError: If the scores are no numbers.
-        ValueError: If there are fewer than two scores, or one is not finite.
-
-    Scope:
-        Exact for scores that are distributed normally, at every level and
-        every number of them. Of few skewed or clustered scores it covers the
-        mean less often than it says: docs/trials.md has the figures. It
-        speaks of seeds only; other data or another machine may move the mean
-        further.
-
-    Example:
-        >>> found = t_interval([0.91, 0.93, 0.90, 0.92, 0.94])
-        >>> print(f"{found.low:.3f} to {found.high:.3f}")
-        0.900 to 0.940
-
-    References:
-        Student, The Probable Error of a Mean, Biometrika 6(1), 1908, 1-25.
-    """
+    """Compute where the mean lies under other seeds: by Student's t."""
     values = check_scores(scores, at_least=2)
     confidence_level = check_confidence_level(confidence_level)
     scale = find_scale(values)
@@ -94,52 +65,28 @@ def t_interval(
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What many scores of one training say.
+    """What the finite ones among many scores of one training say."""
 
-    Args:
-        num_scores: How many scores are finite; the rest speaks of these.
-        num_missing: How many are NaN or infinite, and left out.
-        mean: The mean.
-        std: The standard deviation, divided by n - 1; NaN for one score.
-        median: The median.
-        iqm: The mean without the lowest and the highest quarter, rounded down.
-        min: The lowest score.
-        max: The highest score.
-        interval: Where the mean lies under other seeds; `None` for one score.
-    """
-
-    num_scores: int
-    num_missing: int
+    num_scores: int  # How many are finite.
+    num_missing: int  # How many are NaN or infinite.
     mean: float
-    std: float
+    std: float  # Divided by n - 1; NaN for one score.
     median: float
-    iqm: float
+    iqm: float  # The mean without the lowest and the highest quarter.
     min: float
     max: float
-    interval: Interval | None
+    interval: Interval | None  # Of the mean; `None` for one score.
 
 
+# The interquartile mean is that of Agarwal et al., Deep Reinforcement Learning
+# at the Edge of the Statistical Precipice, NeurIPS 2021.
 def summarize(
     scores: npt.ArrayLike,
     *,
     confidence_level: float = 0.95,
     watched: bool = False,
 ) -> Summary:
-    """Sum up the scores of many trials.
-
-    Raises:
-        TypeError: If the scores are no numbers.
-        ValueError: If no score is finite.
-
-    Example:
-        >>> found = summarize([1.0, 2.0, 3.0, 4.0, 10.0, float("nan")])
-        >>> found.mean, found.median, found.iqm, found.num_missing
-        (4.0, 3.0, 3.0, 1)
-
-    References:
-        Agarwal et al., Deep Reinforcement Learning at the Edge of the
-        Statistical Precipice, NeurIPS 2021: the interquartile mean.
-    """
+    """Sum up the scores of many trials, of which one must be finite."""
     given = check_scores(scores, at_least=1, finite=False)
     confidence_level = check_confidence_level(confidence_level)
     values = np.sort(given[np.isfinite(given)])
@@ -183,16 +130,7 @@ class ScoreRank:
 
 
 def rank_of(scores: npt.ArrayLike, index: int) -> ScoreRank:
-    """Say where one score stands among all.
-
-    Raises:
-        TypeError: If the scores are no numbers, or `index` is no integer.
-        ValueError: If a score is not finite, or there is none at `index`.
-
-    Example:
-        >>> rank_of([5.0, 3.0, 4.0, 4.0, 9.0], 2)
-        ScoreRank(rank=2.5, percentile=40.0, z=-0.42640143271122083)
-    """
+    """Say where one score stands among all, which must be finite."""
     values = check_scores(scores, at_least=1)
     index = check_int("index", index, 0, values.size - 1)
     score = values[index]
@@ -338,40 +276,30 @@ _LARGEST_EFFECT = 1e8
 
 @dataclass(frozen=True, kw_only=True)
 class PairedStatistics:
-    """How two sets of scores differ that share their seeds.
-
-    Args:
-        num_pairs: How many pairs there are.
-        mean_a: The mean of a.
-        mean_b: The mean of b.
-        difference: The mean of b - a.
-        interval: Where that mean lies under other seeds.
-        spread: The standard deviation of the paired differences; of rounded
-            scores as if each were off by up to half a step.
-        resolution: The step by which rounded scores move, such as 1 over the
-            number of test examples; 0.0 if they are not rounded.
-        t_p: p of the paired t test, two-sided, with that spread: 1.0 if all
-            pairs are equal. Of a watched study that of the sequential one.
-        wilcoxon_p: p of Wilcoxon's signed-rank test, two-sided; 1.0 if all
-            pairs are equal. NaN of a watched study: it holds at one look.
-        lower_rate: In which share of pairs of unrelated seeds b is lower.
-        equal_rate: In which share of them both scores are equal.
-        effect_size: The difference in standard deviations of single scores,
-            the root mean square of both; infinite if none of them varies.
-        effect_size_paired: The difference in `spread`s.
-    """
+    """How two sets of scores differ that share their seeds."""
 
     num_pairs: int
     mean_a: float
     mean_b: float
-    difference: float
-    interval: Interval
+    difference: float  # The mean of b - a.
+    interval: Interval  # Where that mean lies under other seeds.
+    # The standard deviation of the paired differences; of rounded scores as if
+    # each were off by up to half a step.
     spread: float
+    # The step by which rounded scores move, such as 1 over the number of test
+    # examples; 0.0 if they are not rounded.
     resolution: float
+    # Of the paired t test, two-sided, with that spread: 1.0 if all pairs are
+    # equal. Of a watched study that of the sequential one.
     t_p: float
+    # Of Wilcoxon's signed-rank test, two-sided; 1.0 if all pairs are equal. NaN
+    # of a watched study: it holds at one look.
     wilcoxon_p: float
+    # In which share of pairs of unrelated seeds b is lower, or both are equal.
     lower_rate: float
     equal_rate: float
+    # The difference in standard deviations of single scores, the root mean
+    # square of both; infinite if none of them varies. Then that in `spread`s.
     effect_size: float
     effect_size_paired: float
 
@@ -400,6 +328,15 @@ class PairedStatistics:
         return self.higher_rate + self.equal_rate / 2
 
 
+# What the seed moves in both alike cancels in the differences. The interval
+# excludes 0 exactly where `t_p` is below 1 minus its level; Wilcoxon's p is
+# exact for up to 50 pairs without ties and 13 with ties, as SciPy chooses.
+# Wilcoxon, Individual Comparisons by Ranking Methods, Biometrics Bulletin 1(6),
+# 1945, 80-83. Mann and Whitney, Annals of Mathematical Statistics 18(1), 1947,
+# 50-60, and Vargha and Delaney, Journal of Educational and Behavioral
+# Statistics 25(2), 2000, 101-132: the probability is U / (n m), their A.
+# Lakens, Calculating and Reporting Effect Sizes, Frontiers in Psychology 4,
+# 2013, 863: Cohen's d_av, with the root mean square for the average, and d_z.
 def compare_paired(
     a: npt.ArrayLike,
     b: npt.ArrayLike,
@@ -407,84 +344,54 @@ def compare_paired(
     confidence_level: float = 0.95,
     watched: bool = False,
 ) -> PairedStatistics:
-    """Compare two sets of scores that share their seeds.
-
-    What the seed moves in both alike cancels in the differences, so fewer
-    seeds show a difference than in a comparison of unrelated runs.
-
-    Args:
-        a: Scores of the first.
-        b: Scores of the second, by the same seeds.
-        confidence_level: That of the interval.
-        watched: Whether interval and p are to hold at every number of pairs
-            at once, as in `t_interval`.
-
-    Raises:
-        TypeError: If the scores are no numbers.
-        ValueError: If there are fewer than two pairs, if a score is not
-            finite, or if the numbers of scores differ.
-
-    Scope:
-        The interval excludes 0 exactly where `t_p` is below 1 minus its
-        level: both are Student's. Wilcoxon's p is exact for up to 50 pairs
-        without ties, and up to 13 with ties, as SciPy chooses.
-
-    Example:
-        >>> found = compare_paired([5.02, 6.1, 7.04], [4.0, 5.53, 6.01])
-        >>> round(found.difference, 3), round(found.t_p, 3)
-        (-0.873, 0.029)
-        >>> round(found.agree_rate, 2), found.equal_rate
-        (0.67, 0.0)
-
-    References:
-        Wilcoxon, Individual Comparisons by Ranking Methods, Biometrics
-        Bulletin 1(6), 1945, 80-83. Mann and Whitney, Annals of Mathematical
-        Statistics 18(1), 1947, 50-60, and Vargha and Delaney, Journal of
-        Educational and Behavioral Statistics 25(2), 2000, 101-132: the
-        probability is U / (n m), their A. Lakens, Calculating and Reporting
-        Effect Sizes, Frontiers in Psychology 4, 2013, 863: the effect sizes
-        are Cohen's d_av, with the root mean square for the average, and d_z.
-    """
+    """Compare two sets of finite scores that share their seeds, two or more."""
     x, y = _check_pairs(a, b)
     level = check_confidence_level(confidence_level)
     scale = find_scale(x, y)
     x, y = x / scale, y / scale
     single = math.hypot(compute_std(x), compute_std(y)) / math.sqrt(2)
     means = compute_mean(x) * scale, compute_mean(y) * scale
-    step = find_resolution(np.concatenate([x, y]))
-    if step:
-        lowest = min(x.min(), y.min())
-        x, y = (np.rint((one - lowest) / step) for one in (x, y))
+    x, y, step = _count_steps(x, y)
     gaps = y - x
-    difference = compute_mean(gaps)
-    # A rounded score may be off by half a step, evenly: a variance of 1/12.
-    rounding = 1 / math.sqrt(6) if step else 0.0
-    spread = math.hypot(compute_std(gaps), rounding)
+    difference, spread = compute_mean(gaps), _find_spread(gaps, step)
     error = spread / math.sqrt(gaps.size)
     half = _reach(find_bound(gaps.size, level, watched), error)
     lower, equal = _compare_singles(x, y)
+    unit = step or 1.0
 
     def measure(number: float) -> float:
-        """A number of steps in the unit of the scores."""
-        return number * (step or 1.0) * scale
+        return number * unit * scale  # Of steps, in the unit of the scores.
 
+    low, high = measure(difference - half), measure(difference + half)
     return PairedStatistics(
         num_pairs=x.size,
         mean_a=means[0],
         mean_b=means[1],
         difference=measure(difference),
-        interval=Interval(
-            measure(difference - half), measure(difference + half), level
-        ),
+        interval=Interval(low, high, level),
         spread=measure(spread),
         resolution=step * scale,
         t_p=find_p(gaps.size, _divide(difference, error), watched),
         wilcoxon_p=math.nan if watched else _test_wilcoxon(x, y),
         lower_rate=lower,
         equal_rate=equal,
-        effect_size=_divide(difference * (step or 1.0), single),
+        effect_size=_divide(difference * unit, single),
         effect_size_paired=_divide(difference, spread),
     )
+
+
+def _count_steps(x: Scores, y: Scores) -> tuple[Scores, Scores, float]:
+    """Rounded scores as whole numbers of their step, which is 0.0 of others."""
+    step = find_resolution(np.concatenate([x, y]))
+    if not step:
+        return x, y, step
+    lowest = min(x.min(), y.min())
+    return np.rint((x - lowest) / step), np.rint((y - lowest) / step), step
+
+
+def _find_spread(gaps: Scores, step: float) -> float:
+    # A rounded score may be off by half a step, evenly: a variance of 1/12.
+    return math.hypot(compute_std(gaps), 1 / math.sqrt(6) if step else 0.0)
 
 
 def _check_pairs(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Scores, Scores]:
@@ -503,18 +410,11 @@ _NOISE = 2.0**-22  # Of scores that are float32: four times their last bit.
 _NOISE_OF_GAPS = 2.0**-48  # In scores: sixteen times their last bit.
 
 
+# An accuracy over 500 examples moves by steps of 0.002: the largest by which
+# one comes from any score to any other, but for the last bits that float32
+# holds. Steps that are not far larger than these are none.
 def find_resolution(scores: Scores) -> float:
-    """The step of the grid on which rounded scores lie; 0.0 if on none.
-
-    An accuracy over 500 examples moves by steps of 0.002. The step is the
-    largest by which one comes from any score to any other, but for the last
-    bits that float32 holds; steps that are not far larger than these are none.
-
-    Example:
-        >>> found = find_resolution(np.array([0.91, 0.93, 0.96]))
-        >>> round(found, 6), find_resolution(np.arange(2.0, 9.0) ** 0.5)
-        (0.01, 0.0)
-    """
+    """The step of the grid on which rounded scores lie; 0.0 if on none."""
     values = np.unique(scores)
     values = values[np.argsort(np.abs(values), kind="stable")]
     # Each score has noise of its own: a large one hides no small ones.
@@ -534,6 +434,10 @@ def find_resolution(scores: Scores) -> float:
     return span / float(counts[0])
 
 
+# Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd edition,
+# 1988, ch. 2: the power by the noncentral t distribution. Siegmund, Sequential
+# Analysis, 1985, ch. 3: how often a straight boundary is crossed. Exact for
+# normal differences, about right where they are watched.
 def count_needed_pairs(
     effect_size_paired: float,
     *,
@@ -541,35 +445,7 @@ def count_needed_pairs(
     confidence_level: float = 0.95,
     watched: bool = False,
 ) -> int | None:
-    """Count the pairs that would show an effect of a size.
-
-    Args:
-        effect_size_paired: The difference in standard deviations of pairs.
-        power: With which probability it is to be shown.
-        confidence_level: That of the interval which is to exclude 0.
-        watched: Whether that is an interval which may be watched.
-
-    Raises:
-        ValueError: If an argument is NaN or out of range.
-
-    Returns:
-        At least `FEWEST_PAIRS`; `None` if more than 1,000,000 are needed.
-
-    Scope:
-        Exact for differences that are distributed normally, and about right
-        where they are watched. The size of an effect is itself an estimate,
-        and of few pairs a rough one.
-
-    Example:
-        >>> count_needed_pairs(0.5)
-        34
-
-    References:
-        Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd
-        edition, 1988, ch. 2: the power by the noncentral t distribution.
-        Siegmund, Sequential Analysis, 1985, ch. 3: how often a straight
-        boundary is crossed.
-    """
+    """Count the pairs that would show an effect; `None` if over 1,000,000."""
     confidence_level = check_confidence_level(confidence_level)
     power = check_number("power", power, INNER_SHARE, "Pass 0.8 for 80%.")
     effect_size_paired = check_number(

@@ -112,45 +112,23 @@ class TrialSpread(Result):
         }
 
 
+# Two studies share with each seed what both of them move by it, and nothing
+# else. So the covariance of the scores where the seed moves everything with
+# those where it moves one part is the variance that this part gives alone,
+# whatever the others do (Sobol', Sensitivity estimates for nonlinear
+# mathematical models, Mathematical Modelling and Computational Experiments
+# 1(4), 1993, 407-414); over the variance of the former it is the slope of a
+# straight line through the pairs. Its error is HC3, for a scatter that varies
+# (MacKinnon and White, Journal of Econometrics 29(3), 1985, 305-325). Where two
+# sources act only together, what the line gives a source depends on the one
+# seed at which the others stand.
 def find_spread(
     studies: Mapping[str, TrialResults],
     metric: str | None = None,
     *,
     confidence_level: float = 0.95,
 ) -> TrialSpread:
-    """Split the variance of a score by what the seed moves.
-
-    Two studies share with each seed what both of them move by it, and nothing
-    else. So the covariance of the scores where the seed moves everything with
-    those where it moves one part is the variance that this part gives alone,
-    whatever the others do; over the variance of the former it is the slope of
-    a straight line through the pairs.
-
-    Args:
-        studies: By what the seeds moved: `"all"`, `"initial"`, `"order"` and
-            `"random"`, of the same seeds; those that not all have are left
-            out.
-        metric: The name of the score; `None` for the first one.
-        confidence_level: Of each interval, strictly between 0 and 1.
-
-    Raises:
-        ValueError: If a study is missing or varied something else, or if
-            fewer than three seeds have a finite score in all four.
-
-    Scope:
-        Intervals cover as often as they say, or more often, for scores that
-        are distributed normally, and for a number of seeds that was fixed
-        beforehand, also where a study was watched; docs/trials.md has the
-        figures for others.
-        Where two sources act only together, what the line
-        gives a source depends on the one seed at which the others stand.
-
-    References:
-        Sobol', Sensitivity estimates for nonlinear mathematical models,
-        Mathematical Modelling and Computational Experiments 1(4), 1993,
-        407-414: the pairs. MacKinnon and White, Journal of Econometrics
-        29(3), 1985, 305-325: HC3, the error of a slope whose scatter varies.
-    """
+    """Split the variance of a score by what the seed moves."""
     level = check_confidence_level(confidence_level)
     _check_studies(studies)
     name = find_metric(studies[ALL], metric)

@@ -204,12 +204,7 @@ def choose_scale(strips: Iterable[Strip]) -> Scale:
 
 
 def thin_out(scores: Scores, most: int = MOST_DOTS) -> npt.NDArray[np.intp]:
-    """The positions of some scores, evenly by rank, in rising order.
-
-    Example:
-        >>> thin_out(np.array([3.0, 1.0, 2.0]), 2)
-        array([1, 0])
-    """
+    """The positions of some scores, evenly by rank, in rising order."""
     order = np.argsort(scores, kind="stable")
     if len(order) <= most:
         return order
@@ -219,12 +214,7 @@ def thin_out(scores: Scores, most: int = MOST_DOTS) -> npt.NDArray[np.intp]:
 
 
 def spread_dots(places: Scores, num_lanes: int = _NUM_LANES) -> Scores:
-    """How far beside the middle each dot lies, so that few cover others.
-
-    Example:
-        >>> spread_dots(np.array([0.1, 0.5, 0.501, 0.502]))
-        array([ 0., -1.,  1.,  0.])
-    """
+    """How far beside the middle each dot lies, so that few cover others."""
     lanes = np.minimum((places * num_lanes).astype(np.intp), num_lanes - 1)
     _, starts, counts = np.unique(lanes, return_index=True, return_counts=True)
     first, size = np.repeat(starts, counts), np.repeat(counts, counts)

@@ -41,14 +41,7 @@ _VARIED = {
 
 
 def write_number(value: float, error: float | None = None) -> str:
-    """A number with as many digits as its error allows.
-
-    Example:
-        >>> write_number(19.01723, 0.186), write_number(0.001, 0.186)
-        ('19.02', '1.0e-03')
-        >>> write_number(1.23456e-9, 2.5e-11), write_number(2 / 3)
-        ('1.235e-09', '0.666667')
-    """
+    """A number with as many digits as its error allows."""
     if not math.isfinite(value):
         return "none" if math.isnan(value) else str(value)
     if not error or not math.isfinite(error):
@@ -66,12 +59,7 @@ def write_number(value: float, error: float | None = None) -> str:
 
 
 def write_interval(low: float, high: float) -> str:
-    """An interval in brackets.
-
-    Example:
-        >>> write_interval(18.8371, 19.2082)
-        '[18.84, 19.21]'
-    """
+    """An interval in brackets."""
     error = (high - low) / 2
     if math.isinf(error):
         return "[no bounds yet]"
@@ -79,32 +67,17 @@ def write_interval(low: float, high: float) -> str:
 
 
 def write_p(value: float) -> str:
-    """A p value.
-
-    Example:
-        >>> write_p(0.01234), write_p(1e-30)
-        ('0.012', '< 1e-16')
-    """
+    """A p value."""
     return "< 1e-16" if value < 1e-16 else f"{value:.2g}"
 
 
 def say_level(confidence_level: float) -> str:
-    """What an interval is called.
-
-    Example:
-        >>> say_level(0.95), say_level(1 - 0.05 / 3)
-        ('95% interval', '98.33% interval')
-    """
+    """What an interval is called."""
     return f"{100 * confidence_level:.4g}% interval"
 
 
 def say_seeds(seeds: Iterable[int]) -> str:
-    """Seeds in few words.
-
-    Example:
-        >>> say_seeds([7]), say_seeds([0, 1, 2, 3, 7]), say_seeds([])
-        ('seed 7', 'seeds 0 to 3, 7', 'no seed')
-    """
+    """Seeds in few words."""
     found = sorted(seeds)
     spans: list[list[int]] = []
     for one in found:
@@ -377,12 +350,7 @@ def _round_up(number: int) -> int:
 
 
 def say_share(share: float) -> str:
-    """A share as people say it; one between 0 and 1 is neither of these.
-
-    Example:
-        >>> say_share(0.957), say_share(0.999), say_share(1.0)
-        ('96 of 100', '99 of 100', '100 of 100')
-    """
+    """A share as people say it; one between 0 and 1 is neither of these."""
     times = round(100 * share)
     if 0 < share < 1:
         times = min(max(times, 1), 99)

@@ -40,20 +40,7 @@ class Uses:
 
 
 def checksum_code(code: CodeType) -> str:
-    r"""Compute the checksum of what a code object does.
-
-    Scope:
-        One version of Python: another one writes other code.
-
-    Example:
-        >>> same = compile("x = 1  # One.", "a.py", "exec")
-        >>> other = compile("x = 2", "a.py", "exec")
-        >>> code = compile("'''Doc.'''\nx = 1", "b.py", "exec")
-        >>> checksum_code(code) == checksum_code(same)
-        True
-        >>> checksum_code(code) == checksum_code(other)
-        False
-    """
+    """The checksum of what a code object does, in one version of Python."""
     return combine_checksums(_describe(code))
 
 
@@ -105,12 +92,7 @@ def _describe_operand(one: dis.Instruction, offsets: list[int]) -> str:
 
 
 def describe_constant(value: Any) -> str:
-    """A constant of a code object as text; sets in one order.
-
-    Example:
-        >>> describe_constant(({1.5}, frozenset("ba"), -0.0))
-        "(frozenset(1.5), frozenset('a', 'b'), -0.0)"
-    """
+    """A constant of a code object as text; sets in one order."""
     if isinstance(value, CodeType):
         return checksum_code(value)
     if isinstance(value, (set, frozenset)):
@@ -121,17 +103,7 @@ def describe_constant(value: Any) -> str:
 
 
 def list_uses(code: CodeType) -> Uses:
-    """List what a code object, with all code within, takes from outside.
-
-    Scope:
-        What the code names. A name that is put together while it runs, for
-        `getattr`, `globals()` or `eval`, cannot be seen.
-
-    Example:
-        >>> code = compile("np.linalg.norm(x)", "a.py", "eval")
-        >>> list_uses(code).globals
-        {'np': {('linalg', 'norm'): None}, 'x': {(): None}}
-    """
+    """List what a code object, with all code within, names from outside."""
     uses = Uses()
     _add_uses(code, uses)
     return uses
@@ -166,12 +138,7 @@ def _read_attributes(listed: list[dis.Instruction]) -> Iterator[str]:
 
 
 def find_module_code(name: str) -> CodeType | None:
-    """Compile a module of the person's own without importing it.
-
-    Example:
-        >>> find_module_code("json") is None
-        True
-    """
+    """Compile a module of the person's own without importing it."""
     parts = name.split(".")
     if not is_own_module(parts[0]):
         return None

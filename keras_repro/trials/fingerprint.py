@@ -33,34 +33,17 @@ from keras_repro.trials.values import (
 )
 
 
+# From the function on, everything of the person's own is followed that its code
+# names: functions, classes, modules, variables. Of libraries only names count.
+# It is equal in every process with one version of Python, whatever the hash
+# seed; lines, comments, docstrings and the order of a dict do not count. Names
+# that are put together while the code runs, for `getattr` or `eval`, cannot be
+# seen, nor can files and what is on the network. Nothing is changed, called or
+# consumed.
 def fingerprint(
     function: Callable[..., Any], *, ignore: Iterable[object] = ()
 ) -> Fingerprint:
-    """Tell what a function is made of.
-
-    From the function on, everything of the person's own is followed that its
-    code names: functions, classes, modules, variables. Of libraries only
-    names count.
-
-    Raises:
-        TypeError: If `function` cannot be called.
-
-    Scope:
-        Equal in every process with one version of Python, whatever the hash
-        seed. Lines, comments, docstrings and the order of a dict do not
-        count. Names that are put together while the code runs, for `getattr`
-        or `eval`, cannot be seen, nor can files and what is on the network.
-        Nothing is changed, called or consumed.
-
-    Example:
-        >>> alpha = 0.4
-        >>> def train(model):
-        ...     return alpha * model
-        >>> fingerprint(train).data
-        {'alpha': '0.4'}
-        >>> list(fingerprint(train).code)
-        ['train']
-    """
+    """Tell what a function is made of; `TypeError` if it cannot be called."""
     walk = Walk(ignore)
     walk.follow(_check_function(function))
     return Fingerprint(
@@ -74,19 +57,7 @@ def fingerprint(
 def find_generators(
     function: Callable[..., Any], *, ignore: Iterable[object] = ()
 ) -> list[tuple[str, object]]:
-    """Find the generators of random numbers that a function takes along.
-
-    Raises:
-        TypeError: If `function` cannot be called.
-
-    Example:
-        >>> import numpy as np
-        >>> rng = np.random.default_rng(0)
-        >>> def train(model):
-        ...     return rng.normal()
-        >>> find_generators(train)[0][0]
-        'rng'
-    """
+    """Find the generators of random numbers that a function takes along."""
     walk = Walk(ignore, reads_values=False)
     walk.follow(_check_function(function))
     return walk.generators

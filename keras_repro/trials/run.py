@@ -174,39 +174,32 @@ def run_trials(
     folder_path = None if path is None else check_path("path", path, _FOLDER)
     backup = check_backup(backup, folder_path, executor)
     progress = check_flag("progress", progress)
-    if isinstance(until, Settled):
-        until.check(listed, vary)
+    study = _Study(listed, vary, until)
     runner = TrialRunner(model, train)
-    study = _Study(listed, until)
     with ExitStack() as stack:
         stack.enter_context(_kept_start(runner))
         if folder_path is not None:
             study.open(folder_path, lambda: _identify(runner, vary), backup)
             stack.callback(study.close)
         study.warn()
-        engine: Engine = LocalEngine(runner)
-        has_workers = executor is not None or num_workers is not None
-        if has_workers or check:
-            # Without workers of its own the study is checked in another one.
-            pool = make_pool(Study(runner.pack()), executor, num_workers or 1)
-            elsewhere = PoolEngine(pool, patience)
-            stack.callback(elsewhere.close)
-        if has_workers:
-            engine = elsewhere
-        bar = TrialBar(len(listed), shown=progress)
-        stack.enter_context(bar)
-        study.run(engine, vary, bar)
-        if check:
-            study.check(elsewhere, vary, check)
+        engine, workers = stack.enter_context(
+            _make_engines(runner, executor, num_workers, patience, check)
+        )
+        bar = stack.enter_context(TrialBar(len(listed), shown=progress))
+        study.run(engine, bar)
+        if check and workers is not None:
+            study.check(workers, check)
         study.warn()
-    return study.make_results(vary)
+    return study.make_results()
 
 
 class _Study:
     """The outcomes of a study as they come in."""
 
-    def __init__(self, seeds: Sequence[int], until: Any) -> None:
-        self._seeds, self._until = seeds, until
+    def __init__(self, seeds: Sequence[int], vary: str, until: Any) -> None:
+        if isinstance(until, Settled):
+            until.check(seeds, vary)
+        self._seeds, self._vary, self._until = seeds, vary, until
         self._outcomes: dict[int, TrialLine] = {}
         self._environments: dict[str, Mapping[str, Any]] = {}
         self._folder: StudyFolder | None = None
@@ -254,7 +247,7 @@ class _Study:
         if self._folder is not None:
             self._folder.close()
 
-    def run(self, engine: Engine, vary: str, bar: TrialBar) -> None:
+    def run(self, engine: Engine, bar: TrialBar) -> None:
         """Run the trials that are not done yet, until they are or may stop."""
         self._advance(bar)
         left = [seed for seed in self._seeds if seed not in self._outcomes]
@@ -264,7 +257,7 @@ class _Study:
         tasks = [
             TrialTask(
                 seed=seed,
-                vary=vary,
+                vary=self._vary,
                 backups=None if backups is None else backups.plan(seed),
             )
             for seed in left
@@ -345,11 +338,11 @@ class _Study:
             return self._until.is_met(scores, [one.seed for one in done])
         return bool(self._until.is_met(scores))
 
-    def check(self, engine: PoolEngine, vary: str, share: float) -> None:
+    def check(self, engine: PoolEngine, share: float) -> None:
         """Repeat a share of the trials in other processes."""
         done = [one for one in self._list_outcomes() if not one.status]
         for text in check_elsewhere(
-            engine, done, share, vary, self._environments
+            engine, done, share, self._vary, self._environments
         ):
             self._note(text)
         self._take_notes(engine)
@@ -395,7 +388,7 @@ class _Study:
             return StudyPlan.make(self._seeds, "width", repr(until))
         return StudyPlan.make(self._seeds, "rule")
 
-    def make_results(self, vary: str) -> TrialResults:
+    def make_results(self) -> TrialResults:
         """The results; there must be at least one score."""
         outcomes = self._list_outcomes()
         if outcomes and all(one.status for one in outcomes):
@@ -412,13 +405,32 @@ class _Study:
         return make_results(
             outcomes,
             notes=self._notes,
-            vary=vary,
+            vary=self._vary,
             path=path,
             watched=self._is_watched(outcomes),
         )
 
 
 # --- around the study --------------------------------------------------------
+
+
+@contextmanager
+def _make_engines(
+    runner: TrialRunner,
+    executor: Executor | None,
+    num_workers: int | None,
+    patience: float,
+    check: float,
+) -> Iterator[tuple[Engine, PoolEngine | None]]:
+    """What runs the trials, and the workers, if there are any."""
+    has_workers = executor is not None or num_workers is not None
+    if not has_workers and not check:
+        yield LocalEngine(runner), None
+        return
+    # Without workers of its own the study is checked in another one.
+    pool = make_pool(Study(runner.pack()), executor, num_workers or 1)
+    with closing(PoolEngine(pool, patience)) as workers:
+        yield workers if has_workers else LocalEngine(runner), workers
 
 
 @contextmanager

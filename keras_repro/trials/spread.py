@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,10 +92,8 @@ def spread(
     check_confidence_level(confidence_level)
     if metric is not None:
         check_name("metric", metric, "Leave it out for the first one.")
-    folder = None
-    if path is not None:
-        advice = 'Pass the name of a folder, such as "spread".'
-        folder = check_path("path", path, advice)
+    advice = 'Pass the name of a folder, such as "spread".'
+    folder = None if path is None else check_path("path", path, advice)
     studies = {}
     for vary in (ALL, *SOURCES):
         studies[vary] = run_trials(
@@ -105,7 +102,7 @@ def spread(
             listed,
             executor=executor,
             num_workers=num_workers,
-            path=None if folder is None else Path(folder) / vary,
+            path=None if folder is None else folder / vary,
             progress=progress,
             vary=vary,
         )

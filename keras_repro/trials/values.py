@@ -372,12 +372,7 @@ _NAMESPACES = (("types", "SimpleNamespace"), ("argparse", "Namespace"))
 
 
 def open_table(value: Any) -> Parts | None:
-    """What a table is made of.
-
-    Example:
-        >>> open_table([1, 2]) is None
-        True
-    """
+    """What a table is made of; `None` if it is none."""
     kind = type(value)
     if is_a(kind, "pandas", "DataFrame"):
         columns = [value.iloc[:, index] for index in range(value.shape[1])]
@@ -435,12 +430,7 @@ def _read_polars(one: Any) -> Any:
 
 
 def read_attributes(value: Any) -> dict[str, Any]:
-    """Read the attributes that an object itself holds, slots included.
-
-    Example:
-        >>> read_attributes(types.SimpleNamespace(b=1, a=2))
-        {'a': 2, 'b': 1}
-    """
+    """Read the attributes that an object itself holds, slots included."""
     found: dict[str, Any] = {}
     cached = set()
     for base in type(value).__mro__:
@@ -458,12 +448,7 @@ def read_attributes(value: Any) -> dict[str, Any]:
 
 
 def generator_state(value: Any) -> Any:
-    """Read the state of a generator of random numbers.
-
-    Example:
-        >>> generator_state(np.random.default_rng(0))["bit_generator"]
-        'PCG64'
-    """
+    """Read the state of a generator of random numbers; `None` of others."""
     kind = name_generator(value)
     if kind == "python":
         return value.getstate()
@@ -477,12 +462,7 @@ def generator_state(value: Any) -> Any:
 
 
 def is_global_generator(value: Any) -> bool:
-    """Whether a generator is the one that a whole process shares.
-
-    Example:
-        >>> is_global_generator(random._inst), is_global_generator(None)
-        (True, False)
-    """
+    """Whether a generator is the one that a whole process shares."""
     torch = sys.modules.get("torch")
     shared = (
         getattr(random, "_inst", None),
@@ -591,12 +571,7 @@ _SECRET = re.compile(r"token|secret|passw|credential|api_?key", re.IGNORECASE)
 
 
 def shorten(text: str, name: str = "") -> str:
-    """Short text as it is, so that people can read it; else its checksum.
-
-    Example:
-        >>> shorten("[1, 2]"), shorten("'abc'", "password")[:4]
-        ('[1, 2]', 'kr1:')
-    """
+    """Short text as it is, so that people can read it; else its checksum."""
     if len(text) == _CHECKSUM_LENGTH and text.startswith(PREFIX):
         return text
     if len(text) > _LONGEST or PREFIX in text or _SECRET.search(name):
@@ -605,12 +580,7 @@ def shorten(text: str, name: str = "") -> str:
 
 
 def describe_leaf(value: Any) -> str | None:
-    """Describe a value that holds no others.
-
-    Example:
-        >>> describe_leaf(0.4), describe_leaf(np.float32(2)), describe_leaf([])
-        ('0.4', 'float32(2.0)', None)
-    """
+    """Describe a value that holds no others."""
     kind = type(value)
     if kind in PLAIN:
         return PLAIN[kind](value)
@@ -646,12 +616,7 @@ def _describe_scalar(value: np.generic) -> str:
 
 
 def describe_plain(items: Sequence[Any]) -> str | None:
-    """Describe many numbers or strings at once; `None` if there are others.
-
-    Example:
-        >>> describe_plain([0.5] * 1000)[:4], describe_plain([[]])
-        ('kr1:', None)
-    """
+    """Describe many numbers or strings at once; `None` if there are others."""
     kinds = set(map(type, items))
     if kinds == {float}:
         return checksum_array(np.array(items, np.float64))
@@ -668,12 +633,7 @@ def describe_plain(items: Sequence[Any]) -> str | None:
 
 
 def read_array(value: Any) -> npt.NDArray[Any] | None:
-    """Read an array, a tensor or a Keras variable.
-
-    Example:
-        >>> read_array(np.ones(2)).shape, read_array([1.0])
-        ((2,), None)
-    """
+    """Read an array, a tensor or a Keras variable."""
     kind = type(value)
     if issubclass(kind, np.ndarray):
         array: npt.NDArray[Any] = value
@@ -692,23 +652,13 @@ def read_array(value: Any) -> npt.NDArray[Any] | None:
 
 
 def is_a(kind: type, module: str, name: str) -> bool:
-    """Whether it is a class of a library, which then is there already.
-
-    Example:
-        >>> is_a(np.ndarray, "numpy", "ndarray"), is_a(int, "none", "Array")
-        (True, False)
-    """
+    """Whether it is a class of a library, which then is there already."""
     base = vars(sys.modules.get(module, object)).get(name)
     return isinstance(base, type) and issubclass(kind, base)
 
 
 def describe_array(array: npt.NDArray[Any]) -> str | None:
-    """Describe an array by its checksum.
-
-    Example:
-        >>> describe_array(np.zeros(2)) == describe_array(np.zeros(3))
-        False
-    """
+    """Describe an array by its checksum."""
     parts: tuple[str | None, ...]
     if isinstance(array, np.ma.MaskedArray):
         mask = np.ma.getmaskarray(array)

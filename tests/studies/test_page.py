@@ -99,6 +99,8 @@ def test_dots_of_one_lane_lie_beside_each_other():
     assert sorted(steps) == [-2.0, -1.0, 0.0, 1.0, 2.0]
     assert sorted(spread_dots(np.full(2, 0.5))) == [-0.5, 0.5]
     assert spread_dots(np.linspace(0, 1, 5)).tolist() == [0.0] * 5
+    mixed = np.array([0.1, 0.5, 0.501, 0.502])
+    assert spread_dots(mixed).tolist() == [0.0, -1.0, 1.0, 0.0]
 
 
 def test_thinned_dots_keep_the_ends_and_the_middle():
@@ -109,7 +111,9 @@ def test_thinned_dots_keep_the_ends_and_the_middle():
     assert (kept[0], kept[-1]) == (scores.min(), scores.max())
     assert abs(np.median(kept) - np.median(scores)) < 1e-2
     assert (np.diff(kept) >= 0).all()
-    assert thin_out(np.array([3.0, 1.0, 2.0])).tolist() == [1, 2, 0]
+    few = np.array([3.0, 1.0, 2.0])
+    assert thin_out(few).tolist() == [1, 2, 0]
+    assert thin_out(few, 2).tolist() == [1, 0]
 
 
 # --- pages ---------------------------------------------------------------

@@ -480,6 +480,9 @@ def test_numbers_keep_their_sign_and_their_size(value, error):
         (1.5e9, 2e8, "1.50e+09"),
         (1.0, 0.0, "1"),
         (1.0, None, "1"),
+        (2 / 3, None, "0.666667"),
+        (0.001, 0.186, "1.0e-03"),
+        (1.23456e-9, 2.5e-11, "1.235e-09"),
         (math.nan, 0.1, "none"),
         (math.inf, 0.1, "inf"),
         (1.0, math.inf, "1"),
@@ -494,9 +497,16 @@ def test_small_words():
     """Intervals, levels, p values, seeds, shares."""
     assert write_interval(-0.0012, 0.0034) == "[-0.0012, 0.0034]"
     assert say_level(0.9) == "90% interval"
+    assert say_level(1 - 0.05 / 3) == "98.33% interval"
     assert write_p(0.0) == "< 1e-16"
+    assert write_p(0.01234) == "0.012"
     assert say_seeds([5, 4, 1]) == "seeds 1, 4, 5"
+    assert say_seeds([0, 1, 2, 3, 7]) == "seeds 0 to 3, 7"
+    assert (say_seeds([7]), say_seeds([])) == ("seed 7", "no seed")
     many = say_seeds(range(0, 200, 2))
     assert many == "seeds 0, 2, 4, 6, 8, 10, 12, 14 and 92 more"
     assert say_share(0.001) == "1 of 100"
     assert say_share(0.0) == "0 of 100"
+    assert say_share(0.957) == "96 of 100"
+    assert say_share(0.999) == "99 of 100"
+    assert say_share(1.0) == "100 of 100"
