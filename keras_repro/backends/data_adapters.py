@@ -86,14 +86,8 @@ def is_pipeline(data: Any) -> bool:
 
 @contextmanager
 def iterations_through(through: Callable[[Any], Any]) -> Iterator[None]:
-    """Have each pass over data of a library go over what this gives for them.
-
-    In this thread alone: others read what these data are made from.
-
-    Args:
-        through: Gives what to go over, from the `tf.data` pipeline, or the
-            loader or data set of PyTorch or Grain, that the program goes over.
-    """
+    """Have each pass over a library's data go through a function first."""
+    # In this thread alone: others read what these data are made from.
     found = [
         getattr(sys.modules.get(module), name, None)
         for module, name in _ITERATED
@@ -137,15 +131,10 @@ def is_read_in_python(data: Any) -> bool:
 def make_late_adapter(
     make: Callable[[], Any], around: Callable[[], AbstractContextManager[Any]]
 ) -> Any:
-    """Make a data adapter that makes the real one when it is first asked.
-
-    Keras (3.12 to 3.15) makes the adapter of validation data, which may look
-    at batches, in the middle of a training.
-
-    Args:
-        make: Makes the real one.
-        around: Gives what stands around it, and around each reading.
-    """
+    """Make a data adapter that makes the real one when it is first asked."""
+    # Keras (3.12 to 3.15) makes the adapter of validation data, which may look
+    # at batches, in the middle of a training. `around` gives what stands around
+    # the making and each reading.
     from keras.src.trainers.data_adapters import data_adapter
 
     made: list[Any] = []
@@ -184,13 +173,7 @@ _TOLD = ("num_batches", "batch_size", "has_partial_batch", "partial_batch_size")
 
 
 class _Told:
-    """A data adapter whose passes are told.
-
-    Args:
-        adapter: The adapter.
-        begins: Called before a pass.
-        ends: Called after it.
-    """
+    """A data adapter that reports where each of its passes begins and ends."""
 
     def __init__(
         self,
@@ -215,13 +198,8 @@ class _Told:
 def tell_passes(
     iterator: Any, begins: Callable[[], None], ends: Callable[[], None]
 ) -> bool:
-    """Have Keras' iterator of a training tell its passes.
-
-    It tells its `data_adapter` (Keras 3.12 to 3.15).
-
-    Returns:
-        Whether it can, and each pass is an epoch.
-    """
+    """Have each pass of a training reported; whether each is one epoch."""
+    # Keras' iterator of it calls its `data_adapter` (Keras 3.12 to 3.15).
     adapter = getattr(iterator, "data_adapter", None)
     if not hasattr(adapter, "on_epoch_begin"):
         return False
@@ -247,22 +225,11 @@ def make_ordered_adapter(
     order: Callable[[int, int], npt.NDArray[np.int64]],
     left_out: Callable[[], int] | None,
 ) -> Any:
-    """Make a data adapter that feeds arrays in an order of our own.
-
-    `fit` takes a `DataAdapter` as it is (Keras 3.12 to 3.15). Keras' own
-    array adapter does the checking, the weights and the slicing; only the
-    permutation is replaced.
-
-    Args:
-        x: Inputs.
-        y: Targets.
-        sample_weight: Weights.
-        batch_size: As `fit` was given it.
-        steps: As `fit` was given it.
-        class_weight: As `fit` was given it.
-        order: Gives the order of the next pass.
-        left_out: Gives how many batches that pass leaves out, if any does.
-    """
+    """Make a data adapter that feeds arrays in the order that `order` gives."""
+    # `fit` takes a `DataAdapter` as it is (Keras 3.12 to 3.15). Keras' own
+    # array adapter does the checking, the weights and the slicing; only the
+    # permutation is replaced. `left_out` gives how many batches the next pass
+    # leaves out.
     from keras.src.trainers.data_adapters import array_data_adapter
 
     class OrderedArrayAdapter(array_data_adapter.ArrayDataAdapter):
@@ -308,10 +275,8 @@ def make_ordered_adapter(
 def epoch_orders(
     num_samples: int, batch_size: int | None, num_epochs: int
 ) -> list[npt.NDArray[Any]]:
-    """The orders in which `fit(shuffle=True)` would feed arrays now.
-
-    Draws from the program's generators as `fit` does (Keras 3.12 to 3.15).
-    """
+    """The orders in which `fit(shuffle=True)` would feed arrays now."""
+    # Drawn from the program's generators as `fit` does (Keras 3.12 to 3.15).
     from keras.src.trainers.data_adapters import array_data_adapter
 
     adapter = array_data_adapter.ArrayDataAdapter(

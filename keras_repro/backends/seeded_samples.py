@@ -43,16 +43,11 @@ _HOOKS = frozenset({"on_epoch_begin", "on_epoch_end"})
 
 
 def find_seeded_alike(x: Any) -> str | None:
-    """The class of data whose first batch is drawn alike in every epoch.
-
-    A `PyDataset` is read as it stands and behind its own `on_epoch_end`, what
-    a loader of PyTorch loads twice; both are put back. Of one whose code names
-    an epoch it may be told from elsewhere, and one that holds no samples makes
-    them up, alike on purpose: both are let be.
-
-    Raises:
-        Exception: Whatever the data raise where they cannot be read yet.
-    """
+    """The class of data whose first batch is drawn alike in every epoch."""
+    # A `PyDataset` is read as it stands and behind its own `on_epoch_end`, what
+    # a loader of PyTorch loads twice; both are put back. Data whose code names
+    # an epoch may get it from elsewhere, and data that hold no samples make
+    # them up, alike on purpose: both are let be.
     is_keras = isinstance(x, keras.utils.PyDataset)
     data = x if is_keras else x.dataset
     codes = list(_list_code(data if is_keras else (data, x.collate_fn)))

@@ -66,12 +66,7 @@ from keras_repro.model.trial import (
 
 
 def rehearse(model: Any, train: Callable[[Any], Any]) -> None:
-    """Call a training function up to its first step, to build its model.
-
-    Raises:
-        ValueError: If it returns without training, or if its data cannot
-            build the model before the first step.
-    """
+    """Call a training function up to its first step, to build its model."""
     trial: Trial = model._repro
     with marked(trial, "is_rehearsed"), random_streams.isolate_rng(FIXED_SEED):
         try:
@@ -326,11 +321,9 @@ def _say_incomplete(model: Any) -> None:
 
 
 def _forget_other_batches(model: Any, kind: str, call: dict[str, Any]) -> None:
-    """Have a step traced anew where a trial feeds other batches than before.
-
-    TensorFlow would take what it traced for batches of any size for those of
-    one size too, which gives other last digits than a fresh process.
-    """
+    """Have a step traced anew where a trial feeds other batches than before."""
+    # TensorFlow would take what it traced for batches of any size for those of
+    # one size too, which gives other last digits than a fresh process.
     trial: Trial = model._repro
     if not get_backend().shares_traces or kind in trial.fed_kinds:
         return
@@ -365,12 +358,7 @@ def _kept_apart(model: Any, method: str) -> Iterator[owners.Owner]:
 
 
 def add_callbacks(callbacks: Any, *added: Any) -> Any:
-    """The callbacks of a `fit`, and others; the caller's own stay as they are.
-
-    Args:
-        callbacks: Those of the `fit`, in whatever form.
-        *added: The others, which come last.
-    """
+    """The callbacks of a `fit`, and others; the caller's stay as they are."""
     together = [*list_callbacks(callbacks), *added]
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         return together
@@ -444,15 +432,8 @@ def _enter(
     stack: ExitStack,
     what: str | None = None,
 ) -> None:
-    """Have `x` of a call stand where this use of it stands.
-
-    Args:
-        model: The model.
-        call: The arguments, which are changed.
-        kind: The use.
-        stack: Takes it away again.
-        what: What the record calls the data, if there is one.
-    """
+    """Have `x` of a call stand where this use of it stands."""
+    # `what`: how the record calls the data, if there is a record.
     trial: Trial = model._repro
     x = call.get("x")
     if what is not None:
@@ -591,11 +572,7 @@ def evaluating(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Draw from the streams of an evaluation; leave the training's alone.
-
-    Yields:
-        The arguments to call the method with.
-    """
+    """Draw from the streams of an evaluation; yield what to call it with."""
     trial: Trial = model._repro
     call = bind(method, args, kwargs)
     step = PREDICT if "predict" in method else TEST
