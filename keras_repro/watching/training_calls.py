@@ -143,8 +143,8 @@ class StartRecorder(WholeRecorder):
 def _outline(model: Any, call: dict[str, Any]) -> data_order.DataOutline:
     """What is fed; a reproducible model knows it, and has ordered it."""
     trial = getattr(model, "_repro", None)
-    if trial is not None and trial.data.arrays is not None:
-        outline: data_order.DataOutline = trial.data
+    if trial is not None and trial.data.outline.arrays is not None:
+        outline: data_order.DataOutline = trial.data.outline
         return outline
     return data_order.outline_data(call)
 
