@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,13 +18,13 @@ from keras_repro.backends.data_adapters import (
     is_read_in_python,
     make_adapter,
     make_late_adapter,
-    make_ordered_adapter,
     tell_passes,
     train_validation_split,
 )
 from keras_repro.backends.data_passes import Passes, make_read_adapter
 from keras_repro.backends.doors import steps_through
 from keras_repro.backends.keras_internals import bind, unbind
+from keras_repro.backends.ordered_arrays import make_ordered_adapter
 from keras_repro.backends.pipeline_passes import (
     PipelinePasses,
     make_pipeline_adapter,
@@ -624,7 +623,7 @@ def _told(keeper: Any, x: Any) -> Iterator[None]:
     yield
     after = position_of(x)
     has_moved = before and after and not after.is_same(before)
-    if has_moved or moves_by_itself(x) or isinstance(x, types.GeneratorType):
+    if has_moved or moves_by_itself(x):
         keeper.note_moved(describe(x))
 
 

@@ -256,14 +256,14 @@ def position_of(x: Any) -> DataState | None:
 
 
 def moves_by_itself(x: Any) -> bool:
-    """Whether data are a pipeline whose next pass may be another one."""
+    """Whether data are a generator, or a pipeline that may pass otherwise."""
+    if isinstance(x, types.GeneratorType):
+        return True
     return is_pipeline(x) and not _pipeline(x).is_fixed
 
 
 def has_moved(x: Any) -> bool:
     """Whether data stand elsewhere than when they were first seen."""
-    if isinstance(x, types.GeneratorType):
-        return True
     position = position_of(x)
     is_elsewhere = position is not None and not position.is_same(start_of(x))
     return is_elsewhere or moves_by_itself(x)
@@ -358,7 +358,6 @@ def describe_alike(call: dict[str, Any], what: str) -> list[str]:
 
 
 def _find_limits(x: Any) -> Iterator[str]:
-    name = type(x).__name__
     if isinstance(x, types.GeneratorType):
         yield (
             "a Python generator is consumed; reset() does not rewind it. Make "
@@ -374,35 +373,46 @@ def _find_limits(x: Any) -> Iterator[str]:
     elif is_stateful(x):
         state = _known.get(x, lambda: _Known(x)).start
         yield from find_copies(x)
-        if (
-            isinstance(x, keras.utils.PyDataset)
-            and x.workers > 1
-            and not x.use_multiprocessing
-        ):
-            yield (
-                "a PyDataset with more than one worker races for random "
-                "numbers drawn in __getitem__. Use workers=1, or draw from "
-                "keras_repro.sample_rng(index)."
-            )
-        if is_grain(x) and state.generators:
-            yield (
-                "Grain reads in several threads, which race for generators of "
-                "your own. Draw in a random_map, to which Grain gives one."
-            )
-        if is_adapter(x):
-            yield (
-                f"a data adapter ({name}) feeds what it was made from, which "
-                "reset() does not rewind. Pass the data themselves."
-            )
-        if state.consumed:
-            yield (
-                f"{name} keeps iterators ({', '.join(state.consumed)}), which "
-                "reading uses up; reset() does not rewind them. Make them anew "
-                "for each trial."
-            )
-        if state.too_large:
-            yield (
-                f"{name} keeps arrays of more than {LARGE >> 20} MB "
-                f"({', '.join(state.too_large)}); if it changes them in place, "
-                "reset() does not put them back. Shuffle indices instead."
-            )
+        yield from _find_races(x, state)
+        yield from _find_unkept(x, state)
+
+
+def _find_races(x: Any, state: DataState) -> Iterator[str]:
+    """What threads that read at once decide by chance."""
+    if (
+        isinstance(x, keras.utils.PyDataset)
+        and x.workers > 1
+        and not x.use_multiprocessing
+    ):
+        yield (
+            "a PyDataset with more than one worker races for random numbers "
+            "drawn in __getitem__. Use workers=1, or draw from "
+            "keras_repro.sample_rng(index)."
+        )
+    if is_grain(x) and state.generators:
+        yield (
+            "Grain reads in several threads, which race for generators of "
+            "your own. Draw in a random_map, to which Grain gives one."
+        )
+
+
+def _find_unkept(x: Any, state: DataState) -> Iterator[str]:
+    """What data hold that nobody can put back."""
+    name = type(x).__name__
+    if is_adapter(x):
+        yield (
+            f"a data adapter ({name}) feeds what it was made from, which "
+            "reset() does not rewind. Pass the data themselves."
+        )
+    if state.consumed:
+        yield (
+            f"{name} keeps iterators ({', '.join(state.consumed)}), which "
+            "reading uses up; reset() does not rewind them. Make them anew "
+            "for each trial."
+        )
+    if state.too_large:
+        yield (
+            f"{name} keeps arrays of more than {LARGE >> 20} MB "
+            f"({', '.join(state.too_large)}); if it changes them in place, "
+            "reset() does not put them back. Shuffle indices instead."
+        )

@@ -455,7 +455,7 @@ def _refuse_data(call: dict[str, Any]) -> None:
     given = call.get("validation_data")
     parts = given if isinstance(given, tuple) else (given,)
     x = parts[0] if parts else None
-    if isinstance(x, types.GeneratorType) or moves_by_itself(x):
+    if moves_by_itself(x):
         msg = (
             "`validation_data` must keep nothing from one pass to the next "
             f"where a training is backed up. Received: {describe(x)}, which is "
