@@ -40,20 +40,9 @@ _KEYS = (str, bytes, Number, Enum, date)
 
 
 def checksum_array(array: npt.ArrayLike) -> str:
-    """Compute the checksum of one array.
-
-    Raises:
-        TypeError: If the values have no bytes of their own (Python objects),
-            or bytes that depend on the machine (`longdouble`).
-
-    Scope:
-        Bits are compared, so `-0.0` and `0.0` differ, and so do NaN payloads.
-        The memory order and the byte order do not matter.
-
-    Example:
-        >>> checksum_array(np.zeros(2)) == checksum_array(np.zeros((2, 1)))
-        False
-    """
+    """Compute the checksum of one array; its bits, shape and dtype count."""
+    # So `-0.0` and `0.0` differ, and NaN payloads; the order in memory and that
+    # of the bytes does not count.
     values = array if isinstance(array, np.ndarray) else np.asarray(array)
     prefix = _prefix(values.dtype, values.shape)
     values = _to_little_endian(values)
@@ -89,12 +78,7 @@ def _prefix(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def combine_checksums(checksums: Iterable[str]) -> str:
-    """Combine checksums into one; their order and number count.
-
-    Example:
-        >>> combine_checksums(["a", "b"]) == combine_checksums(["b", "a"])
-        False
-    """
+    """Compute one checksum of several; their order and number count."""
     return _combine("combined", checksums)
 
 
@@ -204,19 +188,11 @@ def _checksum_keras(obj: Any) -> str:
 
 
 def checksum_config(config: Any, context: Any = None) -> str:
-    """Compute the checksum of a configuration, blind to names.
-
-    Keras numbers the names of layers per process, so a name counts only as
-    the position at which it first appears. Where a class was imported from,
-    shapes that come with building, and a lambda's place in its file do not
-    count.
-
-    Example:
-        >>> checksum_config({"name": "dense"}) == checksum_config(
-        ...     {"name": "dense_7"}
-        ... )
-        True
-    """
+    """Compute the checksum of a configuration, blind to names."""
+    # Keras numbers the names of layers per process, so a name counts only as
+    # the position at which it first appears. Where a class was imported from,
+    # shapes that come with building, and a lambda's place in its file do not
+    # count.
     pruned, names = _prune(config), _Names()
     names.collect(_prune(context))
     names.collect(pruned)
@@ -225,12 +201,7 @@ def checksum_config(config: Any, context: Any = None) -> str:
 
 
 def describe_config(config: Any) -> Any:
-    """A configuration as plain values that a person can read.
-
-    Example:
-        >>> describe_config({"class_name": "SGD", "config": {"name": "a"}})
-        {'class': 'SGD'}
-    """
+    """A configuration as plain values that a person can read."""
     return _describe(_prune(config))
 
 

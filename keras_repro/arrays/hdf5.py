@@ -111,14 +111,7 @@ def write_raw(file: Any, name: str, array: npt.NDArray[Any]) -> Any:
 
 
 def choose_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Choose a chunk of at most 1 MiB: whole rows where they fit.
-
-    Example:
-        >>> choose_chunks((1000, 1000), 4)
-        (262, 1000)
-        >>> choose_chunks((10, 1000, 1000), 4)
-        (1, 262, 1000)
-    """
+    """Choose a chunk of at most 1 MiB: whole rows where they fit."""
     chunk = [1] * len(shape)
     room = max(1, _CHUNK // itemsize)
     for axis in reversed(range(len(shape))):

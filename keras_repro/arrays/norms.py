@@ -28,16 +28,9 @@ class Norms(NamedTuple):
 
 
 def compute_norms(array: npt.NDArray[Any]) -> Norms:
-    """Compute the norms of an array.
-
-    Scope:
-        Summed in float64 in blocks, so the last digits may depend on the
-        processor and on the NumPy version.
-
-    Example:
-        >>> compute_norms(np.array([3.0, -4.0], "float32"))
-        Norms(l2=5.0, mean=-0.5, largest=4.0)
-    """
+    """Compute the norms of an array."""
+    # Summed in float64 in blocks, so the last digits may depend on the
+    # processor and on the NumPy version.
     sums = NormSums(array)
     for block in iterate_blocks(array):
         sums.add(block)
@@ -120,22 +113,12 @@ def iterate_blocks(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
 
 def relate_norms(a: Norms, b: Norms) -> float:
-    """How far apart two arrays are as far as their norms tell.
-
-    Example:
-        >>> relate_norms(Norms(1.0, 0.1, 0.5), Norms(1.0, 0.1, 0.25))
-        0.5
-    """
+    """How far two arrays are apart, as far as their norms show."""
     return max(relate(a.l2, b.l2), relate(a.largest, b.largest))
 
 
 def relate(x: float, y: float) -> float:
-    """The relative difference of two numbers; infinite if one is not finite.
-
-    Example:
-        >>> relate(4.0, 5.0), relate(1.0, math.inf), relate(math.nan, math.nan)
-        (0.2, inf, 0.0)
-    """
+    """The relative difference of two numbers; infinite if one is not finite."""
     if x == y or (math.isnan(x) and math.isnan(y)):
         return 0.0
     ratio = abs(x - y) / max(abs(x), abs(y))
@@ -179,17 +162,7 @@ class ArrayDifference:
 
 
 def compare_arrays(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> ArrayDifference:
-    """Measure how far two arrays are apart.
-
-    Raises:
-        ValueError: If shapes or dtypes differ.
-
-    Example:
-        >>> one = np.ones(4, "float32")
-        >>> next_one = np.nextafter(one, np.float32(2))
-        >>> compare_arrays(one, next_one).largest_ulp
-        1
-    """
+    """Measure how far two arrays of one shape and dtype are apart."""
     if a.shape != b.shape or a.dtype != b.dtype:
         raise ValueError(
             "Two arrays must have one shape and dtype to be measured. "

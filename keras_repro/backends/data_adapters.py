@@ -1,4 +1,4 @@
-"""How Keras reads the data of a `fit`, and arrays fed in our own order."""
+"""How Keras reads the data of a `fit`."""
 
 from __future__ import annotations
 
@@ -86,14 +86,8 @@ def is_pipeline(data: Any) -> bool:
 
 @contextmanager
 def iterations_through(through: Callable[[Any], Any]) -> Iterator[None]:
-    """Have each pass over data of a library go over what this gives for them.
-
-    In this thread alone: others read what these data are made from.
-
-    Args:
-        through: Gives what to go over, from the `tf.data` pipeline, or the
-            loader or data set of PyTorch or Grain, that the program goes over.
-    """
+    """Have each pass over a library's data go through a function first."""
+    # In this thread alone: others read what these data are made from.
     found = [
         getattr(sys.modules.get(module), name, None)
         for module, name in _ITERATED
@@ -137,15 +131,10 @@ def is_read_in_python(data: Any) -> bool:
 def make_late_adapter(
     make: Callable[[], Any], around: Callable[[], AbstractContextManager[Any]]
 ) -> Any:
-    """Make a data adapter that makes the real one when it is first asked.
-
-    Keras (3.12 to 3.15) makes the adapter of validation data, which may look
-    at batches, in the middle of a training.
-
-    Args:
-        make: Makes the real one.
-        around: Gives what stands around it, and around each reading.
-    """
+    """Make a data adapter that makes the real one when it is first asked."""
+    # Keras (3.12 to 3.15) makes the adapter of validation data, which may look
+    # at batches, in the middle of a training. `around` gives what stands around
+    # the making and each reading.
     from keras.src.trainers.data_adapters import data_adapter
 
     made: list[Any] = []
@@ -184,13 +173,7 @@ _TOLD = ("num_batches", "batch_size", "has_partial_batch", "partial_batch_size")
 
 
 class _Told:
-    """A data adapter whose passes are told.
-
-    Args:
-        adapter: The adapter.
-        begins: Called before a pass.
-        ends: Called after it.
-    """
+    """A data adapter that reports where each of its passes begins and ends."""
 
     def __init__(
         self,
@@ -215,13 +198,8 @@ class _Told:
 def tell_passes(
     iterator: Any, begins: Callable[[], None], ends: Callable[[], None]
 ) -> bool:
-    """Have Keras' iterator of a training tell its passes.
-
-    It tells its `data_adapter` (Keras 3.12 to 3.15).
-
-    Returns:
-        Whether it can, and each pass is an epoch.
-    """
+    """Have each pass of a training reported; whether each is one epoch."""
+    # Keras' iterator of it calls its `data_adapter` (Keras 3.12 to 3.15).
     adapter = getattr(iterator, "data_adapter", None)
     if not hasattr(adapter, "on_epoch_begin"):
         return False
@@ -236,82 +214,11 @@ def make_adapter(x: Any) -> Any:
     return data_adapters.get_data_adapter(x)
 
 
-def make_ordered_adapter(
-    x: Any,
-    y: Any,
-    sample_weight: Any,
-    *,
-    batch_size: int | None,
-    steps: int | None,
-    class_weight: dict[int, float] | None,
-    order: Callable[[int, int], npt.NDArray[np.int64]],
-    left_out: Callable[[], int] | None,
-) -> Any:
-    """Make a data adapter that feeds arrays in an order of our own.
-
-    `fit` takes a `DataAdapter` as it is (Keras 3.12 to 3.15). Keras' own
-    array adapter does the checking, the weights and the slicing; only the
-    permutation is replaced.
-
-    Args:
-        x: Inputs.
-        y: Targets.
-        sample_weight: Weights.
-        batch_size: As `fit` was given it.
-        steps: As `fit` was given it.
-        class_weight: As `fit` was given it.
-        order: Gives the order of the next pass.
-        left_out: Gives how many batches that pass leaves out, if any does.
-    """
-    from keras.src.trainers.data_adapters import array_data_adapter
-
-    class OrderedArrayAdapter(array_data_adapter.ArrayDataAdapter):
-        def _next_order(self) -> npt.NDArray[np.int64]:
-            return order(self._num_samples, self._batch_size)
-
-        def _get_iterator(self, slice_and_convert: Any, inputs: Any) -> Any:
-            # The base class gets NumPy and JAX iterators from this one.
-            return self._batches(
-                lambda leaf, indices: slice_and_convert(leaf, indices=indices),
-                inputs,
-            )
-
-        def _batches(self, take: Any, inputs: Any) -> Iterator[Any]:
-            indices = self._next_order()
-            first = left_out() * self._batch_size if left_out else 0
-            for start in range(first, self._num_samples, self._batch_size):
-                chosen = indices[start : start + self._batch_size]
-                yield keras.tree.map_structure(
-                    lambda leaf, chosen=chosen: (
-                        None if leaf is None else take(leaf, chosen)
-                    ),
-                    inputs,
-                )
-
-        def get_torch_dataloader(self) -> Any:
-            return _TorchBatches(self)
-
-        def get_tf_dataset(self) -> Any:
-            return _ordered_tf_dataset(self, order, left_out)
-
-    return OrderedArrayAdapter(
-        x,
-        y,
-        sample_weight=sample_weight,
-        batch_size=batch_size,
-        steps=steps,
-        shuffle=False,
-        class_weight=class_weight,
-    )
-
-
 def epoch_orders(
     num_samples: int, batch_size: int | None, num_epochs: int
 ) -> list[npt.NDArray[Any]]:
-    """The orders in which `fit(shuffle=True)` would feed arrays now.
-
-    Draws from the program's generators as `fit` does (Keras 3.12 to 3.15).
-    """
+    """The orders in which `fit(shuffle=True)` would feed arrays now."""
+    # Drawn from the program's generators as `fit` does (Keras 3.12 to 3.15).
     from keras.src.trainers.data_adapters import array_data_adapter
 
     adapter = array_data_adapter.ArrayDataAdapter(
@@ -332,90 +239,3 @@ def epoch_orders(
         )
         for one in passes
     ]
-
-
-class _TorchBatches:
-    """An iterable of batches as torch tensors, one pass per `iter`."""
-
-    def __init__(self, adapter: Any) -> None:
-        from keras.src.trainers.data_adapters import array_slicing
-
-        self._adapter = adapter
-        self._inputs = array_slicing.convert_to_sliceable(
-            adapter._inputs, target_backend="torch"
-        )
-
-    def __iter__(self) -> Iterator[Any]:
-        def take(leaf: Any, indices: npt.NDArray[np.int64]) -> Any:
-            rows = leaf.convert_to_torch_compatible(leaf[indices])
-            return keras.ops.convert_to_tensor(rows)
-
-        return iter(self._adapter._batches(take, self._inputs))
-
-    def __len__(self) -> int:
-        return int(self._adapter.num_batches)
-
-
-def _ordered_tf_dataset(
-    adapter: Any,
-    order: Callable[[int, int], npt.NDArray[np.int64]],
-    left_out: Callable[[], int] | None,
-) -> Any:
-    """The pipeline of Keras' array adapter, with the order of the adapter."""
-    import tensorflow as tf
-    from keras.src.trainers.data_adapters import array_slicing
-
-    inputs = keras.tree.lists_to_tuples(
-        array_slicing.convert_to_sliceable(
-            adapter._inputs, target_backend="tensorflow"
-        )
-    )
-    size, batch = adapter._num_samples, adapter._batch_size
-
-    # TensorFlow holds on to what it calls, which must not hold the data.
-    next_order = functools.partial(order, size, batch)
-
-    def pass_order(_: Any) -> Any:
-        indices = tf.numpy_function(next_order, [], tf.int64)
-        return tf.ensure_shape(indices, [size])
-
-    def to_batches(indices: Any) -> Any:
-        full = size // batch * batch
-        batches = tf.data.Dataset.from_tensor_slices(
-            tf.reshape(indices[:full], [-1, batch])
-        )
-        if full < size:
-            rest = tf.data.Dataset.from_tensors(indices[full:])
-            batches = batches.concatenate(rest)
-        if left_out is None:
-            return batches
-        return batches.skip(tf.numpy_function(left_out, [], tf.int64))
-
-    def gather(indices: Any, data: Any) -> Any:
-        def take(leaf: Any) -> Any:
-            if isinstance(leaf, array_slicing.TensorflowSparseWrapper):
-                return array_slicing.slice_tensorflow_sparse_wrapper(
-                    leaf, indices
-                )
-            if isinstance(leaf, (list, tuple, dict)):
-                return None
-            return tf.gather(leaf, indices) if tf.is_tensor(leaf) else leaf
-
-        return keras.tree.traverse(take, data)
-
-    options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = False
-    options.experimental_external_state_policy = (
-        tf.data.experimental.ExternalStatePolicy.IGNORE
-    )
-    options.experimental_distribute.auto_shard_policy = (
-        tf.data.experimental.AutoShardPolicy.DATA
-    )
-    orders = tf.data.Dataset.range(1).map(pass_order).flat_map(to_batches)
-    data = tf.data.Dataset.from_tensors(inputs).repeat()
-    pairs = tf.data.Dataset.zip((orders, data))
-    return (
-        pairs.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
-        .with_options(options)
-        .prefetch(tf.data.AUTOTUNE)
-    )

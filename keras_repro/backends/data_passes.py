@@ -57,12 +57,7 @@ class ArrivalError(ValueError):
 
 
 class Passes:
-    """What a training knows of its passes over one data object.
-
-    Args:
-        root: The data object.
-        start: How it stood when the program made it.
-    """
+    """What a training knows of its passes over one data object."""
 
     def __init__(self, root: Any, start: DataState) -> None:
         self._root, self._start = root, start
@@ -82,13 +77,7 @@ class Passes:
         self.is_dry = False
 
     def write(self, in_pass: int) -> dict[str, Any] | None:
-        """How the present pass is gone on with, as plain values.
-
-        `None` where that cannot be told.
-
-        Args:
-            in_pass: How many batches it has given.
-        """
+        """How a pass goes on after `in_pass` batches; `None` if unknown."""
         # One that is yet to be made is made by what the streams are then.
         made = self._made if in_pass or self._is_fresh else None
         if in_pass and made is None:
@@ -126,11 +115,7 @@ class Passes:
         }
 
     def begin_at(self, written: Any) -> None:
-        """Have the next pass go on as `write` told.
-
-        Raises:
-            ValueError: If it told no such thing, or of other data.
-        """
+        """Have the next pass go on from what `write` gave, or `ValueError`."""
         check_fields(written, dict.fromkeys(_FIELDS, lambda _: True))
         self._stored = {
             **written,
@@ -141,11 +126,7 @@ class Passes:
         }
 
     def over(self, make: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-        """One pass.
-
-        Args:
-            make: Makes an iterator, as the library does it.
-        """
+        """One pass; `make` makes an iterator, as the library does it."""
         made: RngState | None = None
         if self._stored is not None:
             made = self._stored["made"]
@@ -172,11 +153,7 @@ class Passes:
     def _make_there(
         self, make: Callable[[], Iterator[Any]], stored: dict[str, Any]
     ) -> Iterator[Any] | None:
-        """The iterator where it told that it stood.
-
-        `None` where the last batch is another one then, or the data stand
-        otherwise after it.
-        """
+        """The iterator at its stored place; `None` if it is another there."""
         place, source, batch = stored["state"], None, None
         stored["made_data"].restore()
         with suppress(Exception):  # Whatever its data set makes of it.
@@ -233,11 +210,7 @@ class Passes:
         return drawn is None or not is_same(drawn, capture_python())
 
     def _skip(self, source: Any, stored: dict[str, Any]) -> None:
-        """Leave out what was read before.
-
-        Raises:
-            ArrivalError: If the data do not stand where they stood then.
-        """
+        """Leave out what was read before; `ArrivalError` for other data."""
         num_before = stored["in_pass"] - 1  # Of the last, which is read.
         if stored["state"] is not None:
             source.set_state(stored["state"])
@@ -299,12 +272,7 @@ def _count_bytes(value: Any) -> int:
 
 
 class Over:
-    """Goes over something else, pass by pass.
-
-    Args:
-        data: What Keras would go over.
-        passes: Knows where each pass begins; its `over` makes it.
-    """
+    """Goes over `data` pass by pass, each made by `passes.over`."""
 
     def __init__(self, data: Any, passes: Any) -> None:
         self._data, self._passes = data, passes
@@ -342,19 +310,11 @@ def make_read_adapter(
     shuffle: bool,
     passes: Passes | None = None,
 ) -> Any:
-    """Have data that may move as they are read, read when they are needed.
-
-    TensorFlow reads Python's data ahead, in a thread of its own: how far it
-    came when a pass ends, or is recorded, is chance. Only a `PyDataset` is told
-    what it shall give: it is still read ahead where the batches that Keras
-    looks at show that giving moves nothing (Keras 3.12 to 3.15).
-
-    Args:
-        x: The data.
-        class_weight: As `fit` was given it.
-        shuffle: As `fit` was given it.
-        passes: Takes note of each pass, if that is wanted.
-    """
+    """Have data that may move as they are read, read when they are needed."""
+    # TensorFlow reads Python's data ahead, in a thread of its own: how far it
+    # came when a pass ends, or is recorded, is chance. A `PyDataset` is still
+    # read ahead where the batches that Keras looks at show that giving moves
+    # nothing (Keras 3.12 to 3.15).
     if isinstance(x, types.GeneratorType):
         return _make_generator_adapter(x)
     if is_torch_loader(x):

@@ -40,35 +40,21 @@ _WHOLE = frozenset(
 
 
 def has_epochs(call: Mapping[str, Any]) -> bool:
-    """Whether a `fit` goes over its data from the start more than once.
-
-    Args:
-        call: Its arguments by name.
-    """
+    """Whether a `fit` goes over its data from the start more than once."""
     epochs = (call.get("epochs") or 1) - (call.get("initial_epoch") or 0)
     return epochs > 1 and not call.get("steps_per_epoch")
 
 
 def has_one_order(num_samples: int = 64, batch_size: int | None = None) -> bool:
-    """Whether Keras would now shuffle the arrays of all epochs alike.
-
-    So it does on TensorFlow once a global seed is set (Keras 3.12 to 3.15).
-    """
+    """Whether Keras would now shuffle the arrays of all epochs alike."""
+    # So it does on TensorFlow once a global seed is set (Keras 3.12 to 3.15).
     with kept_python():
         first, second = epoch_orders(num_samples, batch_size, 2)
     return bool((first == second).all())
 
 
 def find_alike(x: Any, *, is_seeded: bool) -> Iterator[str]:
-    """What each pass over data gives as the one before, though it is random.
-
-    Args:
-        x: The data.
-        is_seeded: As for `find_alike_in_pipeline`.
-
-    Raises:
-        Exception: Whatever TensorFlow raises for a pipeline it cannot write.
-    """
+    """What each pass over data gives as the one before, though it is random."""
     if is_pipeline(x):
         graph = PipelineGraph.parse(serialize_pipeline(x))
         return find_alike_in_pipeline(graph, is_seeded=is_seeded)
@@ -117,12 +103,8 @@ def _list_grain_nodes(x: Any) -> Iterator[str]:
 def find_alike_in_pipeline(
     graph: PipelineGraph, *, is_seeded: bool
 ) -> Iterator[str]:
-    """What each pass over a `tf.data` pipeline gives as the one before.
-
-    Args:
-        graph: That of the pipeline.
-        is_seeded: Whether its ops get seeds that they do not have.
-    """
+    """What each pass over a `tf.data` pipeline gives as the one before."""
+    # `is_seeded`: whether its ops get seeds that they do not have.
     seen = _Pipeline({one.name: one for one in graph.nodes}, graph.functions)
     for node in graph.nodes:
         if node.op == "_Retval":
@@ -148,12 +130,7 @@ def find_alike_in_pipeline(
 
 
 class _Pipeline:
-    """What a walk from the end of a pipeline finds.
-
-    Args:
-        nodes: Its nodes by name.
-        functions: Its functions by name.
-    """
+    """What a walk from the end of a pipeline finds."""
 
     def __init__(self, nodes: dict[str, Any], functions: Any) -> None:
         self._nodes, self._functions = nodes, functions

@@ -15,6 +15,8 @@ from typing import Any
 
 import keras
 
+from keras_repro.arrays.checksums import compute_checksum
+
 
 def _global_state() -> Any:
     """Keras' thread-local attributes (`keras.src`, Keras 3.12 to 3.15)."""
@@ -155,6 +157,12 @@ def unbind(
 def list_leaves(nested: Any) -> list[Any]:
     """The leaves of nested data, but for those that are `None`."""
     return [leaf for leaf in keras.tree.flatten(nested) if leaf is not None]
+
+
+def checksum_leaves(nested: Any) -> str:
+    """Checksum of the values in nested data, such as a batch."""
+    leaves = map(keras.ops.convert_to_numpy, list_leaves(nested))
+    return compute_checksum(list(leaves))
 
 
 def flatten_layers(layer: Any) -> list[Any]:

@@ -13,14 +13,13 @@ from typing import Any
 
 import keras
 
-from keras_repro.arrays.checksums import compute_checksum
 from keras_repro.backends.data_state import (
     FUNCTIONS,
     DataState,
     held_by_function,
     is_data,
 )
-from keras_repro.backends.keras_internals import list_leaves
+from keras_repro.backends.keras_internals import checksum_leaves
 from keras_repro.backends.random_streams import kept_python
 from keras_repro.common.whose_code import (
     is_own_class,
@@ -43,16 +42,11 @@ _HOOKS = frozenset({"on_epoch_begin", "on_epoch_end"})
 
 
 def find_seeded_alike(x: Any) -> str | None:
-    """The class of data whose first batch is drawn alike in every epoch.
-
-    A `PyDataset` is read as it stands and behind its own `on_epoch_end`, what
-    a loader of PyTorch loads twice; both are put back. Of one whose code names
-    an epoch it may be told from elsewhere, and one that holds no samples makes
-    them up, alike on purpose: both are let be.
-
-    Raises:
-        Exception: Whatever the data raise where they cannot be read yet.
-    """
+    """The class of data whose first batch is drawn alike in every epoch."""
+    # A `PyDataset` is read as it stands and behind its own `on_epoch_end`, what
+    # a loader of PyTorch loads twice; both are put back. Data whose code names
+    # an epoch may get it from elsewhere, and data that hold no samples make
+    # them up, alike on purpose: both are let be.
     is_keras = isinstance(x, keras.utils.PyDataset)
     data = x if is_keras else x.dataset
     codes = list(_list_code(data if is_keras else (data, x.collate_fn)))
@@ -80,7 +74,7 @@ def find_seeded_alike(x: Any) -> str | None:
 
 
 def _read_keras(x: keras.utils.PyDataset) -> str:
-    return _checksum(x[0])
+    return checksum_leaves(x[0])
 
 
 def _read_torch(loader: Any) -> str:
@@ -92,13 +86,10 @@ def _read_torch(loader: Any) -> str:
     if samples is None:
         samples = (data[index] for index in range(min(2, len(data))))
     if loader.batch_sampler is None:
-        return _checksum(loader.collate_fn(next(samples)))
-    return _checksum(loader.collate_fn(list(itertools.islice(samples, 2))))
-
-
-def _checksum(batch: Any) -> str:
-    leaves = list_leaves(batch)
-    return compute_checksum(list(map(keras.ops.convert_to_numpy, leaves)))
+        return checksum_leaves(loader.collate_fn(next(samples)))
+    return checksum_leaves(
+        loader.collate_fn(list(itertools.islice(samples, 2)))
+    )
 
 
 def _list_code(root: Any) -> Iterator[CodeType]:

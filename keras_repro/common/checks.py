@@ -48,12 +48,7 @@ def wrong_value(name: str, must: str, value: object, advice: str) -> ValueError:
 
 
 def say_integers(low: int, high: int | None = None) -> str:
-    """Which integers there may be, in words.
-
-    Example:
-        >>> say_integers(0, 7), say_integers(1)
-        ('an integer from 0 to 7', 'an integer from 1 on')
-    """
+    """Which integers are allowed, in words."""
     return f"an integer from {low} {'on' if high is None else f'to {high}'}"
 
 
@@ -117,12 +112,7 @@ def check_save_freq(name: str, value: object) -> str | int:
 
 
 def read_whole(text: str) -> int | None:
-    """The whole number, 0 or more, that a text is; `None` for any other.
-
-    Example:
-        >>> read_whole("007"), read_whole("-1"), read_whole("")
-        (7, None, None)
-    """
+    """The whole number, 0 or more, that a text is; `None` for any other."""
     is_whole = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
     return int(text) if is_whole else None
 

@@ -107,14 +107,8 @@ _CHECKS: dict[Any, Any] = {
 
 
 def name_generator(value: object) -> str | None:
-    """What kind of generator an object is; `None` if it is none.
-
-    Only its type is looked at, so that no code of the object's own runs.
-
-    Example:
-        >>> name_generator(np.random.default_rng(0)), name_generator(0)
-        ('numpy', None)
-    """
+    """What kind of generator an object is; `None` if it is none."""
+    # Only its type is looked at, so that no code of the object's own runs.
     torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
     keras_random = getattr(keras, "random", None)
     # Looked up at each call: a watch puts other classes in their place.

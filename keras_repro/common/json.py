@@ -10,25 +10,14 @@ from typing import Any
 
 
 def make_visible(text: str) -> str:
-    r"""Text that every file takes: a lone surrogate as what one types for it.
-
-    Example:
-        >>> make_visible("caf\udce9") == "caf" + chr(92) + "udce9"
-        True
-    """
+    """Text that every file takes, with lone surrogates written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def to_plain(value: Any) -> Any:
-    """Values that strict JSON can hold: what it cannot, as visible text.
-
-    Those are NaN, infinities, integers of more than 64 bits, and lone
-    surrogates, as in the name of a file that is no UTF-8.
-
-    Example:
-        >>> to_plain({"loss": (0.5, float("nan"))})
-        {'loss': [0.5, 'nan']}
-    """
+    """Values that strict JSON can hold: what it cannot, as visible text."""
+    # Such as NaN, infinities, integers of more than 64 bits, and lone
+    # surrogates, as in the name of a file that is no UTF-8.
     if isinstance(value, str):
         return make_visible(value)
     if is_dataclass(value):
@@ -54,12 +43,7 @@ def to_plain(value: Any) -> Any:
 def flatten(
     nested: Any, *, lists: bool = False, prefix: str = ""
 ) -> dict[str, Any]:
-    """Nested mappings as one, with keys joined by dots.
-
-    Example:
-        >>> flatten({"a": {"b": [1]}, "c": 2}, lists=True)
-        {'a.b.0': 1, 'c': 2}
-    """
+    """Nested mappings as one, with keys joined by dots."""
     is_mapping = isinstance(nested, Mapping)
     result: dict[str, Any] = {}
     for key, value in nested.items() if is_mapping else enumerate(nested):
@@ -76,12 +60,7 @@ def flatten(
 def list_differing(
     before: Any, after: Any, *, lists: bool = False
 ) -> list[tuple[str, Any, Any]]:
-    """The leaves in which two nested settings differ, as JSON would hold them.
-
-    Example:
-        >>> list_differing({"a": {"b": 1}, "c": 2}, {"a": {"b": 1.0}, "c": 2})
-        [('a.b', 1, 1.0)]
-    """
+    """The leaves in which two nested settings differ once they are JSON."""
     first, second = flatten(before, lists=lists), flatten(after, lists=lists)
     pairs = [
         (key, first.get(key), second.get(key))

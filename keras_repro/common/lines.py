@@ -39,12 +39,7 @@ EntryT = TypeVar("EntryT")
 
 
 def to_floats(values: Iterable[float | str]) -> list[float]:
-    """Numbers from what stands for them in JSON, NaN always the same one.
-
-    Example:
-        >>> to_floats([1, 0.5, "-inf"])
-        [1.0, 0.5, -inf]
-    """
+    """Numbers from what stands for them in JSON, NaN always the same one."""
     return [one if type(one) is float else _to_float(one) for one in values]
 
 

@@ -17,14 +17,8 @@ _CHECKSUM = re.compile(r"\b(kr\d+:[0-9a-f]{8})[0-9a-f]{24}\b")
 
 
 def escape(value: object) -> str:
-    r"""Text without control characters, on one line.
-
-    It can neither move a terminal's cursor nor turn the direction of writing.
-
-    Example:
-        >>> print(escape("two" + chr(10) + "lines"))
-        two\nlines
-    """
+    """Text without control characters, on one line."""
+    # It can neither move a terminal's cursor nor turn the direction of writing.
     text = str(value)
     if text.isprintable():
         return text
@@ -35,22 +29,12 @@ def escape(value: object) -> str:
 
 
 def quote(path: object) -> str:
-    r"""A path in an error, whole.
-
-    Example:
-        >>> print(quote("a" + chr(27) + "[2Jb.jsonl"))
-        'a\x1b[2Jb.jsonl'
-    """
+    """A path in an error, whole."""
     return f"'{escape(path)}'"
 
 
 def clean(value: object, longest: int = _LONGEST) -> str:
-    r"""Any value as one short line of printable text.
-
-    Example:
-        >>> print(clean("a\x1b[2Jb"), clean(None), clean([1, "two"]))
-        a\x1b[2Jb none [1, "two"]
-    """
+    """Any value as one short line of printable text."""
     text = value if isinstance(value, str) else _show(value)
     text = _CHECKSUM.sub(r"\1…", text[: 8 * longest])
     return escape(text if len(text) <= longest else text[: longest - 1] + "…")
@@ -79,17 +63,9 @@ _MOST_ITEMS, _MOST_BITS, _DEEPEST = 4, 256, 2
 
 
 def describe(value: object, *, typed: bool = False) -> str:
-    """Any value that came where another was wanted, in a few words.
-
-    Nothing that a person's class defines is called: that may raise, take long
-    or print much. Of such an object its type is told, of others if asked for.
-
-    Example:
-        >>> describe([1, "two", 3, 4, 5]), describe(object())
-        ("[1, 'two', 3, 4, ...]", 'an object of type object')
-        >>> describe(3, typed=True)
-        '3 (of type int)'
-    """
+    """Any value that came where another was wanted, in a few words."""
+    # Nothing that a person's class defines is called: that may raise, take long
+    # or print much.
     try:
         text = _sketch(value, 0)
     except Exception:  # noqa: BLE001 - of a class that is not what it seems
@@ -162,44 +138,24 @@ def _sketch_numpy(value: Any) -> str:
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Join words as in a sentence.
-
-    Example:
-        >>> join_words(["data", "weights", "metrics"])
-        'data, weights and metrics'
-    """
+    """Join words as in a sentence."""
     *most, last = [*words] or [""]
     return f"{', '.join(most)} and {last}" if most else last
 
 
 def count_of(number: int, noun: str) -> str:
-    """A number and its noun.
-
-    Example:
-        >>> count_of(1, "moment"), count_of(2, "moment"), count_of(2, "process")
-        ('1 moment', '2 moments', '2 processes')
-    """
+    """A number and its noun."""
     ending = "es" if noun.endswith("s") else "s"
     return f"{number} {noun}{'' if number == 1 else ending}"
 
 
 def say_more(number: int, noun: str = "") -> str:
-    """How many were left out; nothing where none was.
-
-    Example:
-        >>> say_more(3), say_more(2, "metrics"), say_more(0)
-        ('and 3 more', 'and 2 more metrics', '')
-    """
+    """How many were left out; nothing where none was."""
     return f"and {number} more {noun}".rstrip() if number > 0 else ""
 
 
 def shorten(texts: Iterable[str], shown: int) -> str:
-    """The first few of many texts, and how many more there are.
-
-    Example:
-        >>> shorten(["a", "b", "c"], 2)
-        'a, b and 1 more'
-    """
+    """The first few of many texts, and how many more there are."""
     listed = list(texts)
     more = say_more(len(listed) - shown)
     text = ", ".join(listed[:shown])
@@ -224,12 +180,7 @@ def wrap(
     width: int = WIDTH,
     splits_words: bool = True,
 ) -> list[str]:
-    """A paragraph as lines, of at most 79 characters if no width is given.
-
-    Example:
-        >>> wrap("one two", 2, start="- ", width=8)
-        ['  - one', '    two']
-    """
+    """A paragraph as lines, of at most 79 characters if no width is given."""
     return textwrap.wrap(
         text,
         width,

@@ -64,14 +64,7 @@ class Site:
 
 
 def show_place(place: str, folder: str | os.PathLike[str]) -> str:
-    """A place as people type it: relative where it lies below a folder.
-
-    Example:
-        >>> show_place("/home/me/train.py:12", "/home/me")
-        'train.py:12'
-        >>> show_place("/tmp/ipykernel_77/1234.py:3", "/home/me")
-        '<cell of a notebook>:3'
-    """
+    """A place as people type it: relative where it lies below a folder."""
     file, _, line = place.rpartition(":")
     path = Path(file)
     # Jupyter's kernel gives each cell a file that nobody finds, of its process.
@@ -157,12 +150,7 @@ def is_installed(filename: str) -> bool:
 
 
 def show_installed(place: str) -> str:
-    """A place in a library, from the folder that all packages lie in.
-
-    Example:
-        >>> show_installed("/usr/lib/site-packages/keras/src/layers.py:12")
-        'keras/src/layers.py:12'
-    """
+    """A place in a library, from the folder that all packages lie in."""
     for name in _PACKAGES:
         _, found, rest = place.rpartition(f"{os.sep}{name}{os.sep}")
         if found:
@@ -302,12 +290,7 @@ _OWN_PACKAGE = __name__.partition(".")[0]
 
 
 def is_own_module(name: object) -> bool:
-    """Whether a module of this name is the person's own.
-
-    Example:
-        >>> is_own_module("__main__"), is_own_module("json")
-        (True, False)
-    """
+    """Whether a module of this name is the person's own."""
     if name in ("__main__", "__mp_main__"):
         return True
     if not isinstance(name, str) or name.startswith(_MADE_UP):
@@ -320,13 +303,7 @@ def is_own_module(name: object) -> bool:
 
 
 def is_own_function(function: types.FunctionType) -> bool:
-    """Whether the person wrote the code of a function.
-
-    Example:
-        >>> import json
-        >>> is_own_function(lambda: 0), is_own_function(json.dumps)
-        (True, False)
-    """
+    """Whether the person wrote the code of a function."""
     return is_own_code(function.__code__, function.__globals__)
 
 
@@ -344,59 +321,29 @@ def is_own_code(code: types.CodeType, namespace: Mapping[str, Any]) -> bool:
 
 
 def is_own_class(cls: type) -> bool:
-    """Whether a class is the person's own.
-
-    Example:
-        >>> import numpy as np
-        >>> is_own_class(np.ndarray), is_own_class(int)
-        (False, False)
-    """
+    """Whether a class is the person's own."""
     return "__module__" in vars(cls) and is_own_module(vars(cls)["__module__"])
 
 
 def package_of_class(kind: type) -> str:
-    """The top-level package that a class says it comes from.
-
-    Example:
-        >>> import numpy as np
-        >>> package_of_class(np.random.Generator)
-        'numpy'
-    """
+    """The top-level package that a class says it comes from."""
     name = _MODULE.__get__(kind)
     return name.partition(".")[0] if isinstance(name, str) else ""
 
 
 def is_keras_class(kind: type) -> bool:
-    """Whether Keras made a class or its base, and objects tell their settings.
-
-    Example:
-        >>> is_keras_class(dict)
-        False
-    """
+    """Whether a class is of Keras or has its base, and tells its settings."""
     is_made = any(package_of_class(base) == "keras" for base in kind.__mro__)
     return is_made and hasattr(kind, "get_config")
 
 
 def is_python_class(kind: type) -> bool:
-    """Whether no base is a class of C, which may hold what is not seen.
-
-    Example:
-        >>> is_python_class(types.DynamicClassAttribute), is_python_class(dict)
-        (True, False)
-    """
+    """Whether no base is a class of C, which may hold what is not seen."""
     return all(base.__flags__ & _IS_HEAP_TYPE for base in kind.__mro__[:-1])
 
 
 def name_library_object(value: Any) -> str | None:
-    """The name under which a library offers an object; `None` if it does not.
-
-    Example:
-        >>> import numpy as np
-        >>> name_library_object(np.mean), name_library_object(np.add)
-        ('numpy.mean', 'numpy.add')
-        >>> name_library_object(np.random.default_rng(0)) is None
-        True
-    """
+    """The name under which a library offers an object; `None` without one."""
     if isinstance(value, types.ModuleType):
         return value.__name__
     module: Any = getattr(value, "__module__", None)

@@ -25,16 +25,7 @@ class EnvironmentDifference:
 def find_differences(
     a: Mapping[str, Any], b: Mapping[str, Any]
 ) -> tuple[EnvironmentDifference, ...]:
-    """What differs between two environments, or whatever files hold of them.
-
-    Example:
-        >>> one = {"threads": {"intra_op": 1}, "os_release": "6.1"}
-        >>> two = {"threads": {"intra_op": 2}, "os_release": "6.5"}
-        >>> for difference in find_differences(one, two):
-        ...     print(difference.weight, difference.key)
-        2 threads.intra_op
-        0 os_release
-    """
+    """What differs between two environments, or whatever files hold of them."""
     first, second = _Flat(a), _Flat(b)
     found = []
     for key in sorted({*first.values, *second.values}):

@@ -22,16 +22,7 @@ _Check = Callable[[str], bool]
 
 
 def is_settable(name: object, value: object) -> bool:
-    """Whether setting it, or with `None` not having it, runs and reads nothing.
-
-    Example:
-        >>> is_settable("OMP_NUM_THREADS", "4")
-        True
-        >>> is_settable("XLA_FLAGS", "--xla_dump_to=/tmp")
-        False
-        >>> is_settable("PYTHONPATH", None)
-        False
-    """
+    """Whether to set it, or with `None` to unset it, runs and reads nothing."""
     check = _CHECKS.get(name) if isinstance(name, str) else None
     if check is None:
         return False

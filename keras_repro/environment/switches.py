@@ -56,19 +56,10 @@ class _Rule(NamedTuple):
 def check_switches(
     environment: Mapping[str, str] | None = None,
 ) -> tuple[Switch, ...]:
-    """Check what must be set before Python and the backend start.
-
-    Scope:
-        What the variables say, not what a process that runs already has read.
-        The backend is that of `KERAS_BACKEND`, else of Keras' configuration
-        file, else TensorFlow. A GPU is one of NVIDIA's that its driver and
-        `CUDA_VISIBLE_DEVICES` show. Nothing is imported or started.
-
-    Example:
-        >>> rows = check_switches({"KERAS_BACKEND": "jax"})
-        >>> print(rows[0].status, "->", rows[0].fix)
-        missing -> export PYTHONHASHSEED=0
-    """
+    """Check what must be set before Python and the backend start."""
+    # What the variables say, not what a process that runs already has read. A
+    # GPU is one of NVIDIA's that its driver and `CUDA_VISIBLE_DEVICES` show.
+    # Nothing is imported or started.
     variables = os.environ if environment is None else environment
     backend = find_backend(variables)
     has_gpu = _has_gpu(variables)
@@ -82,19 +73,8 @@ def switches_for(
     backend: str,
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Name the variables that a child interpreter needs for bitwise runs.
-
-    Scope:
-        Equal bits on one machine with the same cores. The number of threads is
-        left as it is; `check_switches` says how to hold it.
-
-    Example:
-        >>> switches_for(7, "jax", {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2"})
-        ... # doctest: +NORMALIZE_WHITESPACE
-        {'PYTHONHASHSEED': '7',
-         'XLA_FLAGS':
-         '--xla_cpu_max_isa=AVX2 --xla_gpu_deterministic_ops=true'}
-    """
+    """Name the variables that a child interpreter needs for bitwise runs."""
+    # The number of threads is left as it is: `check_switches` advises on it.
     variables = os.environ if environment is None else environment
     result = {}
     if read_seed(variables.get("PYTHONHASHSEED", "")) is None:
@@ -123,12 +103,7 @@ def with_backend(backend: str | None) -> dict[str, str]:
 
 
 def find_backend(environment: Mapping[str, str]) -> str:
-    """Find the backend that Keras will take, as Keras itself looks for it.
-
-    Example:
-        >>> find_backend({"KERAS_BACKEND": "torch"})
-        'torch'
-    """
+    """Find the backend that Keras will take, as Keras itself looks for it."""
     name = environment.get("KERAS_BACKEND")
     if name:
         return name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,13 +18,13 @@ from keras_repro.backends.data_adapters import (
     is_read_in_python,
     make_adapter,
     make_late_adapter,
-    make_ordered_adapter,
     tell_passes,
     train_validation_split,
 )
 from keras_repro.backends.data_passes import Passes, make_read_adapter
 from keras_repro.backends.doors import steps_through
 from keras_repro.backends.keras_internals import bind, unbind
+from keras_repro.backends.ordered_arrays import make_ordered_adapter
 from keras_repro.backends.pipeline_passes import (
     PipelinePasses,
     make_pipeline_adapter,
@@ -51,29 +50,30 @@ from keras_repro.model.first_step import (
     StepDoor,
     end_rehearsal,
 )
-from keras_repro.model.initial_state import InitialState
 from keras_repro.model.sample_rng import Training, Use, in_use
-from keras_repro.model.stored_trial import PREDICT, TEST, VALIDATION
-from keras_repro.model.trial import (
+from keras_repro.model.stored_trial import (
     FIXED_SEED,
-    Trial,
+    PREDICT,
+    TEST,
+    VALIDATION,
+)
+from keras_repro.model.trial import (
     build_optimizer,
     capture_if_built,
     note_compile,
     put_streams,
     start_unbuilt,
 )
+from keras_repro.model.trial_parts import Progress, Trial
 
 
 def rehearse(model: Any, train: Callable[[Any], Any]) -> None:
-    """Call a training function up to its first step, to build its model.
-
-    Raises:
-        ValueError: If it returns without training, or if its data cannot
-            build the model before the first step.
-    """
+    """Call a training function up to its first step, to build its model."""
     trial: Trial = model._repro
-    with marked(trial, "is_rehearsed"), random_streams.isolate_rng(FIXED_SEED):
+    with (
+        marked(trial.calls, "is_rehearsed"),
+        random_streams.isolate_rng(FIXED_SEED),
+    ):
         try:
             train(model)
         except BuiltError:
@@ -95,20 +95,21 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
         owner = stack.enter_context(_kept_apart(model, "fit"))
         _split_validation(call)
         _take_start(model)
-        if trial.added:
+        if trial.calls.added:
             call["callbacks"] = add_callbacks(
-                call.get("callbacks"), *trial.added
+                call.get("callbacks"), *trial.calls.added
             )
         stack.enter_context(_kept(model, call))
-        trial.own_streams.enter(owner)
+        trial.draws.own_streams.enter(owner)
         stack.enter_context(_first_step(model))
         stack.enter_context(_samples_in_use(trial, call))
         _enter_data(model, call, stack)
         _forget_other_batches(model, "train", call)
         _look_at_saved(model)
         _order_arrays(model, call)
-        if trial.keeper is not None and trial.keeper.place is not None:
-            call["initial_epoch"] = trial.keeper.place.epoch
+        keeper = trial.calls.keeper
+        if keeper is not None and keeper.place is not None:
+            call["initial_epoch"] = keeper.place.epoch
         earlier = getattr(model, "history", None)
         try:
             yield
@@ -119,72 +120,70 @@ def training(model: Any, call: dict[str, Any]) -> Iterator[None]:
             history = getattr(model, "history", None)
             if history is not None and history is not earlier:
                 # Without one where a callback failed before Keras' own.
-                trial.epochs_trained += len(getattr(history, "epoch", ()))
-            # The arrays are the caller's; nothing here keeps them alive.
-            trial.data, trial.fed = data_order.DataOutline(), None
-            if trial.reading is not None:
-                trial.reading.end()
-            trial.validation = trial.reading = trial.has_moved = None
+                trial.progress.epochs += len(getattr(history, "epoch", ()))
+            trial.data.let_go()
 
 
 @contextmanager
 def _samples_in_use(trial: Trial, call: dict[str, Any]) -> Iterator[None]:
     """Have samples draw by the epoch of a training."""
-    left_out = trial.keeper.num_left_out if trial.keeper else 0
+    keeper = trial.calls.keeper
     use = Training(
         trial,
-        _first_epoch(trial, call) + left_out,
+        _first_epoch(trial, call) + (keeper.num_left_out if keeper else 0),
         is_code=_is_code(call.get("x")),
         is_counted=call.get("steps_per_epoch") is None,
     )
-    trial.samples = use
+    trial.data.samples = use
     try:
         with in_use(use):
             yield
     finally:
-        trial.samples = None
+        trial.data.samples = None
 
 
 def follow(model: Any, iterator: Any) -> None:
     """Know how far a training comes, which may begin in the midst."""
     trial: Trial = model._repro
-    use = trial.samples
+    use = trial.data.samples
     if use is not None:
         use.is_counted = tell_passes(iterator, use.begin_pass, use.end_pass)
-    if trial.keeper is not None:
-        trial.keeper.iterator = iterator
+    if trial.calls.keeper is not None:
+        trial.calls.keeper.iterator = iterator
         return
     before, epoch = partial(_put_saved, model), _initial_epoch(trial)
     reading = Reading(iterator, before, epoch, keeps_last=False)
     if not reading.can_wait:
         return
-    trial.reading = reading
-    if trial.midst is not None:
-        reading.begin_at(trial.midst.place, goes_through=False)
+    trial.data.reading = reading
+    midst = trial.progress.midst
+    if midst is not None:
+        reading.begin_at(midst.place, goes_through=False)
     reading.begin()
 
 
 def _initial_epoch(trial: Trial) -> int:
     """The epoch that Keras begins to count from, as `fit` was told."""
-    epoch: int = trial.data.arguments["initial_epoch"]
+    epoch: int = trial.data.outline.arguments["initial_epoch"]
     return epoch
 
 
 def _look_at_saved(model: Any) -> None:
     """Go on in the midst of an epoch if the training that was saved does."""
     trial: Trial = model._repro
-    midst = trial.midst
+    progress = trial.progress
+    midst = progress.midst
     if midst is None:
         return
     epoch = _initial_epoch(trial)
     if not midst.place.batch and epoch != midst.place.epoch:
-        trial.saved = None  # Nothing to go on with: another training.
+        progress.saved = None  # Nothing to go on with: another training.
         return
     differing = midst.list_differences(model, epoch)
-    if trial.keeper is not None:
+    if trial.calls.keeper is not None:
         differing.append("callback, which backs it up")
     if differing:
-        trial.saved = None
+        progress.saved = None
         _tell(
             trial,
             f"The model was saved within a training, before {midst.place}. "
@@ -198,8 +197,9 @@ def _put_saved(model: Any, reading: Reading) -> None:
     """Have streams and metrics stand, once, where they were saved."""
     del reading
     trial: Trial = model._repro
-    midst = trial.midst
-    saved, trial.saved = trial.saved, None
+    progress = trial.progress
+    midst = progress.midst
+    saved, progress.saved = progress.saved, None
     if saved is None or midst is None or not midst.place.batch:
         return  # An epoch that begins finds all as it was loaded.
     put_streams(model, saved)
@@ -214,7 +214,7 @@ def _put_saved(model: Any, reading: Reading) -> None:
 
 def _tell(trial: Trial, message: str) -> None:
     """Warn, and let the record say it."""
-    trial.data_notes.append(message)
+    trial.data.notes.append(message)
     warn_user(UserWarning(message))
 
 
@@ -225,7 +225,7 @@ def _is_code(x: Any) -> bool:
 
 def _first_epoch(trial: Trial, call: dict[str, Any]) -> int:
     """The epoch that a `fit` begins with, counted from the trial's start."""
-    return max(trial.epochs_trained, call.get("initial_epoch") or 0)
+    return max(trial.progress.epochs, call.get("initial_epoch") or 0)
 
 
 @contextmanager
@@ -247,41 +247,42 @@ def _kept(model: Any, call: dict[str, Any]) -> Iterator[None]:
         )
         raise ValueError(msg)
     try:
-        with keepers[0]._keep_training(model, call) as trial.keeper:
+        with keepers[0]._keep_training(model, call) as trial.calls.keeper:
             yield
     finally:
-        trial.keeper = trial.passes = None
+        trial.calls.keeper = trial.data.passes = None
 
 
 @contextmanager
 def _first_step(model: Any) -> Iterator[None]:
     """Begin the trial when a step does; a first step that fails is none."""
     trial: Trial = model._repro
-    trial.has_stepped = False
-    begins, had_trained = trial.at_start, trial.has_trained
+    progress, streams = trial.progress, trial.draws.own_streams
+    progress.has_stepped = False
+    begins, had_trained = progress.at_start, progress.has_trained
     with steps_through(model, partial(_through_trace, model)):
         try:
             yield
         except BaseException:
-            if begins and not trial.has_stepped:
-                trial.positions.rewind()
-            if begins and not trial.has_stepped and not trial.is_rehearsed:
-                trial.has_trained = had_trained
-                if trial.state is not None:
-                    trial.captured.follow(model)
-                    trial.captured.restore(model)
-                trial.at_start = True
-                trial.own_streams.position = trial.own_streams.start
+            if begins and not progress.has_stepped:
+                trial.data.positions.rewind()
+                if not trial.calls.is_rehearsed:
+                    progress.has_trained = had_trained
+                    if trial.start.state is not None:
+                        trial.start.captured.follow(model)
+                        trial.start.captured.restore(model)
+                    progress.at_start = True
+                    streams.position = streams.start
             raise
-    if not trial.has_stepped and not isinstance(
+    if not progress.has_stepped and not isinstance(
         getattr(model, "train_function", None), StepDoor
     ):
         # The model makes its step in a way of its own.
         capture_if_built(model, has_stepped=True)
-        trial.has_trained, trial.at_start = True, False
-    if trial.at_start:
-        trial.positions.rewind(TRAINING)
-    if trial.has_trained:
+        progress.leave_start()
+    if progress.at_start:
+        trial.data.positions.rewind(TRAINING)
+    if progress.has_trained:
         _say_incomplete(model)
 
 
@@ -293,10 +294,10 @@ def _through_trace(
 
     @wraps(step)
     def traced(*args: Any, **kwargs: Any) -> Any:
-        if trial.streams is None or not backend.is_tracing(args):
+        if trial.draws.streams is None or not backend.is_tracing(args):
             return step(*args, **kwargs)
-        drew = partial(trial.traces.kinds.add, kind)
-        with trial.streams.tracing(kind, drew):
+        drew = partial(trial.draws.traces.kinds.add, kind)
+        with trial.draws.streams.tracing(kind, drew):
             return step(*args, **kwargs)
 
     return traced
@@ -304,7 +305,7 @@ def _through_trace(
 
 def _say_incomplete(model: Any) -> None:
     """Say what the start lacks of what a training used."""
-    state = model._repro.state
+    state = model._repro.start.state
     known = set() if state is None else state.ids_of_the_model()
     missing = [
         place.variable.path
@@ -326,30 +327,28 @@ def _say_incomplete(model: Any) -> None:
 
 
 def _forget_other_batches(model: Any, kind: str, call: dict[str, Any]) -> None:
-    """Have a step traced anew where a trial feeds other batches than before.
-
-    TensorFlow would take what it traced for batches of any size for those of
-    one size too, which gives other last digits than a fresh process.
-    """
-    trial: Trial = model._repro
-    if not get_backend().shares_traces or kind in trial.fed_kinds:
+    """Have a step traced anew where a trial feeds other batches than before."""
+    # TensorFlow would take what it traced for batches of any size for those of
+    # one size too, which gives other last digits than a fresh process.
+    progress: Progress = model._repro.progress
+    if not get_backend().shares_traces or kind in progress.fed_kinds:
         return
-    trial.fed_kinds.add(kind)
+    progress.fed_kinds.add(kind)
     batches = data_order.describe_batches(call)
-    if trial.batches.get(kind, batches) != batches:
+    if progress.batches.get(kind, batches) != batches:
         setattr(model, f"{kind}_function", None)
-    trial.batches[kind] = batches
+    progress.batches[kind] = batches
 
 
 @contextmanager
-def marked(trial: Trial, flag: str) -> Iterator[None]:
-    """Set a flag of the trial for the length of a block."""
-    before = getattr(trial, flag)
-    setattr(trial, flag, True)
+def marked(part: Any, flag: str) -> Iterator[None]:
+    """Set a flag of a part of the trial for the length of a block."""
+    before = getattr(part, flag)
+    setattr(part, flag, True)
     try:
         yield
     finally:
-        setattr(trial, flag, before)
+        setattr(part, flag, before)
 
 
 @contextmanager
@@ -358,19 +357,14 @@ def _kept_apart(model: Any, method: str) -> Iterator[owners.Owner]:
     trial: Trial = model._repro
     what = f"{method} of model {model.name!r}"
     with owners.held(what, owners.TRAINING) as owner:
-        if not trial.in_block:
+        if not trial.calls.in_block:
             random_streams.keep(owner)
-        with marked(trial, "is_running"):
+        with marked(trial.calls, "is_running"):
             yield owner
 
 
 def add_callbacks(callbacks: Any, *added: Any) -> Any:
-    """The callbacks of a `fit`, and others; the caller's own stay as they are.
-
-    Args:
-        callbacks: Those of the `fit`, in whatever form.
-        *added: The others, which come last.
-    """
+    """The callbacks of a `fit`, and others; the caller's stay as they are."""
     together = [*list_callbacks(callbacks), *added]
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         return together
@@ -416,23 +410,24 @@ def _take_start(model: Any) -> None:
     build_optimizer(model)
     end_rehearsal(model)
     note_compile(model)
-    if trial.has_trained:
-        trial.captured.follow(model)
+    if trial.progress.has_trained:
+        trial.start.captured.follow(model)
     else:
         # Set-up is not training: what was assigned since belongs to the start.
         model.reset_metrics()
-        trial.state = InitialState.capture(model, earlier=trial.state)
+        trial.start.take_up(model)
 
 
 def _enter_data(model: Any, call: dict[str, Any], stack: ExitStack) -> None:
     """Have the data stand where the trial stands."""
     trial: Trial = model._repro
-    trial.data = data_order.outline_data(call)
-    trial.fed, trial.has_moved = None, partial(has_moved, call.get("x"))
-    trial.data_notes = list(trial.traces.notes)
-    if trial.keeper is not None:
-        trial.data_notes += trial.keeper.notes
-    trial.positions.tracked = frozenset(map(id, model.variables))
+    data, keeper = trial.data, trial.calls.keeper
+    data.outline = data_order.outline_data(call)
+    data.fed, data.has_moved = None, partial(has_moved, call.get("x"))
+    data.notes = list(trial.draws.traces.notes)
+    if keeper is not None:
+        data.notes += keeper.notes
+    data.positions.tracked = frozenset(map(id, model.variables))
     _enter(model, call, TRAINING, stack, "data")
     _enter_validation(model, call, stack)
 
@@ -444,36 +439,27 @@ def _enter(
     stack: ExitStack,
     what: str | None = None,
 ) -> None:
-    """Have `x` of a call stand where this use of it stands.
-
-    Args:
-        model: The model.
-        call: The arguments, which are changed.
-        kind: The use.
-        stack: Takes it away again.
-        what: What the record calls the data, if there is one.
-    """
+    """Have `x` of a call stand where this use of it stands."""
+    # `what`: how the record calls the data, if there is a record.
     trial: Trial = model._repro
-    x = call.get("x")
+    data, x = trial.data, call.get("x")
     if what is not None:
-        trial.data_notes += describe_limits(x, what)
-        trial.data_notes += describe_alike(call, what)
-        trial.data_notes += describe_chance(
-            x, call.get("steps_per_epoch"), what
-        )
-    changed = stack.enter_context(trial.positions.entered(x, kind))
+        data.notes += describe_limits(x, what)
+        data.notes += describe_alike(call, what)
+        data.notes += describe_chance(x, call.get("steps_per_epoch"), what)
+    changed = stack.enter_context(data.positions.entered(x, kind))
     if what is not None:
-        trial.data_notes += describe_changes(x, what, changed)
-    is_kept = kind == TRAINING and trial.keeper is not None
+        data.notes += describe_changes(x, what, changed)
+    is_kept = kind == TRAINING and trial.calls.keeper is not None
     if is_pipeline(x):
-        call["x"] = trial.positions.restart(x, kind, trial.order_seed)
+        call["x"] = data.positions.restart(x, kind, trial.seeds.order)
         if is_kept:
             _follow_pipeline(trial, call)
         return
     shuffle = kind == TRAINING and call.get("shuffle", True)
     passes = None
     if is_kept and data_order.can_begin_in_midst(call):
-        passes = trial.passes = Passes(x, start_of(x))
+        passes = data.passes = Passes(x, start_of(x))
     if passes is not None or (
         get_backend().reads_ahead and data_order.is_read_by_python(call)
     ):
@@ -484,11 +470,11 @@ def _enter(
 def _follow_pipeline(trial: Trial, call: dict[str, Any]) -> None:
     """Know of each pass over a pipeline how it is gone on with."""
     if get_backend().reads_ahead:  # Its own steps take the batches.
-        trial.passes = PipelinePasses(call["x"])
+        trial.data.passes = PipelinePasses(call["x"])
     elif keras.distribution.distribution() is None and all(
         call.get(name) is None for name in ("y", "sample_weight")
     ):  # Else Keras refuses it.
-        call["x"], trial.passes = make_pipeline_adapter(
+        call["x"], trial.data.passes = make_pipeline_adapter(
             call["x"], _take(call, "class_weight")
         )
 
@@ -498,21 +484,22 @@ def _enter_validation(
 ) -> None:
     """Have each validation of a `fit` read from where its use stands."""
     trial: Trial = model._repro
-    given, trial.validation = call.get("validation_data"), None
+    data = trial.data
+    given, data.validation = call.get("validation_data"), None
     parts = given if isinstance(given, tuple) else (given,)
     x = parts[0] if parts else None
     if x is None or any(part is not None for part in parts[1:]):
         return  # Arrays, or what Keras refuses.
-    trial.data_notes += describe_limits(x, "validation_data")
-    trial.data_notes += describe_chance(
+    data.notes += describe_limits(x, "validation_data")
+    data.notes += describe_chance(
         x, call.get("validation_steps"), "validation_data"
     )
-    trial.validation = x
-    changed = stack.enter_context(trial.positions.held(x, VALIDATION))
-    trial.data_notes += describe_changes(x, "validation_data", changed)
+    data.validation = x
+    changed = stack.enter_context(data.positions.held(x, VALIDATION))
+    data.notes += describe_changes(x, "validation_data", changed)
     if is_pipeline(x):
-        call["validation_data"] = trial.positions.restart(
-            x, VALIDATION, trial.order_seed
+        call["validation_data"] = data.positions.restart(
+            x, VALIDATION, trial.seeds.order
         )
     elif is_read_in_python(x):
         call["validation_data"] = make_late_adapter(
@@ -527,9 +514,10 @@ def _make_adapter(x: Any, trial: Trial) -> Any:
     is_read_here = data_order.is_read_by_python({"x": x})
     make = partial(make_read_adapter, x, None, shuffle=False)
     adapter = make() if is_read_here else make_adapter(x)
-    if trial.keeper is not None and trial.keeper.has_validated:
+    keeper, positions = trial.calls.keeper, trial.data.positions
+    if keeper is not None and keeper.has_validated:
         # Looked at before the training was killed, and moved on by it then.
-        with trial.positions.kept(is_look=True), random_streams.kept_python():
+        with positions.kept(is_look=True), random_streams.kept_python():
             adapter.get_tf_dataset()
     return adapter
 
@@ -537,20 +525,22 @@ def _make_adapter(x: Any, trial: Trial) -> Any:
 def _order_arrays(model: Any, call: dict[str, Any]) -> None:
     """Feed arrays in the order of the trial's seed and the epoch."""
     trial: Trial = model._repro
-    if trial.data.arrays is None or not model.compiled:
+    arrays = trial.data.outline.arrays
+    if arrays is None or not model.compiled:
         return
-    steps, midst = call.get("steps_per_epoch"), trial.midst
+    steps, midst = call.get("steps_per_epoch"), trial.progress.midst
     first = midst.first_epoch if midst else _first_epoch(trial, call)
     passes = data_order.OrderedPasses(
-        trial.order_seed, first, call.get("shuffle", True)
+        trial.seeds.order, first, call.get("shuffle", True)
     )
-    trial.fed = data_order.FedSamples(trial.data.arrays, passes, steps)
-    place = trial.keeper and trial.keeper.place
+    trial.data.fed = fed = data_order.FedSamples(arrays, passes, steps)
+    keeper = trial.calls.keeper
+    place = keeper and keeper.place
     if place:
         passes.begin_at(place.num_passes, place.in_pass)
     elif midst:
         place = midst.place
-        trial.fed.begin_at(place)
+        fed.begin_at(place)
     call["x"] = make_ordered_adapter(
         call.get("x"),
         _take(call, "y"),
@@ -577,9 +567,9 @@ def training_on_batch(model: Any) -> Iterator[None]:
     trial: Trial = model._repro
     with ExitStack() as stack:
         owner = stack.enter_context(_kept_apart(model, "train_on_batch"))
-        if trial.at_start or trial.state is None:
+        if trial.progress.at_start or trial.start.state is None:
             _take_start(model)
-        trial.own_streams.enter(owner)
+        trial.draws.own_streams.enter(owner)
         stack.enter_context(_first_step(model))
         yield
 
@@ -591,11 +581,7 @@ def evaluating(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Draw from the streams of an evaluation; leave the training's alone.
-
-    Yields:
-        The arguments to call the method with.
-    """
+    """Draw from the streams of an evaluation; yield what to call it with."""
     trial: Trial = model._repro
     call = bind(method, args, kwargs)
     step = PREDICT if "predict" in method else TEST
@@ -604,27 +590,27 @@ def evaluating(
         what = f"{method} of model {model.name!r}"
         owner = stack.enter_context(owners.held(what, owners.EVALUATION))
         # On JAX Keras takes the values away from a model that evaluates.
-        stack.enter_context(trial.one_evaluation)
+        stack.enter_context(trial.calls.one_evaluation)
         if owner.is_beside:  # The streams, and the trial, are another's.
             yield args, kwargs
             return
-        if not trial.is_evaluating:  # A call within a call swaps once.
+        if not trial.calls.is_evaluating:  # A call within a call swaps once.
             if not capture_if_built(model):
                 start_unbuilt(trial)
             _forget_other_batches(model, step, call or {})
-            trial.positions.tracked = frozenset(map(id, model.variables))
+            trial.data.positions.tracked = frozenset(map(id, model.variables))
             stack.enter_context(_drawing(model, kind, call))
             stack.enter_context(
                 steps_through(model, partial(_through_trace, model))
             )
         if kind == VALIDATION:
-            entered = trial.positions.entered(trial.validation, kind)
+            entered = trial.data.positions.entered(trial.data.validation, kind)
             stack.enter_context(entered)
         elif call is not None:
             x = call.get("x")
             _enter(model, call, kind, stack)
-            if trial.keeper is not None:
-                stack.enter_context(_told(trial.keeper, x))
+            if trial.calls.keeper is not None:
+                stack.enter_context(_told(trial.calls.keeper, x))
         if call is not None:
             args, kwargs = unbind(method, call, len(args))
         yield args, kwargs
@@ -637,7 +623,7 @@ def _told(keeper: Any, x: Any) -> Iterator[None]:
     yield
     after = position_of(x)
     has_moved = before and after and not after.is_same(before)
-    if has_moved or moves_by_itself(x) or isinstance(x, types.GeneratorType):
+    if has_moved or moves_by_itself(x):
         keeper.note_moved(describe(x))
 
 
@@ -647,12 +633,12 @@ def _drawing(
 ) -> Iterator[None]:
     """Draw from the streams of a kind of evaluation."""
     trial: Trial = model._repro
-    call, x = call or {}, trial.validation
+    call, x = call or {}, trial.data.validation
     is_validation = kind == VALIDATION
     if not is_validation:
         x = call.get("x")
-    elif trial.samples is not None:
-        trial.samples.end_pass()  # It may have been left in its midst.
+    elif trial.data.samples is not None:
+        trial.data.samples.end_pass()  # It may have been left in its midst.
     use = Use(
         trial,
         kind,
@@ -661,10 +647,10 @@ def _drawing(
         is_counted=not is_validation or call.get("steps") is None,
     )
     with (
-        marked(trial, "is_evaluating"),
+        marked(trial.calls, "is_evaluating"),
         in_use(use),
-        trial.own_streams.evaluation(kind),
-        trial.evaluations.evaluating(trial.state, kind),
+        trial.draws.own_streams.evaluation(kind),
+        trial.draws.evaluations.evaluating(trial.start.state, kind),
     ):
         yield
 
@@ -673,11 +659,11 @@ def _drawing(
 def _validating(model: Any) -> Iterator[None]:
     """Read data as the validation of a training does."""
     trial: Trial = model._repro
-    if trial.is_evaluating:
+    if trial.calls.is_evaluating:
         yield
         return
     with (
         _drawing(model, VALIDATION),
-        trial.positions.entered(trial.validation, VALIDATION),
+        trial.data.positions.entered(trial.data.validation, VALIDATION),
     ):
         yield

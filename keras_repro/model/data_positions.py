@@ -119,11 +119,10 @@ _pipelines: _ByObject[_Pipeline] = _ByObject()
 
 
 class DataPositions:
-    """The positions of one trial's data, one for each use of an object.
+    """The positions of one trial's data, one for each use of an object."""
 
-    The first use of each kind begins where the object stood when it was first
-    seen; later ones go on. No use moves another.
-    """
+    # The first use of each kind begins where the object stood when it was first
+    # seen; later ones go on. No use moves another.
 
     def __init__(self) -> None:
         self._uses: _ByObject[_Uses] = _ByObject()
@@ -155,11 +154,7 @@ class DataPositions:
 
     @contextmanager
     def entered(self, x: Any, kind: str) -> Iterator[list[str]]:
-        """Have a data object stand where a use of it stands in the trial.
-
-        Yields:
-            What the program set in it since it was last used.
-        """
+        """Have data stand where a use of them stands; yield what was set."""
         root = _find_root(x)
         if root is None:
             yield []
@@ -195,11 +190,7 @@ class DataPositions:
 
     @contextmanager
     def held(self, x: Any, kind: str) -> Iterator[list[str]]:
-        """Have data that nothing else reads stand ready for a use of them.
-
-        Yields:
-            As `entered` does, which then finds them where they must stand.
-        """
+        """As `entered`, beforehand, of data that nothing else reads."""
         root = _find_root(x)
         if root is None:
             yield []
@@ -223,11 +214,8 @@ class DataPositions:
                 state.restore(self.tracked)
 
     def write(self, x: Any, kind: str) -> Any:
-        """Where a use of data that Python gives stands, as plain values.
-
-        Raises:
-            UnknownValueError: If something that is not plain moved.
-        """
+        """Where a use of data that Python gives stands, as plain values."""
+        # An `UnknownValueError` where something that is not plain moved.
         root, use = _find_root(x), self._uses.get(x, _Uses).of_kind.get(kind)
         if root is None or use is None:
             return None
@@ -238,11 +226,7 @@ class DataPositions:
         return known.start.moves_to(position)
 
     def put(self, x: Any, kind: str, written: Any) -> None:
-        """Have a use stand where `write` told.
-
-        Raises:
-            ValueError: If that is none of these data.
-        """
+        """Have a use stand where `write` told; `ValueError` for other data."""
         root = _find_root(x)
         if root is not None and written is not None:
             start = start_of(x)
@@ -272,14 +256,14 @@ def position_of(x: Any) -> DataState | None:
 
 
 def moves_by_itself(x: Any) -> bool:
-    """Whether data are a pipeline whose next pass may be another one."""
+    """Whether data are a generator, or a pipeline that may pass otherwise."""
+    if isinstance(x, types.GeneratorType):
+        return True
     return is_pipeline(x) and not _pipeline(x).is_fixed
 
 
 def has_moved(x: Any) -> bool:
     """Whether data stand elsewhere than when they were first seen."""
-    if isinstance(x, types.GeneratorType):
-        return True
     position = position_of(x)
     is_elsewhere = position is not None and not position.is_same(start_of(x))
     return is_elsewhere or moves_by_itself(x)
@@ -342,26 +326,14 @@ def describe_changes(x: Any, what: str, names: list[str]) -> list[str]:
 
 
 def describe_limits(x: Any, what: str) -> list[str]:
-    """What of the data's own order a `reset()` cannot take back.
-
-    Args:
-        x: The data.
-        what: What they were given as.
-    """
+    """What of the data's own order a `reset()` cannot take back."""
     return [f"{what}: {limit}" for limit in _find_limits(x)]
 
 
 def describe_chance(x: Any, steps: int | None, what: str) -> list[str]:
-    """Whether chance decides which batches workers feed.
-
-    They begin anew with each epoch, behind what they had read ahead by the
-    end of the last one (Keras 3.12 to 3.15).
-
-    Args:
-        x: The data.
-        steps: How many batches an epoch has, if that was said.
-        what: What the data were given as.
-    """
+    """Whether chance decides which batches workers feed."""
+    # They begin anew with each epoch, behind what they had read ahead by the
+    # end of the last one (Keras 3.12 to 3.15).
     if (
         not isinstance(x, keras.utils.PyDataset)
         or x.workers < (1 if x.use_multiprocessing else 2)
@@ -377,12 +349,7 @@ def describe_chance(x: Any, steps: int | None, what: str) -> list[str]:
 
 
 def describe_alike(call: dict[str, Any], what: str) -> list[str]:
-    """What all epochs of a training are given alike, though it is random.
-
-    Args:
-        call: The arguments of `fit` by name.
-        what: What the data were given as.
-    """
+    """What all epochs of a `fit` are given alike, though it is random."""
     x = call.get("x")
     if not has_epochs(call):
         return []
@@ -391,7 +358,6 @@ def describe_alike(call: dict[str, Any], what: str) -> list[str]:
 
 
 def _find_limits(x: Any) -> Iterator[str]:
-    name = type(x).__name__
     if isinstance(x, types.GeneratorType):
         yield (
             "a Python generator is consumed; reset() does not rewind it. Make "
@@ -407,35 +373,46 @@ def _find_limits(x: Any) -> Iterator[str]:
     elif is_stateful(x):
         state = _known.get(x, lambda: _Known(x)).start
         yield from find_copies(x)
-        if (
-            isinstance(x, keras.utils.PyDataset)
-            and x.workers > 1
-            and not x.use_multiprocessing
-        ):
-            yield (
-                "a PyDataset with more than one worker races for random "
-                "numbers drawn in __getitem__. Use workers=1, or draw from "
-                "keras_repro.sample_rng(index)."
-            )
-        if is_grain(x) and state.generators:
-            yield (
-                "Grain reads in several threads, which race for generators of "
-                "your own. Draw in a random_map, to which Grain gives one."
-            )
-        if is_adapter(x):
-            yield (
-                f"a data adapter ({name}) feeds what it was made from, which "
-                "reset() does not rewind. Pass the data themselves."
-            )
-        if state.consumed:
-            yield (
-                f"{name} keeps iterators ({', '.join(state.consumed)}), which "
-                "reading uses up; reset() does not rewind them. Make them anew "
-                "for each trial."
-            )
-        if state.too_large:
-            yield (
-                f"{name} keeps arrays of more than {LARGE >> 20} MB "
-                f"({', '.join(state.too_large)}); if it changes them in place, "
-                "reset() does not put them back. Shuffle indices instead."
-            )
+        yield from _find_races(x, state)
+        yield from _find_unkept(x, state)
+
+
+def _find_races(x: Any, state: DataState) -> Iterator[str]:
+    """What threads that read at once decide by chance."""
+    if (
+        isinstance(x, keras.utils.PyDataset)
+        and x.workers > 1
+        and not x.use_multiprocessing
+    ):
+        yield (
+            "a PyDataset with more than one worker races for random numbers "
+            "drawn in __getitem__. Use workers=1, or draw from "
+            "keras_repro.sample_rng(index)."
+        )
+    if is_grain(x) and state.generators:
+        yield (
+            "Grain reads in several threads, which race for generators of "
+            "your own. Draw in a random_map, to which Grain gives one."
+        )
+
+
+def _find_unkept(x: Any, state: DataState) -> Iterator[str]:
+    """What data hold that nobody can put back."""
+    name = type(x).__name__
+    if is_adapter(x):
+        yield (
+            f"a data adapter ({name}) feeds what it was made from, which "
+            "reset() does not rewind. Pass the data themselves."
+        )
+    if state.consumed:
+        yield (
+            f"{name} keeps iterators ({', '.join(state.consumed)}), which "
+            "reading uses up; reset() does not rewind them. Make them anew "
+            "for each trial."
+        )
+    if state.too_large:
+        yield (
+            f"{name} keeps arrays of more than {LARGE >> 20} MB "
+            f"({', '.join(state.too_large)}); if it changes them in place, "
+            "reset() does not put them back. Shuffle indices instead."
+        )

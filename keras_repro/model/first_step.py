@@ -27,7 +27,8 @@ from keras_repro.backends.variables import (
     new_variables_noted,
     read_variable,
 )
-from keras_repro.model.trial import Trial, capture_if_built
+from keras_repro.model.trial import capture_if_built
+from keras_repro.model.trial_parts import Trial
 
 
 @contextmanager
@@ -35,18 +36,18 @@ def building(model: Any) -> Iterator[None]:
     """Build as the program would; nothing of the trial is used for it."""
     trial: Trial = model._repro
     kept, is_look = None, not is_all_built(model)
-    if trial.state is not None:
+    if trial.start.state is not None:
         # What was not built before may keep what building it sets.
         built = [layer for layer in flatten_layers(model) if layer.built]
         kept = AttributeState(built, {id(one) for one in model.variables})
-    with in_the_program(), trial.positions.kept(is_look=is_look):
+    with in_the_program(), trial.data.positions.kept(is_look=is_look):
         try:
             yield
         finally:
             if kept is not None:
                 kept.restore()
-    if trial.fed is not None and not trial.has_stepped:
-        trial.fed.begin_again()
+    if trial.data.fed is not None and not trial.progress.has_stepped:
+        trial.data.fed.begin_again()
 
 
 class BuiltError(BaseException):
@@ -57,7 +58,7 @@ class BuiltError(BaseException):
 
 def end_rehearsal(model: Any) -> None:
     """Leave a training that only had to build the model."""
-    if model._repro.is_rehearsed and capture_if_built(model):
+    if model._repro.calls.is_rehearsed and capture_if_built(model):
         raise BuiltError
 
 
@@ -73,24 +74,24 @@ class StepDoor:
     def __call__(self, *args: Any) -> Any:
         """Take the step."""
         trial: Trial = self._model._repro
-        if self._kind != "train" or trial.reading is None:
+        if self._kind != "train" or trial.data.reading is None:
             return self._take(args)
-        trial.reading.note_begin()
+        trial.data.reading.note_begin()
         result = self._take(args)
-        trial.reading.note_step()
+        trial.data.reading.note_step()
         return result
 
     def _take(self, args: tuple[Any, ...]) -> Any:
         if self._kind == "train" and is_awaited():
             args = get_backend().step_aside(self._model, args, give_way)
         trial: Trial = self._model._repro
-        if self.has_run and trial.has_stepped:
+        if self.has_run and trial.progress.has_stepped:
             return self._function(*args)
         result = self._first(args)
         self.has_run = True
         if self._kind == "train":
-            trial.has_stepped = trial.has_trained = True
-            trial.at_start = False
+            trial.progress.has_stepped = True
+            trial.progress.leave_start()
         return result
 
     def _first(self, args: tuple[Any, ...]) -> Any:
@@ -99,7 +100,7 @@ class StepDoor:
             return self._function(*args)
         known = traced_functions()
         again = backend.trace_step(model, self._function, args)
-        model._repro.traces.look(model, self._kind, known)
+        model._repro.draws.traces.look(model, self._kind, known)
         if again is None:  # Traced, and not run: all of it is there now.
             self._take_start()
             return self._function(*self._put_late(args))
@@ -116,11 +117,11 @@ class StepDoor:
         """Put back, of a training gone on with, what was only made now."""
         if not self._is_late():
             return args
-        put_late = self._model._repro.keeper.put_late
+        put_late = self._model._repro.calls.keeper.put_late
         return get_backend().step_aside(self._model, args, put_late)
 
     def _is_late(self) -> bool:
-        keeper = self._model._repro.keeper
+        keeper = self._model._repro.calls.keeper
         return self._kind == "train" and keeper is not None and keeper.is_late
 
     def _run_late(self, again: Callable[[], tuple[Any, ...]]) -> Any:
@@ -129,7 +130,7 @@ class StepDoor:
         self._function(*again())
         before.put_back()
         self._take_start()
-        self._model._repro.keeper.put_late()
+        self._model._repro.calls.keeper.put_late()
         return self._function(*again())
 
     def _run_and_look(self, again: Callable[[], tuple[Any, ...]]) -> Any:
@@ -146,19 +147,26 @@ class StepDoor:
             if id(place.variable) in created.values
             and place.role in ("weights", "random")
         ]
-        if not grown or not is_eager() or before is None or trial.has_trained:
+        if (
+            not grown
+            or not is_eager()
+            or before is None
+            or trial.progress.has_trained
+        ):
             return result
         before.put_back()
         values = created.values
-        if trial.state is not None:
+        if trial.start.state is not None:
             # What was captured in the step may have been drawn anew there.
-            start = trial.state.values_by_id()
+            start = trial.start.state.values_by_id()
             values = {key: start.get(key, values[key]) for key in values}
         for place in iterate_variables(model):
             if id(place.variable) in values:
                 get_backend().assign(place.variable, values[id(place.variable)])
-        if trial.is_evaluating and trial.state is not None:
-            trial.evaluations.take_up(trial.state, again=set(values))
+        if trial.calls.is_evaluating and trial.start.state is not None:
+            trial.draws.evaluations.take_up(
+                trial.start.state, again=set(values)
+            )
         self._take_start()
         return self._function(*again())
 
@@ -200,6 +208,6 @@ class _Moment:
 
 def _may_grow(model: Any) -> bool:
     """Whether a step may build a part, so that a copy is worth its memory."""
-    return model._repro.state is None or not all(
+    return model._repro.start.state is None or not all(
         layer.built for layer in flatten_layers(model)[1:]
     )

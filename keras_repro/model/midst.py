@@ -36,13 +36,13 @@ class Midst:
     def of(cls, model: Any) -> Self | None:
         """Where a model stands, if no later training could know it."""
         trial, optimizer = model._repro, getattr(model, "optimizer", None)
-        place = None if trial.reading is None else trial.reading.here
+        place = None if trial.data.reading is None else trial.data.reading.here
         if place is None or optimizer is None or model.stop_training:
             return None
         if not (
             place.in_pass
-            or trial.data.arguments["steps_per_epoch"]
-            or trial.has_moved()
+            or trial.data.outline.arguments["steps_per_epoch"]
+            or trial.data.has_moved()
         ):
             return None  # It begins an epoch, and so do the data.
         metrics = _list_metrics(model)
@@ -51,9 +51,9 @@ class Midst:
         return cls(
             # The epochs that have ended are counted by the trial.
             place=dataclasses.replace(place, num_epochs=0),
-            first_epoch=trial.fed.passes.first if trial.fed else 0,
+            first_epoch=trial.data.fed.passes.first if trial.data.fed else 0,
             iterations=int(step),
-            data=trial.data.identify(),
+            data=trial.data.outline.identify(),
             metrics=[
                 [one.variable.path, value.dtype.name, value.tobytes().hex()]
                 for one, value in zip(metrics, values, strict=True)
@@ -80,7 +80,7 @@ class Midst:
             differing.append(f"`initial_epoch` ({self.place.epoch} then)")
         if read_variable(model.optimizer.iterations) != self.iterations:
             differing.append("step of the optimizer")
-        given = trial.data.identify()
+        given = trial.data.outline.identify()
         return differing + [
             "content of the data" if name == "data" else f"`{name}`"
             for name in {**self.data, **given}

@@ -43,7 +43,6 @@ from keras_repro.model.stored_trial import ALL
 from keras_repro.model.tracked import copy_objects
 from keras_repro.model.transfer import pack
 from keras_repro.model.trial import (
-    Trial,
     between_trainings,
     capture_anew,
     capture_if_built,
@@ -60,6 +59,7 @@ from keras_repro.model.trial import (
     track,
     write_state,
 )
+from keras_repro.model.trial_parts import Trial
 
 _Functional = functional_class()
 _ASSET = "initial_state.h5"
@@ -72,12 +72,12 @@ def _saying_its_end(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         trial: Trial = self._repro
-        trial.constructors += 1
+        trial.start.constructors += 1
         try:
             init(self, *args, **kwargs)
         finally:
-            trial.constructors -= 1
-        if not trial.constructors:
+            trial.start.constructors -= 1
+        if not trial.start.constructors:
             kinds.note_plain(self)
             capture_if_built(self)
 
@@ -150,7 +150,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         trial = Trial()
         seed = kwargs.get("seed")
         if seed is not None and "seed" not in _init_parameters(kind):
-            trial.requested_seed = check_seed(seed)
+            trial.seeds.requested = check_seed(seed)
         # Outside the tracking of Keras, which refuses lists of variables.
         object.__setattr__(instance, "_repro", trial)
         return instance
@@ -168,7 +168,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         self, *args: Any, seed: int | None = None, **kwargs: Any
     ) -> None:
         if seed is not None:
-            self._repro.requested_seed = check_seed(seed)
+            self._repro.seeds.requested = check_seed(seed)
         if _has_a_constructor_between(type(self)):
             self._init_others(*args, **kwargs)
         elif (
@@ -252,7 +252,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
     @seed.setter
     def seed(self, value: Any) -> None:
         # A constructor of a subclass may keep something of its own there.
-        if not self._repro.constructors and "seed" not in vars(self):
+        if not self._repro.start.constructors and "seed" not in vars(self):
             msg = (
                 "`seed` of a model is set by `reset(seed=...)`, which draws "
                 f"what the seed names. Received: `seed = {describe(value)}`."
@@ -264,7 +264,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
     def initial_state(self) -> InitialState | None:
         """What `reset()` goes back to, or `None` before the model is built."""
         capture_if_built(self)
-        return self._repro.state
+        return self._repro.start.state
 
     def reset(self, seed: int | None = None, *, vary: str = "all") -> None:
         """Go back to the start, in place, with nothing recompiled.
@@ -324,10 +324,10 @@ class ReproducibleModel(KerasDoors, keras.Model):
             if capture_if_built(self):
                 go_to_start(self, seed, vary)
                 return
-            if vary != ALL or trial.has_trained:
+            if vary != ALL or trial.progress.has_trained:
                 require_built(self, "reset()")
             if seed is not None:
-                trial.requested_seed = seed
+                trial.seeds.requested = seed
 
     def capture_initial_state(self) -> None:
         """Make what the model holds now its start.
@@ -413,10 +413,10 @@ class ReproducibleModel(KerasDoors, keras.Model):
         ) as owner:
             self.reset(seed, vary=vary)
             trial = self._repro
-            trial.own_streams.enter(owner)
+            trial.draws.own_streams.enter(owner)
             # All ends in order, also where the blocks themselves do not.
             owner.ends.enter_context(loop_of_block(self))
-            owner.ends.enter_context(around_fit.marked(trial, "in_block"))
+            owner.ends.enter_context(around_fit.marked(trial.calls, "in_block"))
             yield self
 
     def clone(self) -> Self:
@@ -516,7 +516,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
     def at_data(self, iterator: Any) -> None:
         """Know how far a training comes, or have it begin elsewhere."""
         trial = self._repro
-        if trial.is_running and not trial.is_evaluating:
+        if trial.calls.is_running and not trial.calls.is_evaluating:
             around_fit.follow(self, iterator)
 
     def wants_early_build(self) -> bool:
@@ -534,7 +534,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def after_build(self) -> None:
         """What is built is the start, before anything is computed."""
-        if self._repro.constructors:
+        if self._repro.start.constructors:
             return
         backend, is_traced = get_backend(), not is_eager()
         with backend.outside_traces():
@@ -579,11 +579,14 @@ class ReproducibleModel(KerasDoors, keras.Model):
     @as_in_keras
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model; a first call may build it, which is its start."""
-        if self._repro.state is not None or self._repro.constructors:
+        if (
+            self._repro.start.state is not None
+            or self._repro.start.constructors
+        ):
             return super().__call__(*args, **kwargs)
         kept = random_values(self)
         outputs = super().__call__(*args, **kwargs)
-        if self._repro.state is None and is_built(self) and is_eager():
+        if self._repro.start.state is None and is_built(self) and is_eager():
             # Its own call built it, with weights that may be replaced now.
             for variable, value in kept:
                 get_backend().assign(variable, value)
@@ -593,7 +596,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def add_weight(self, *args: Any, **kwargs: Any) -> Any:
         """Add a weight of the model's own, whose initializer a seed draws."""
-        with new_variables_noted(self._repro.drawer.note):
+        with new_variables_noted(self._repro.start.drawer.note):
             return super().add_weight(*args, **kwargs)
 
     @as_in_keras
@@ -613,7 +616,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
 
     def save_assets(self, directory: str) -> None:
         """Let a `.keras` file keep the initial state."""
-        if self._repro.state is not None:
+        if self._repro.start.state is not None:
             write_state(self, Path(directory) / _ASSET)
 
     def load_assets(self, directory: str | None) -> None:
@@ -621,7 +624,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
         path = None if directory is None else Path(directory) / _ASSET
         if path is not None and path.exists():
             # It is compared with the model when that is built.
-            self._repro.loaded = *InitialState.read(path), path.name
+            self._repro.start.loaded = *InitialState.read(path), path.name
 
     def _note_foreign(self, layers: Any) -> None:
         for layer in layers:
@@ -633,7 +636,7 @@ class ReproducibleModel(KerasDoors, keras.Model):
                     if isinstance(layer, keras.Model)
                     else [layer]
                 )
-                self._repro.foreign.update(id(part) for part in parts)
+                self._repro.start.foreign.update(id(part) for part in parts)
 
 
 be_default_build(ReproducibleModel.build)
@@ -714,9 +717,9 @@ def make_reproducible(model: Any, *, seed: int | None = None) -> Any:
             raise ValueError(msg)
         return model
     trial = Trial()
-    trial.redraw_when_built = not model.built
-    trial.drawer.initializers = None
-    trial.requested_seed = seed
+    trial.start.redraw_when_built = not model.built
+    trial.start.drawer.initializers = None
+    trial.seeds.requested = seed
     model.__class__ = _reproducible_class(type(model))
     object.__setattr__(model, "_repro", trial)
     model._note_foreign(model.layers)

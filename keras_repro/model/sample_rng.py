@@ -45,7 +45,7 @@ class Use:
     @property
     def seed(self) -> int:
         """The seed of the trial's data."""
-        return int(self._trial.order_seed)
+        return int(self._trial.seeds.order)
 
     @property
     def epoch(self) -> int:

@@ -6,9 +6,8 @@ the class itself stays a list of promises.
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from keras_repro.backends.data_adapters import (
     is_stateful,
     iterations_through,
 )
-from keras_repro.backends.data_passes import Passes
 from keras_repro.backends.interrupts import undivided
 from keras_repro.backends.keras_internals import (
     compiled_flags,
@@ -30,8 +28,6 @@ from keras_repro.backends.keras_internals import (
     get_global_seed,
     is_eager,
 )
-from keras_repro.backends.pipeline_passes import PipelinePasses
-from keras_repro.backends.reading import Reading
 from keras_repro.backends.variables import (
     count_steps,
     is_handed_over,
@@ -41,159 +37,35 @@ from keras_repro.backends.variables import (
     read_variable,
 )
 from keras_repro.common.checks import check_choice
-from keras_repro.model import data_order
-from keras_repro.model.data_positions import DataPositions
-from keras_repro.model.evaluations import Evaluations
 from keras_repro.model.initial_state import InitialState, same_bits
 from keras_repro.model.midst import Midst
 from keras_repro.model.redraw import (
     Draw,
-    Drawer,
     Failure,
     classify,
     list_undrawn,
     list_unproven,
     say_undrawn,
 )
-from keras_repro.model.sample_rng import Training, Use, in_use
+from keras_repro.model.sample_rng import Use, in_use
 from keras_repro.model.stored_trial import (
     ALL,
+    FIXED_SEED,
     INITIAL,
-    ORDER,
     RANDOM,
     VARY,
     StoredTrial,
     read_states,
 )
-from keras_repro.model.traces import Traces
 from keras_repro.model.tracked import hand_over, knows_an_optimizer
+from keras_repro.model.trial_parts import Start, Trial
 
 LOOP = "loop"  # What data are used for in a block of `trial()`.
-FIXED_SEED = 0
-
-
-class Trial:
-    """What a reproducible model knows about its trial."""
-
-    # Kept as one plain object outside Keras' attribute tracking; the callback
-    # reads the seed and the checksums from it.
-
-    def __init__(self) -> None:
-        self.requested_seed: int | None = None
-        self.program_seed = random_streams.seed_from_program()
-        self.redraw_when_built = True
-        # How many of the model's constructors run, one within the other.
-        self.constructors = 0
-        self.state: InitialState | None = None
-        self.as_built: InitialState | None = None
-        self.as_built_seed: int | None = None
-        self.foreign: set[int] = set()
-        self.drawer = Drawer()
-        self.streams: random_streams.Streams | None = None
-        self.loaded: tuple[InitialState, StoredTrial, str] | None = None
-        self.has_trained = False
-        self.at_start = True
-        self.is_running = False
-        self.in_block = False
-        # Whether a block moved the weights by what nobody handed over.
-        self.is_blind = False
-        # Whether the person said that there is nothing to hand over.
-        self.has_all = False
-        self.is_evaluating = False
-        self.one_evaluation = threading.RLock()
-        # Whether the present training has begun its first step.
-        self.has_stepped = False
-        # The streams begin at a function of the seed alone, since the data
-        # drew from them before the model was built.
-        self.starts_apart = False
-        self.traces = Traces()
-        self.evaluations = Evaluations()
-        self.is_rehearsed = False
-        # Callbacks that whoever runs trials adds to each `fit`.
-        self.added: tuple[Any, ...] = ()
-        # What kinds of steps ran since the reset, and on which batches first.
-        self.fed_kinds: set[str] = set()
-        self.batches: dict[str, Any] = {}
-        self.warned_about_setup = False
-        self.epochs_trained = 0
-        # What the present training, if there is one, draws samples by.
-        self.samples: Training | None = None
-        self.positions = DataPositions()
-        self.data_notes: list[str] = []
-        # What the present training validates on, as the caller gave it.
-        self.validation: Any = None
-        # How far the present training has come, and where one was saved that
-        # this model may go on with.
-        self.reading: Reading | None = None
-        # Whether its data stand elsewhere than where they began.
-        self.has_moved: Callable[[], bool] | None = None
-        self.saved: StoredTrial | None = None
-        self.data = data_order.DataOutline()
-        self.fed: data_order.FedSamples | None = None
-        # Who keeps the present training, so that it can be gone on with, and
-        # what is known of its passes over the data.
-        self.keeper: Any = None
-        self.passes: Passes | PipelinePasses | None = None
-        # The backups of a training that was interrupted in this process.
-        self.kept_series: str | None = None
-        self.compile_config: Any = None
-        self.seed: int | None = None
-        self.vary = ALL
-
-    @property
-    def captured(self) -> InitialState:
-        """The initial state, where there must be one."""
-        if self.state is None:
-            msg = "the model is not built"
-            raise RuntimeError(msg)
-        return self.state
-
-    @property
-    def midst(self) -> Midst | None:
-        """Where in an epoch the next training goes on, if it does."""
-        return None if self.saved is None else self.saved.midst
-
-    @property
-    def settled_seed(self) -> int:
-        """The seed, where there must be one."""
-        if self.seed is None:
-            msg = "the trial has not begun"
-            raise RuntimeError(msg)
-        return self.seed
-
-    @property
-    def order_seed(self) -> int:
-        """What the order of the data is a function of."""
-        return self.seed_of(ORDER)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that is being read, or that comes next."""
-        if self.samples is not None:
-            return self.samples.epoch
-        return self.epochs_trained
-
-    def seed_of(self, part: str) -> int:
-        """The seed that a part of the trial follows."""
-        moves = self.vary in (ALL, part)
-        return self.settled_seed if moves else FIXED_SEED
-
-    @property
-    def own_streams(self) -> random_streams.Streams:
-        """The streams, where there must be some."""
-        if self.streams is None:
-            msg = "the model is not built"
-            raise RuntimeError(msg)
-        return self.streams
-
-    def random_position(self) -> random_streams.RngState | None:
-        """Where the streams of the trial stand."""
-        return None if self.streams is None else self.streams.position
 
 
 def require_built(model: Any, what: str) -> None:
     """Raise where there is no initial state to speak of."""
-    if not model.built and model._repro.state is None:
+    if not model.built and model._repro.start.state is None:
         msg = (
             f"`{what}` needs a built model. Received: {model.name!r}, which "
             "has no variables yet. Give it a `keras.Input`, call "
@@ -213,6 +85,7 @@ def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:
     # What appears until the first step, a layer or a part of one, belongs to
     # it. After a step what it is made of is there, whatever Keras says of it.
     trial: Trial = model._repro
+    start = trial.start
     is_there = is_built(model) or (has_stepped and bool(model.variables))
     backend = get_backend()
     if (
@@ -221,47 +94,48 @@ def capture_if_built(model: Any, *, has_stepped: bool = False) -> bool:
         # While JAX trains, Keras keeps the values elsewhere.
         or not all(map(backend.is_readable, model.variables))
     ):
-        return trial.state is not None
-    if trial.loaded is not None:
-        adopt(model, *trial.loaded)  # Refused at each use, if it does not fit.
-        trial.loaded = None
-    elif trial.state is None or _has_changed(model, trial):
-        earlier = trial.state
-        trial.state = InitialState.capture(model, earlier=earlier)
+        return start.state is not None
+    if start.loaded is not None:
+        adopt(model, *start.loaded)  # Refused at each use, if it does not fit.
+        start.loaded = None
+    elif start.state is None or _has_changed(model, trial):
+        earlier = start.state
+        start.state = InitialState.capture(model, earlier=earlier)
         try:
             settle_seed(model)
         except BaseException:
-            trial.state = earlier  # So that it is refused at each use.
+            start.state = earlier  # So that it is refused at each use.
             raise
     else:
         return True
-    if trial.is_evaluating:
-        trial.evaluations.take_up(trial.state)
+    if trial.calls.is_evaluating:
+        trial.draws.evaluations.take_up(start.state)
     return True
 
 
 def find_seed(model: Any) -> int | None:
     """The seed of the present trial, or the one that was asked for."""
-    trial: Trial = model._repro
-    if trial.seed is None:
+    seeds = model._repro.seeds
+    if seeds.seed is None:
         capture_if_built(model)
-    return trial.requested_seed if trial.seed is None else trial.seed
+    found: int | None = seeds.requested if seeds.seed is None else seeds.seed
+    return found
 
 
 def capture_if_made(model: Any) -> None:
     """Capture the initial state, unless a constructor has yet to end."""
     # A property of a class may need what its constructor makes last.
-    if not model._repro.constructors:
+    if not model._repro.start.constructors:
         capture_if_built(model)
 
 
 def _has_changed(model: Any, trial: Trial) -> bool:
     """Whether layers came or went before any training: still set-up."""
-    if trial.has_trained:
+    if trial.progress.has_trained:
         return False
     places = iterate_variables(model)
     own = {id(p.variable) for p in places if p.role in {"weights", "random"}}
-    return own != trial.captured.ids_of_the_model()
+    return own != trial.start.captured.ids_of_the_model()
 
 
 def settle_seed(model: Any) -> None:
@@ -271,41 +145,38 @@ def settle_seed(model: Any) -> None:
     # draws. Without any seed the model takes one and draws from it, so that
     # the recorded seed repeats the run.
     trial: Trial = model._repro
-    state = trial.captured
-    global_seed = get_global_seed()
-    if trial.requested_seed is not None:
-        seed, redraw = trial.requested_seed, trial.redraw_when_built
-    elif global_seed is not None:
-        seed, redraw = global_seed, False
-    else:
-        seed, redraw = trial.program_seed, trial.redraw_when_built
+    start, seeds = trial.start, trial.seeds
+    state, seed = start.captured, seeds.wanted
+    redraw = start.redraw_when_built and (
+        seeds.requested is not None or get_global_seed() is None
+    )
     values = state.values_by_id()
-    draw = trial.drawer.draw(model, seed)
+    draw = start.drawer.draw(model, seed)
     undrawn = list_undrawn(draw, values, state.sources_by_id())
     if redraw:
         _refuse(undrawn, f"The start of {model.name!r}")
-    trial.drawer.doubt(model, seed, draw, values)
-    state.set_sources(classify(model, values, draw, trial.foreign))
+    start.drawer.doubt(model, seed, draw, values)
+    state.set_sources(classify(model, values, draw, start.foreign))
     parts = _parts_that_took_a_seed(model)
     for part in parts:
         # The seed of the whole counts, though it was drawn from another.
-        state.set_sources(part.captured.unchanged_sources(values))
+        state.set_sources(part.start.captured.unchanged_sources(values))
     wanted = _wanted(state, draw, ("drawn",))
     if redraw:
-        trial.state = state.replace(wanted)
-        trial.captured.restore(model)
+        start.state = state.replace(wanted)
+        start.captured.restore(model)
         for part in parts:
-            part.state = part.captured.replace(wanted)
-    elif trial.requested_seed is None and (
+            part.start.state = part.start.captured.replace(wanted)
+    elif seeds.requested is None and (
         undrawn
         or any(
             not same_bits(value, values[key]) for key, value in wanted.items()
         )
     ):
-        seed = trial.program_seed
-        draw = trial.drawer.draw(model, seed)
-        trial.as_built_seed = seed
-    name_trial(trial, seed, draw.streams)
+        seed = seeds.of_program
+        draw = start.drawer.draw(model, seed)
+        start.as_built_seed = seed
+    trial.name(seed, draw.streams)
 
 
 def _parts_that_took_a_seed(model: Any) -> list[Trial]:
@@ -317,9 +188,9 @@ def _parts_that_took_a_seed(model: Any) -> list[Trial]:
         trial
         for trial in trials
         if isinstance(trial, Trial)
-        and trial.state is not None
-        and trial.requested_seed is None
-        and not trial.has_trained
+        and trial.start.state is not None
+        and trial.seeds.requested is None
+        and not trial.progress.has_trained
     ]
 
 
@@ -328,18 +199,6 @@ def _wanted(
 ) -> dict[int, Any]:
     chosen = state.ids_a_seed_draws(sources)
     return {key: v for key, v in draw.values.items() if key in chosen}
-
-
-def name_trial(
-    trial: Trial, seed: int, start: random_streams.RngState, vary: str = ALL
-) -> None:
-    """Give a trial its seed, and the streams that begin at `start`."""
-    trial.seed, trial.vary = seed, vary
-    random = trial.seed_of(RANDOM)
-    if trial.streams is None:
-        trial.streams = random_streams.Streams(start, random)
-    elif not trial.streams.begin_at(start, random):
-        trial.starts_apart = True
 
 
 def check_vary(vary: object) -> str:
@@ -357,7 +216,7 @@ def between_trainings(model: Any, call: str) -> Iterator[None]:
 
 
 def _refuse_while_running(model: Any, call: str) -> None:
-    if model._repro.is_running:
+    if model._repro.calls.is_running:
         msg = (
             f"`{call}` must be called between trainings. Received: a call "
             "while `fit` runs. Stop the training first, for example with "
@@ -373,10 +232,10 @@ def go_to_start(model: Any, seed: int | None, vary: str) -> None:
     get_backend().clear_pending(model)
     for metric in list_metrics(model):
         metric.reset_state()
-    trial.captured.follow(model)
+    trial.start.captured.follow(model)
     note_compile(model)
-    if seed is None or (seed, vary) == (trial.seed, trial.vary):
-        if seed is None and not trial.has_trained:
+    if seed is None or (seed, vary) == (trial.seeds.seed, trial.seeds.vary):
+        if seed is None and not trial.progress.has_trained:
             warn_of_lost_setup(model)
         _restore(model)
         return
@@ -388,8 +247,8 @@ def go_to_start(model: Any, seed: int | None, vary: str) -> None:
 @undivided
 def _restore(model: Any) -> None:
     trial: Trial = model._repro
-    trial.captured.restore(model)
-    begin_trial(trial)
+    trial.start.captured.restore(model)
+    trial.rewind()
 
 
 def capture_anew(model: Any) -> None:
@@ -398,9 +257,9 @@ def capture_anew(model: Any) -> None:
     try:
         capture_if_built(model)
     except ValueError:
-        if trial.loaded is None:
+        if trial.start.loaded is None:
             raise
-        trial.loaded = None  # Of a file, which does not fit.
+        trial.start.loaded = None  # Of a file, which does not fit.
         capture_if_built(model)
     build_optimizer(model)
     state = InitialState.capture(model)
@@ -411,9 +270,9 @@ def capture_anew(model: Any) -> None:
 
 @undivided
 def _begin_at(trial: Trial, state: InitialState) -> None:
-    trial.state = state
-    trial.is_blind = False
-    begin_trial(trial)
+    trial.start.state = state
+    trial.progress.is_blind = False
+    trial.rewind()
 
 
 def is_all_there(model: Any) -> bool:
@@ -424,9 +283,9 @@ def is_all_there(model: Any) -> bool:
 def go_to_unbuilt(model: Any, seed: int) -> None:
     """Have a model that is not built, or not whole, be built from a seed."""
     trial: Trial = model._repro
-    trial.requested_seed = seed
-    if trial.state is None:
-        name_trial(trial, seed, random_streams.start_position(seed))
+    trial.seeds.requested = seed
+    if trial.start.state is None:
+        trial.name(seed, random_streams.start_position(seed))
     else:
         go_to_start(model, seed, ALL)
 
@@ -438,20 +297,9 @@ def go_to(
     """Go to a start that was read."""
     trial: Trial = model._repro
     adopt(model, read, stored, source)
-    trial.captured.restore(model)
-    trial.has_trained = True
-    begin_trial(trial)
-
-
-def begin_trial(trial: Trial) -> None:
-    """Stand at the start of a trial."""
-    trial.at_start, trial.saved = True, None
-    trial.epochs_trained = 0
-    trial.evaluations.rewind()
-    trial.positions.rewind()
-    trial.fed_kinds.clear()
-    if trial.streams is not None:
-        trial.own_streams.rewind()
+    trial.start.captured.restore(model)
+    trial.progress.has_trained = True
+    trial.rewind()
 
 
 @undivided
@@ -460,13 +308,14 @@ def _go_to_seed(
 ) -> None:
     """Make the start that a seed draws the initial state, and go there."""
     trial: Trial = model._repro
-    state = trial.captured
-    if (trial.seed, trial.vary) == (trial.as_built_seed, ALL):
-        trial.as_built = state
-    is_as_built = (seed, vary) == (trial.as_built_seed, ALL)
-    if is_as_built and trial.as_built is not None:
-        trial.state = trial.as_built
-        trial.captured.follow(model)
+    start, seeds = trial.start, trial.seeds
+    state = start.captured
+    if (seeds.seed, seeds.vary) == (start.as_built_seed, ALL):
+        start.as_built = state
+    is_as_built = (seed, vary) == (start.as_built_seed, ALL)
+    if is_as_built and start.as_built is not None:
+        start.state = start.as_built
+        start.captured.follow(model)
     else:
         weights = draw if vary in (ALL, INITIAL) else fixed
         random = draw if vary in (ALL, RANDOM) else fixed
@@ -477,24 +326,24 @@ def _go_to_seed(
             for key, value in random.values.items()
             if key in generators
         }
-        trial.state = state.replace(wanted)
-    trial.seed, trial.vary = seed, vary
-    if vary == ALL and trial.requested_seed is not None:
+        start.state = state.replace(wanted)
+    seeds.seed, seeds.vary = seed, vary
+    if vary == ALL and seeds.requested is not None:
         # Of a layer that is added now, too.
-        trial.requested_seed = seed
-    trial.traces.drop(model)
-    stream_seed = trial.seed_of(RANDOM)
-    start = (draw if vary in (ALL, RANDOM) else fixed).streams
-    if trial.starts_apart:
-        start = random_streams.start_position(stream_seed)
-    trial.own_streams.begin_at(start, stream_seed)
-    trial.captured.restore(model)
-    begin_trial(trial)
+        seeds.requested = seed
+    trial.draws.traces.drop(model)
+    stream_seed = seeds.of(RANDOM)
+    position = (draw if vary in (ALL, RANDOM) else fixed).streams
+    if trial.draws.starts_apart:
+        position = random_streams.start_position(stream_seed)
+    trial.draws.own_streams.begin_at(position, stream_seed)
+    start.captured.restore(model)
+    trial.rewind()
 
 
 def _draw(model: Any, seed: int) -> Draw:
-    trial: Trial = model._repro
-    draw, state = trial.drawer.draw(model, seed), trial.captured
+    start: Start = model._repro.start
+    draw, state = start.drawer.draw(model, seed), start.captured
     sources = state.sources_by_id()
     undrawn = list_undrawn(draw, state.values_by_id(), sources)
     _refuse(undrawn + list_unproven(draw, sources), "The start of a seed")
@@ -521,10 +370,10 @@ def _refuse(undrawn: list[Failure], what: str) -> None:
 
 def warn_of_lost_setup(model: Any) -> None:
     """Say, once, what a reset before any training takes back."""
-    trial: Trial = model._repro
-    changed = trial.captured.changed_places()
-    if changed and not trial.warned_about_setup:
-        trial.warned_about_setup = True
+    start: Start = model._repro.start
+    changed = start.captured.changed_places()
+    if changed and not start.warned_about_setup:
+        start.warned_about_setup = True
         warnings.warn(
             "`reset()` on a model that has not trained undoes what was "
             f"changed since it was built: {', '.join(changed)}. If a loop of "
@@ -543,7 +392,7 @@ def track(model: Any, objects: tuple[Any, ...]) -> None:
     late = [
         one
         for one in objects
-        if trial.is_blind
+        if trial.progress.is_blind
         and isinstance(one, keras.optimizers.Optimizer)
         and count_steps(one)
     ]
@@ -556,14 +405,14 @@ def track(model: Any, objects: tuple[Any, ...]) -> None:
         )
         raise ValueError(msg)
     hand_over(model, objects)
-    trial.is_blind = False
-    trial.has_all = trial.has_all or not objects
+    trial.progress.is_blind = False
+    trial.progress.has_all = trial.progress.has_all or not objects
     if not capture_if_built(model):
         return
-    if trial.has_trained:
-        trial.captured.follow(model)
+    if trial.progress.has_trained:
+        trial.start.captured.follow(model)
     else:
-        trial.state = InitialState.capture(model, earlier=trial.state)
+        trial.start.take_up(model)
 
 
 @contextmanager
@@ -576,14 +425,18 @@ def loop_of_block(model: Any) -> Iterator[None]:
     use = Use(trial, is_code=True)
 
     def through(data: Any) -> Any:
-        if trial.is_running or trial.is_evaluating or not is_eager():
+        if (
+            trial.calls.is_running
+            or trial.calls.is_evaluating
+            or not is_eager()
+        ):
             return data
         use.begin_pass()
         if is_pipeline(data):
-            return trial.positions.restart(data, LOOP, trial.order_seed)
+            return trial.data.positions.restart(data, LOOP, trial.seeds.order)
         if is_stateful(data) and not any(data is one for one in entered):
             entered.append(data)
-            stack.enter_context(trial.positions.entered(data, LOOP))
+            stack.enter_context(trial.data.positions.entered(data, LOOP))
         return data
 
     try:
@@ -599,16 +452,18 @@ def loop_of_block(model: Any) -> Iterator[None]:
 def _look_at_block(model: Any, *, made_optimizer: bool) -> None:
     """Look at what a block did to the model, if it was a loop of one's own."""
     trial: Trial = model._repro
-    if not trial.at_start:
+    if not trial.progress.at_start:
         return
-    moved = trial.captured.moved()
+    moved = trial.start.captured.moved()
     if not moved["weights"]:
         return
-    trial.has_trained, trial.at_start = True, False
+    trial.progress.leave_start()
     # Batch statistics move in a mere call.
-    trial.is_blind = any(one.trainable for one in moved["weights"]) and not (
+    trial.progress.is_blind = any(
+        one.trainable for one in moved["weights"]
+    ) and not (
         made_optimizer
-        or trial.has_all
+        or trial.progress.has_all
         or moved["optimizer"]
         or knows_an_optimizer(model)
     )
@@ -616,7 +471,7 @@ def _look_at_block(model: Any, *, made_optimizer: bool) -> None:
 
 def refuse_blind(model: Any) -> None:
     """Raise where a reset would leave an optimizer as it is."""
-    if model._repro.is_blind:
+    if model._repro.progress.is_blind:
         msg = (
             "A trial must know what trains the model, to put it back. "
             f"Received: a block of `trial()` in which the weights of "
@@ -631,18 +486,22 @@ def refuse_blind(model: Any) -> None:
 def take_up_setup(model: Any) -> None:
     """Before any training, what was loaded or assigned is the start."""
     trial: Trial = model._repro
-    if trial.has_trained or trial.is_running or not capture_if_built(model):
+    if (
+        trial.progress.has_trained
+        or trial.calls.is_running
+        or not capture_if_built(model)
+    ):
         return
-    trial.state = InitialState.capture(model, earlier=trial.state)
+    trial.start.take_up(model)
 
 
 def note_compile(model: Any) -> None:
     """The `trainable` flags that `compile` has read belong to the start."""
-    trial: Trial = model._repro
+    start: Start = model._repro.start
     config, flags = compiled_flags(model)
-    if trial.compile_config is not None and config is not trial.compile_config:
-        trial.captured.set_flags(flags)
-    trial.compile_config = config
+    if start.compile_config is not None and config is not start.compile_config:
+        start.captured.set_flags(flags)
+    start.compile_config = config
 
 
 @undivided  # Keras takes one that is half built for a built one.
@@ -661,28 +520,25 @@ def build_optimizer(model: Any) -> None:
 
 def start_unbuilt(trial: Trial) -> None:
     """A model that only its first batch can build still has streams."""
-    if trial.streams is None:
-        seed = trial.requested_seed
-        if seed is None:
-            seed = get_global_seed()
-        if seed is None:
-            seed = trial.program_seed
-        name_trial(trial, seed, random_streams.start_position(seed))
+    if trial.draws.streams is None:
+        seed = trial.seeds.wanted
+        trial.name(seed, random_streams.start_position(seed))
 
 
 def describe_start(model: Any) -> StoredTrial:
     """Where the trial of a model began, whatever runs now."""
     trial: Trial = model._repro
-    values, start = trial.captured.values_by_id(), trial.own_streams.start
+    values = trial.start.captured.values_by_id()
+    start = trial.draws.own_streams.start
     return StoredTrial(
-        seed=trial.settled_seed,
-        vary=trial.vary,
+        seed=trial.seeds.settled,
+        vary=trial.seeds.vary,
         start=start,
         position=start,
         epochs_trained=0,
         at_start=True,
         has_trained=False,
-        starts_apart=trial.starts_apart,
+        starts_apart=trial.draws.starts_apart,
         random=[values[id(one)].tolist() for one in _own_generators(model)],
         evaluations={},
         evaluations_random={},
@@ -701,26 +557,26 @@ def _own_generators(model: Any) -> list[Any]:
 def write_state(model: Any, path: Path) -> None:
     """Write the initial state, and where the trial stands, to HDF5."""
     capture_if_built(model)
-    model._repro.captured.write(path, describe_trial(model))
+    model._repro.start.captured.write(path, describe_trial(model))
 
 
 def describe_trial(model: Any) -> StoredTrial:
     """Where the trial of a model stands."""
     trial: Trial = model._repro
-    streams, generators = trial.own_streams, _own_generators(model)
-    ended = 0 if trial.reading is None else trial.reading.num_ended
+    streams, generators = trial.draws.own_streams, _own_generators(model)
+    ended = 0 if trial.data.reading is None else trial.data.reading.num_ended
     return StoredTrial(
-        seed=trial.settled_seed,
-        vary=trial.vary,
+        seed=trial.seeds.settled,
+        vary=trial.seeds.vary,
         start=streams.start,
         position=streams.position,
-        epochs_trained=trial.epochs_trained + ended,
-        at_start=trial.at_start,
-        has_trained=trial.has_trained,
-        starts_apart=trial.starts_apart,
+        epochs_trained=trial.progress.epochs + ended,
+        at_start=trial.progress.at_start,
+        has_trained=trial.progress.has_trained,
+        starts_apart=trial.draws.starts_apart,
         random=[read_variable(one).tolist() for one in generators],
         evaluations=streams.evaluations,
-        evaluations_random=trial.evaluations.write(generators),
+        evaluations_random=trial.draws.evaluations.write(generators),
         midst=Midst.of(model),
     )
 
@@ -746,18 +602,14 @@ def adopt(
         )
         raise ValueError(msg) from None
     # Nothing has changed where something above was refused.
-    trial.saved = stored
-    trial.state = read.bind(model, trial.state)
-    trial.evaluations.take(generators, evaluations)
-    if trial.seed not in (None, stored.seed) or trial.vary != stored.vary:
-        trial.traces.drop(model)
-    name_trial(trial, stored.seed, stored.start, stored.vary)
-    trial.own_streams.position = stored.position
-    trial.own_streams.evaluations = stored.evaluations
-    trial.epochs_trained = stored.epochs_trained
-    trial.at_start = stored.at_start
-    trial.has_trained = stored.has_trained
-    trial.starts_apart = stored.starts_apart
+    trial.start.state = read.bind(model, trial.start.state)
+    trial.draws.evaluations.take(generators, evaluations)
+    seeds = trial.seeds
+    if seeds.seed not in (None, stored.seed) or seeds.vary != stored.vary:
+        trial.draws.traces.drop(model)
+    trial.name(stored.seed, stored.start, stored.vary)
+    trial.draws.stand_at(stored)
+    trial.progress.stand_at(stored)
     for one, value in zip(generators, present, strict=True):
         get_backend().assign(one, value)
 
@@ -766,5 +618,5 @@ def put_streams(model: Any, stored: StoredTrial) -> None:
     """Have the streams of a training stand where a file tells."""
     generators = _own_generators(model)
     values = read_states(generators, stored.random)
-    model._repro.own_streams.position = stored.position
+    model._repro.draws.own_streams.position = stored.position
     get_backend().assign_all(list(zip(generators, values, strict=True)))

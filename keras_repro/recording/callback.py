@@ -323,13 +323,13 @@ class ChecksumCallback(keras.callbacks.Callback):
 
     def _find_memory(self) -> Mapping[str, Any] | None:
         """What this remembered of a training that goes on, if one does."""
-        keeper = getattr(self._trial, "keeper", None)
+        keeper = None if self._trial is None else self._trial.calls.keeper
         memory = None if keeper is None else keeper.memory_of(self)
         return None if memory is None or memory["run_id"] is None else memory
 
     def _go_on(self, model: Any, memory: Mapping[str, Any]) -> Recording:
         """Go on with the record of a training that goes on."""
-        place = self._trial.keeper.place
+        place = self._trial.calls.keeper.place
         resume = RunResume(
             run_id=memory["run_id"],
             resumed=now(),
@@ -342,8 +342,8 @@ class ChecksumCallback(keras.callbacks.Callback):
             note = (
                 f"resumed at {resume.moment}; the record before it is missing"
             )
-            self._trial.data_notes.append(note)
-            return self._start_recording(model, self._trial.data)
+            self._trial.data.notes.append(note)
+            return self._start_recording(model, self._trial.data.outline)
         earlier = replace(
             earlier,
             records=earlier.records[: resume.num_records],
@@ -493,7 +493,7 @@ class ChecksumCallback(keras.callbacks.Callback):
     def _find_data(self) -> DataOutline:
         """What `fit` was given, as somebody told us."""
         told, self._data = self._data, None
-        outline = told if self._trial is None else self._trial.data
+        outline = told if self._trial is None else self._trial.data.outline
         if outline is None:
             outline = DataOutline()
         return outline if self.checksum_data else replace(outline, arrays=None)
@@ -600,14 +600,14 @@ class ChecksumCallback(keras.callbacks.Callback):
         """Where the random streams stand, the trial's or the program's."""
         if self._trial is None:
             return capture_rng() if self._steps else None
-        position: RngState | None = self._trial.random_position()
+        position: RngState | None = self._trial.draws.position
         return position
 
     def _find_fed(self, batch: int) -> Fed | None:
         """What was fed since the record before."""
         first = self._last_recorded + 1
         self._last_recorded = batch
-        samples = getattr(self._trial, "fed", None)
+        samples = None if self._trial is None else self._trial.data.fed
         if samples is None or not self.checksum_data:
             return None
         chosen = samples.select(self._num_epochs - 1, first, batch)

@@ -47,15 +47,15 @@ def make_header(
     trial = getattr(model, "_repro", None)
     config, compiled = _read_configs(model)
     identity = {
-        "seed": get_global_seed() if trial is None else trial.seed,
+        "seed": get_global_seed() if trial is None else trial.seeds.seed,
         "model": _checksum_model(model, config, places),
         "compile": checksum_config(compiled, context=config),
         "data": None,
         "fit": dict(data.arguments),
         "continues": _describe_continuation(model, trial, places),
     }
-    if trial is not None and trial.vary != ALL:
-        identity["vary"] = trial.vary
+    if trial is not None and trial.seeds.vary != ALL:
+        identity["vary"] = trial.seeds.vary
     layout = get_backend().describe_layout(model)
     if layout is not None:
         identity["layout"] = layout
@@ -71,7 +71,7 @@ def make_header(
         data=data.to_json(),
         variables=tuple(_outline(place) for place in places),
         notes=tuple(
-            _note_order(data, epochs) if trial is None else trial.data_notes
+            _note_order(data, epochs) if trial is None else trial.data.notes
         ),
         snapshots=snapshots,
     )
@@ -124,7 +124,7 @@ def _describe_continuation(
     model: Any, trial: Any, places: list[VariablePlace]
 ) -> dict[str, Any] | None:
     """Where training goes on from, if it does not begin here."""
-    epochs = 0 if trial is None else trial.epochs_trained
+    epochs = 0 if trial is None else trial.progress.epochs
     iterations = list(map(count_steps, find_optimizers(model).values()))
     if not epochs and not any(iterations):
         return None

@@ -12,7 +12,7 @@ from keras_repro.common.whose_code import warn_user
 from keras_repro.model.data_order import outline_data
 from keras_repro.model.data_positions import checksum_pipeline
 from keras_repro.model.initial_state import InitialState
-from keras_repro.model.trial import Trial
+from keras_repro.model.trial_parts import Trial
 from keras_repro.recording.header import identify_model
 from keras_repro.resuming import files
 
@@ -33,15 +33,17 @@ def describe_training(model: Any, call: dict[str, Any]) -> dict[str, Any]:
     data = outline_data(call)
     trial: Trial = model._repro
     return {
-        "seed": trial.seed,
-        "is_seeded": trial.requested_seed is not None
+        "seed": trial.seeds.seed,
+        "is_seeded": trial.seeds.requested is not None
         or get_global_seed() is not None,
-        "vary": trial.vary,
+        "vary": trial.seeds.vary,
         **identify_model(model),
         **data.identify(),
         "data": checksum_pipeline(call.get("x")) or data.checksum,
-        "epochs_trained": trial.epochs_trained,
-        "given": None if trial.state is None else _checksum_given(trial.state),
+        "epochs_trained": trial.progress.epochs,
+        "given": None
+        if trial.start.state is None
+        else _checksum_given(trial.start.state),
     }
 
 

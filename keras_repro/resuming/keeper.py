@@ -34,12 +34,12 @@ from keras_repro.model.data_positions import (
 from keras_repro.model.initial_state import InitialState
 from keras_repro.model.stored_trial import VALIDATION
 from keras_repro.model.trial import (
-    Trial,
     describe_start,
     go_to,
     go_to_unbuilt,
     is_all_there,
 )
+from keras_repro.model.trial_parts import Trial
 from keras_repro.recording.recorder import Beside
 from keras_repro.resuming import files
 from keras_repro.resuming.identity import describe_training, find_backup
@@ -105,7 +105,7 @@ class Keeper:
         # Called at the next place between two batches, after a backup.
         self.ends: Callable[[], None] | None = None
         found = find_backup(
-            root, own, self._about, trial.kept_series, self._epochs
+            root, own, self._about, trial.calls.kept_series, self._epochs
         )
         self._folder = own if found is None else found[0]
         self._number = files.next_number(self._folder)
@@ -116,7 +116,7 @@ class Keeper:
             self.series = self._about["series"] = uuid.uuid4().hex
         else:
             self.series = found[1].series
-            if trial.kept_series == self.series:
+            if trial.calls.kept_series == self.series:
                 _refuse_in_this_process(call, found[1])
             self._take_up(found[1])
 
@@ -157,9 +157,9 @@ class Keeper:
         self._adopt_start()
         self._start = backup.start
         self._about = dict(backup.about)
-        trial.epochs_trained = backup.about["epochs_trained"]
-        if not trial.epochs_trained:
-            trial.positions.rewind()
+        trial.progress.epochs = backup.about["epochs_trained"]
+        if not trial.progress.epochs:
+            trial.data.positions.rewind()
         self._fit_streams = rng_from_json(state["fit_streams"])
         self._pending = state
         self.has_validated = VALIDATION in state["evaluations"]
@@ -175,22 +175,22 @@ class Keeper:
     def _adopt_start(self) -> None:
         """Have the trial begin as that of the backup did, once it is whole."""
         path, model = self._folder / files.START, self._model
-        trial = self._trial
-        is_whole = trial.state is not None and is_all_there(model)
+        trial, seeds = self._trial, self._trial.seeds
+        is_whole = trial.start.state is not None and is_all_there(model)
         self._is_adopted = is_whole
         state, stored = InitialState.read(path, model if is_whole else None)
         wanted = stored.seed, stored.vary, state.checksum
         if not is_whole:
-            if trial.seed != stored.seed:
+            if seeds.seed != stored.seed:
                 go_to_unbuilt(model, stored.seed)
-        elif (trial.seed, trial.vary, trial.captured.checksum) != wanted:
+        elif (seeds.seed, seeds.vary, trial.start.captured.checksum) != wanted:
             go_to(model, state, stored, str(path))
-            trial.has_trained = stored.has_trained
+            trial.progress.has_trained = stored.has_trained
         self._start_checksum = state.checksum
 
     def _require_start(self) -> None:
         """Raise where what was built since is not the start of the backup."""
-        if self._trial.captured.checksum != self._start_checksum:
+        if self._trial.start.captured.checksum != self._start_checksum:
             msg = (
                 "A training can only resume from its own initial weights. "
                 "Received: a model whose first step built other weights. Use "
@@ -202,7 +202,7 @@ class Keeper:
         """Take part in the reading from now on; looks have been before."""
         trial, pending = self._trial, self._pending
         epoch = self._first_epoch if self.place is None else self.place.epoch
-        follow = getattr(trial.passes, "follow", None)
+        follow = getattr(trial.data.passes, "follow", None)
         reading = Reading(self.iterator, self._before, epoch, follow)
         if not reading.can_wait:
             msg = (
@@ -212,14 +212,14 @@ class Keeper:
                 "it is, and use a version that docs/guarantees.md names."
             )
             raise RuntimeError(msg)
-        self._reading = trial.reading = reading
+        self._reading = trial.data.reading = reading
         self._traced = traced_functions()
         if pending is None or self.place is None or self._fit_streams is None:
-            self._fit_streams = trial.own_streams.position
+            self._fit_streams = trial.draws.own_streams.position
         else:
             if not self._is_adopted:  # The model may have been built since.
                 self._adopt_start()
-            trial.own_streams.position = self._fit_streams
+            trial.draws.own_streams.position = self._fit_streams
             is_over = self.place.epoch >= self._epochs  # All is read again.
             passes = None if is_over else pending["passes"]
             if passes is not None:
@@ -231,7 +231,7 @@ class Keeper:
 
     def _begin_passes(self, written: Any) -> None:
         """Have the data begin where a backup tells, by those that told it."""
-        passes = self._trial.passes
+        passes = self._trial.data.passes
         if passes is None:
             msg = (
                 "A training can only resume on data that are read as they "
@@ -247,7 +247,7 @@ class Keeper:
         pending, reading = self._pending, self._reading
         if pending is None:
             return
-        if reading is not None and self._trial.fed is None:
+        if reading is not None and self._trial.data.fed is None:
             reading.read_through(pending["place"]["num_epochs"])
         self.put_pending()
 
@@ -263,7 +263,7 @@ class Keeper:
         self._memory.put(state["callbacks"])
         put_history(self._model, state)
         if state["has_ended"]:  # No step of ours will say so.
-            self._trial.has_trained, self._trial.at_start = True, False
+            self._trial.progress.leave_start()
 
     def _go_on(self, reading: Reading, pending: dict[str, Any]) -> None:
         if pending["goes_through"] and not is_last(reading, pending["last"]):
@@ -369,7 +369,7 @@ class Keeper:
             return
         self._is_refused = True
         what = f"no backup of this training would be exact: {why}"
-        self._trial.data_notes.append(what)
+        self._trial.data.notes.append(what)
         message = f"{what[0].upper()}{what[1:]}. The training goes on without."
         warn_user(RuntimeWarning(message))
 
@@ -380,7 +380,7 @@ class Keeper:
             return
         start = None
         if self._start is None:
-            start = self._trial.captured, describe_start(self._model)
+            start = self._trial.start.captured, describe_start(self._model)
 
         def write() -> None:
             if start is not None:
@@ -415,18 +415,19 @@ class Keeper:
 
     def end(self) -> None:
         """The training has ended by itself."""
-        self._trial.kept_series = None
+        self._trial.calls.kept_series = None
         if self._plan.delete:
             files.remove_training(self._folder)
         elif self._reading is not None and self.resumed_from != THE_END:
-            if isinstance(self._trial.passes, PipelinePasses):
-                self._trial.passes = None  # The next pass is not ours to make.
+            if isinstance(self._trial.data.passes, PipelinePasses):
+                # The next pass is not ours to make.
+                self._trial.data.passes = None
             self._write(self._read(self._reading.ended(), has_ended=True))
             self.finish_writing()
 
     def interrupt(self) -> None:
         """The training has ended otherwise; this process may go on with it."""
-        self._trial.kept_series = self.series
+        self._trial.calls.kept_series = self.series
 
 
 def _refuse_in_this_process(call: dict[str, Any], backup: files.Backup) -> None:
@@ -454,7 +455,7 @@ def _refuse_data(call: dict[str, Any]) -> None:
     given = call.get("validation_data")
     parts = given if isinstance(given, tuple) else (given,)
     x = parts[0] if parts else None
-    if isinstance(x, types.GeneratorType) or moves_by_itself(x):
+    if moves_by_itself(x):
         msg = (
             "`validation_data` must keep nothing from one pass to the next "
             f"where a training is backed up. Received: {describe(x)}, which is "

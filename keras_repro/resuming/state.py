@@ -12,7 +12,7 @@ from keras_repro.backends.random_streams import rng_from_json, rng_to_json
 from keras_repro.backends.reading import Reading
 from keras_repro.backends.variables import VariablePlace, iterate_variables
 from keras_repro.model.stored_trial import VALIDATION
-from keras_repro.model.trial import Trial
+from keras_repro.model.trial_parts import Trial
 from keras_repro.resuming.memory import Memory
 
 
@@ -20,21 +20,21 @@ def read_state(model: Any, reading: Reading, memory: Memory) -> dict[str, Any]:
     """Where a training stands between two batches, as plain values."""
     trial: Trial = model._repro
     place = reading.place
-    passes = trial.passes and trial.passes.write(place.in_pass)
+    passes = trial.data.passes and trial.data.passes.write(place.in_pass)
     return {
         "place": place.to_json(),
         "variables": _read_variables(model),
-        "rest": trial.captured.write_rest(model),
-        "streams": rng_to_json(trial.own_streams.position),
+        "rest": trial.start.captured.write_rest(model),
+        "streams": rng_to_json(trial.draws.own_streams.position),
         "evaluations": {
             kind: rng_to_json(one)
-            for kind, one in trial.own_streams.evaluations.items()
+            for kind, one in trial.draws.own_streams.evaluations.items()
         },
-        "generators": trial.evaluations.write_all(trial.captured),
-        "fed_kinds": sorted(trial.fed_kinds),
+        "generators": trial.draws.evaluations.write_all(trial.start.captured),
+        "fed_kinds": sorted(trial.progress.fed_kinds),
         "passes": passes,
         # Read once more from the beginning, where nothing else is exact.
-        "goes_through": passes is None and trial.fed is None,
+        "goes_through": passes is None and trial.data.fed is None,
         "last": None
         if place.batch == 0
         else checksum_batch(reading.last_batch),
@@ -60,9 +60,9 @@ def is_last(reading: Reading, checksum: str | None) -> bool:
 
 
 def _read_validation(trial: Trial) -> Any:
-    if trial.validation is None:
+    if trial.data.validation is None:
         return None
-    return trial.positions.write(trial.validation, VALIDATION)
+    return trial.data.positions.write(trial.data.validation, VALIDATION)
 
 
 def _read_history(model: Any) -> Any:
@@ -160,15 +160,17 @@ def _say_other(missing: list[str], extra: list[str]) -> str:
 def put_streams(model: Any, state: dict[str, Any]) -> None:
     """Have streams, generators and data stand where they stood."""
     trial: Trial = model._repro
-    trial.captured.put_rest(model, state["rest"])
-    trial.own_streams.position = rng_from_json(state["streams"])
-    trial.own_streams.evaluations = {
+    trial.start.captured.put_rest(model, state["rest"])
+    trial.draws.own_streams.position = rng_from_json(state["streams"])
+    trial.draws.own_streams.evaluations = {
         kind: rng_from_json(one) for kind, one in state["evaluations"].items()
     }
-    trial.evaluations.take_all(trial.captured, state["generators"])
-    trial.fed_kinds = set(state["fed_kinds"])
-    if trial.validation is not None:
-        trial.positions.put(trial.validation, VALIDATION, state["validation"])
+    trial.draws.evaluations.take_all(trial.start.captured, state["generators"])
+    trial.progress.fed_kinds = set(state["fed_kinds"])
+    if trial.data.validation is not None:
+        trial.data.positions.put(
+            trial.data.validation, VALIDATION, state["validation"]
+        )
 
 
 def put_history(model: Any, state: dict[str, Any]) -> None:

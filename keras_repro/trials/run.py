@@ -437,7 +437,7 @@ def _make_engines(
 def _kept_start(runner: TrialRunner) -> Iterator[None]:
     """Leave the model at its start, with the seed that it had."""
     model = runner.model
-    seed, vary = find_seed(model), model._repro.vary
+    seed, vary = find_seed(model), model._repro.seeds.vary
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from keras_repro.common.checks import (
     to_int,
     wrong_value,
 )
-from keras_repro.model.trial import FIXED_SEED
+from keras_repro.model.stored_trial import FIXED_SEED
 from keras_repro.studies.results import find_metric
 from keras_repro.studies.scores import check_confidence_level
 from keras_repro.studies.spread import ALL, SOURCES, TrialSpread, find_spread

@@ -27,12 +27,9 @@ from keras_repro.common.text import describe
 from keras_repro.environment.capture import capture_environment
 from keras_repro.model import around_fit, transfer
 from keras_repro.model.model import ReproducibleModel
+from keras_repro.model.stored_trial import FIXED_SEED
 from keras_repro.model.transfer import PicklingError, pack
-from keras_repro.model.trial import (
-    FIXED_SEED,
-    capture_if_built,
-    require_drawable,
-)
+from keras_repro.model.trial import capture_if_built, require_drawable
 from keras_repro.recording.callback import ChecksumCallback
 from keras_repro.resuming.several import SeveralBackups
 from keras_repro.runs.lines import encode_entry
@@ -125,14 +122,14 @@ class TrialRunner:
         model = self.model
         # What `train` uses it makes; `check=` finds what it keeps outside.
         with (
-            around_fit.marked(model._repro, "has_all"),
+            around_fit.marked(model._repro.progress, "has_all"),
             model.trial(seed=task.seed, vary=task.vary),
         ):
-            model._repro.added = (recorder, *_make_backups(task))
+            model._repro.calls.added = (recorder, *_make_backups(task))
             try:
                 value = self.train(model)
             finally:
-                model._repro.added = ()
+                model._repro.calls.added = ()
         return read_scores(value)
 
     def rewind_generators(self) -> None:
@@ -292,7 +289,7 @@ def _check_model(model: Any) -> None:
         "`make_reproducible(model)`."
     )
     check_kind("model", model, ReproducibleModel, advice, must=_MODEL)
-    if model._repro.in_block:
+    if model._repro.calls.in_block:
         msg = (
             "`run_trials` must be called between the trials of a model. "
             f"Received: {model.name!r}, in the middle of one. Call it outside "

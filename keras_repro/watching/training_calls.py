@@ -11,12 +11,11 @@ from typing import Any
 
 import keras  # noqa: TID253
 
-from keras_repro.arrays.checksums import compute_checksum
 from keras_repro.backends.data_adapters import train_validation_split
 from keras_repro.backends.keras_internals import (
     bind,
+    checksum_leaves,
     flatten_layers,
-    list_leaves,
 )
 from keras_repro.backends.untracked_state import AttributeState
 from keras_repro.model import data_order
@@ -143,8 +142,8 @@ class StartRecorder(WholeRecorder):
 def _outline(model: Any, call: dict[str, Any]) -> data_order.DataOutline:
     """What is fed; a reproducible model knows it, and has ordered it."""
     trial = getattr(model, "_repro", None)
-    if trial is not None and trial.data.arrays is not None:
-        outline: data_order.DataOutline = trial.data
+    if trial is not None and trial.data.outline.arrays is not None:
+        outline: data_order.DataOutline = trial.data.outline
         return outline
     return data_order.outline_data(call)
 
@@ -166,8 +165,7 @@ def _read_pass(x: Any) -> tuple[Any, dict[str, str]]:
         if number >= _MOST_BATCHES:
             break
         first = batch if first is None else first
-        leaves = list(map(keras.ops.convert_to_numpy, list_leaves(batch)))
-        results[f"{BATCH} {number + 1}"] = compute_checksum(leaves)
+        results[f"{BATCH} {number + 1}"] = checksum_leaves(batch)
     return first, results
 
 

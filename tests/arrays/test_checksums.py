@@ -14,6 +14,7 @@ from keras_repro.arrays.checksums import (
     checksum_config,
     combine_checksums,
     compute_checksum,
+    describe_config,
 )
 from tests.checkout import DATA
 
@@ -239,6 +240,12 @@ def test_config_of_other_values():
         [1.5, None, np.zeros(2), dump(lambda x: [y in {1, 2} for y in x])],
     ]
     assert len({first, *map(checksum_config, others)}) == 5
+
+
+def test_config_as_a_person_reads_it():
+    """The class and its settings stay, without the names that Keras counts."""
+    given = {"class_name": "SGD", "config": {"name": "a", "momentum": 0.5}}
+    assert describe_config(given) == {"class": "SGD", "momentum": 0.5}
 
 
 def test_config_of_unreadable_lambda():

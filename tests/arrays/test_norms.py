@@ -16,6 +16,8 @@ from keras_repro.arrays.norms import (
     compute_norms,
     compute_norms_of_small,
     is_close,
+    relate,
+    relate_norms,
 )
 
 DTYPES = ["float16", "float32", "float64", "int32", "int64", "uint32", "bool"]
@@ -133,6 +135,15 @@ def test_arrays_of_other_shapes_are_not_measured(other):
     """Only arrays of one shape and dtype can be measured."""
     with pytest.raises(ValueError, match=r"one shape and dtype.*Received"):
         compare_arrays(np.ones(2), other)
+
+
+def test_numbers_and_norms_apart():
+    """Relative to the larger one; nothing is finite beside an infinite one."""
+    assert relate(4.0, 5.0) == relate(5.0, 4.0) == 0.2
+    assert relate(1.0, math.inf) == relate(1.0, math.nan) == math.inf
+    assert relate(math.nan, math.nan) == relate(0.0, 0.0) == 0.0
+    assert relate_norms(Norms(1.0, 0.1, 0.5), Norms(1.0, 0.1, 0.25)) == 0.5
+    assert relate_norms(Norms(1.0, 0.1, 0.5), Norms(1.0, 0.1, 0.5)) == 0.0
 
 
 def test_is_close():

@@ -120,7 +120,7 @@ def find_notes(x: Any, **options: Any) -> list[str]:
 
     class Enough(keras.callbacks.Callback):  # type: ignore[misc]
         def on_train_begin(self, logs: Any = None) -> None:
-            found[:] = model._repro.data_notes
+            found[:] = model._repro.data.notes
             raise KeyboardInterrupt
 
     found: list[str] = []

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_repro.common.json import flatten, list_differing, to_plain
+from keras_repro.common.json import (
+    flatten,
+    list_differing,
+    make_visible,
+    to_plain,
+)
+from keras_repro.common.lines import to_floats
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 NESTS = st.dictionaries(
@@ -74,3 +80,9 @@ def test_to_plain():
     """What strict JSON cannot hold becomes text."""
     assert to_plain({1: (float("inf"), None)}) == {"1": ["inf", None]}
     assert to_plain({"a": 0.5}) == {"a": 0.5}
+    assert to_plain("caf\udce9") == make_visible("caf\udce9") == r"caf\udce9"
+
+
+def test_to_floats():
+    """What stands for a number in JSON is that number."""
+    assert to_floats([1, 0.5, "-inf"]) == [1.0, 0.5, float("-inf")]

@@ -8,9 +8,12 @@ import pytest
 from keras_repro.common.text import (
     WIDTH,
     clean,
+    count_of,
     describe,
     escape,
+    join_words,
     list_more,
+    quote,
     say_more,
     shorten,
     wrap,
@@ -42,6 +45,24 @@ def test_escape_cuts_nothing():
     assert clean(checksum) == "kr1:0123abcd…"
     assert escape("x" * 500) == "x" * 500
     assert clean("x" * 500) == "x" * 119 + "…"
+
+
+def test_values_and_paths():
+    """A value is one short printable text, a path a whole one in quotes."""
+    found = [clean("a\x1b[2Jb"), clean(None), clean([1, "two"])]
+    assert found == [r"a\x1b[2Jb", "none", '[1, "two"]']
+    assert quote("a\x1b[2Jb.jsonl") == r"'a\x1b[2Jb.jsonl'"
+
+
+def test_words_and_numbers():
+    """As in a sentence."""
+    assert join_words(["data", "weights", "metrics"]) == (
+        "data, weights and metrics"
+    )
+    assert (join_words(["data"]), join_words([])) == ("data", "")
+    found = [count_of(1, "moment"), count_of(2, "moment")]
+    assert found == ["1 moment", "2 moments"]
+    assert count_of(2, "process") == "2 processes"
 
 
 def test_say_more():
@@ -146,3 +167,4 @@ def test_what_came_in_few_words():
         assert text in (None, found)
         assert len(found) < 300
         assert found.isprintable()
+    assert describe(3, typed=True) == "3 (of type int)"

@@ -1,8 +1,12 @@
 """Where in a program something was done."""
 
+import json
 import sys
+import types
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 from keras_repro.common import whose_code
@@ -170,3 +174,41 @@ def test_places_as_people_type_them(tmp_path):
     inside = tmp_path / "a" / "b.py"
     assert show_place(f"{inside}:3", tmp_path) == str(Path("a/b.py:3"))
     assert show_place("/elsewhere/b.py:3", tmp_path) == "/elsewhere/b.py:3"
+    cell = show_place("/tmp/ipykernel_77/1234.py:3", tmp_path)
+    assert cell == "<cell of a notebook>:3"
+    installed = "/usr/lib/site-packages/keras/src/layers.py:12"
+    assert whose_code.show_installed(installed) == "keras/src/layers.py:12"
+
+
+# --- functions, classes and modules ------------------------------------------
+
+
+class Own:
+    """A class of the person's."""
+
+
+def test_what_is_the_persons_own():
+    """What the person wrote is; what Python and libraries bring is not."""
+    assert whose_code.is_own_module("__main__")
+    assert not whose_code.is_own_module("json")
+    assert whose_code.is_own_function(lambda: 0)
+    assert not whose_code.is_own_function(json.dumps)
+    assert whose_code.is_own_class(Own)
+    assert not whose_code.is_own_class(np.ndarray)
+    assert not whose_code.is_own_class(int)
+
+
+def test_where_classes_come_from():
+    """By the package that they name, and by what they are made of."""
+    assert whose_code.package_of_class(np.random.Generator) == "numpy"
+    assert whose_code.is_keras_class(keras.layers.Dense)
+    assert not whose_code.is_keras_class(dict)
+    assert whose_code.is_python_class(types.DynamicClassAttribute)
+    assert not whose_code.is_python_class(dict)
+
+
+def test_names_of_what_a_library_offers():
+    """What can be imported has a name, an object made from it has none."""
+    assert whose_code.name_library_object(np.mean) == "numpy.mean"
+    assert whose_code.name_library_object(np.add) == "numpy.add"
+    assert whose_code.name_library_object(np.random.default_rng(0)) is None

@@ -47,27 +47,27 @@ def leave_out(model: Any, ingredient: str) -> Callable[[], None]:
         assert kept, f"there is no {ingredient} to leave out"
         return lambda: [backend.assign(v, value) for v, value in kept]
     if ingredient == "streams":
-        position = trial.streams.position
-        return lambda: setattr(trial.streams, "position", position)
+        position = trial.draws.streams.position
+        return lambda: setattr(trial.draws.streams, "position", position)
     if ingredient == "evaluations":
-        positions = dict(trial.evaluations._positions)
-        return lambda: setattr(trial.evaluations, "_positions", positions)
+        positions = dict(trial.draws.evaluations._positions)
+        return lambda: setattr(trial.draws.evaluations, "_positions", positions)
     if ingredient == "order":
-        return lambda: setattr(trial, "epochs_trained", 7)
+        return lambda: setattr(trial.progress, "epochs", 7)
     if ingredient == "attributes":
-        state = trial.state._attributes
-        trial.state._attributes = None
+        state = trial.start.state._attributes
+        trial.start.state._attributes = None
 
         def put_back() -> None:
-            trial.state._attributes = state
+            trial.start.state._attributes = state
 
         return put_back
     if ingredient == "data":
-        rewind = trial.positions.rewind
-        trial.positions.rewind = lambda _kind=None: None
-        return lambda: setattr(trial.positions, "rewind", rewind)
+        rewind = trial.data.positions.rewind
+        trial.data.positions.rewind = lambda _kind=None: None
+        return lambda: setattr(trial.data.positions, "rewind", rewind)
     if ingredient == "kernels":
-        return lambda: setattr(trial.streams, "is_stateful", False)
+        return lambda: setattr(trial.draws.streams, "is_stateful", False)
     raise AssertionError(ingredient)
 
 

@@ -208,7 +208,7 @@ def test_an_attribute_named_seed():
 
     model = Seeded((1, 2))
     assert model.seed == (1, 2)
-    assert isinstance(model._repro.seed, int)
+    assert isinstance(model._repro.seeds.seed, int)
     with pytest.raises(AttributeError, match=r"reset\(seed="):
         kr.ReproducibleModel(*dense()).seed = 3
 

@@ -274,14 +274,14 @@ def test_each_use_needs_its_rewinding(
     model, data = models((4,)), KINDS[kind]()
     model.reset()
     first = play(model, data)
-    rewind = model._repro.positions.rewind
+    rewind = model._repro.data.positions.rewind
 
     def rewind_others() -> None:
         for use in USES:
             if use != left_out:
                 rewind(use)
 
-    monkeypatch.setattr(model._repro.positions, "rewind", rewind_others)
+    monkeypatch.setattr(model._repro.data.positions, "rewind", rewind_others)
     model.reset()
     monkeypatch.undo()
     again = play(model, data)
@@ -350,7 +350,7 @@ def test_objects_that_share_a_generator(models: Any) -> None:
             parts[0], epochs=3, validation_data=validation, verbose=0
         )
         found.append((fitted.history, model.evaluate(parts[0], verbose=0)))
-        assert model._repro.data_notes == []
+        assert model._repro.data.notes == []
     assert found[0][0]["loss"] == found[1][0]["loss"]
     assert found[0][1] == found[1][1]
     assert found[1] == found[2] == found[3]
@@ -615,7 +615,7 @@ def test_workers_that_begin_anew(models: Any) -> None:
         options = {"steps_per_epoch": steps, "validation_steps": steps}
         model.reset()
         model.fit(x, validation_data=y, verbose=0, **options)
-        notes = model._repro.data_notes
+        notes = model._repro.data.notes
         return [one.partition(":")[0] for one in notes if "has more" in one]
 
     assert find_notes(2, 4) == ["data", "validation_data"]
@@ -628,7 +628,7 @@ def test_nothing_is_named_without_cause(models: Any) -> None:
     for _ in range(2):
         model.reset()
         model.fit(data, validation_data=data, verbose=0)
-        assert model._repro.data_notes == []
+        assert model._repro.data.notes == []
 
 
 @pytest.mark.skipif(

@@ -43,10 +43,10 @@ def snapshot(model):
         values(model),
         model.initial_state and model.initial_state.checksum,
         model.seed,
-        model._repro.at_start,
-        model._repro.has_trained,
-        model._repro.epochs_trained,
-        checksum_rng(model._repro.random_position()),
+        model._repro.progress.at_start,
+        model._repro.progress.has_trained,
+        model._repro.progress.epochs,
+        checksum_rng(model._repro.draws.position),
     )
 
 

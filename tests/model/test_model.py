@@ -378,9 +378,9 @@ def test_data_that_cannot_be_rewound_is_named() -> None:
 
     model = make(seed=3)
     model.fit(batches(), steps_per_epoch=2, epochs=1, shuffle=False, verbose=0)
-    assert "generator is consumed" in model._repro.data_notes[0]
+    assert "generator is consumed" in model._repro.data.notes[0]
     fit(model)
-    assert model._repro.data_notes == []
+    assert model._repro.data.notes == []
 
 
 def test_setup_after_build_becomes_the_start() -> None:
@@ -467,11 +467,11 @@ def test_pipeline_that_cannot_be_restarted_is_named(monkeypatch: Any) -> None:
     pipeline = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
     model = make(seed=3)
     model.fit(pipeline, verbose=0, shuffle=False)
-    assert model._repro.data_notes == []
+    assert model._repro.data.notes == []
     other = make(seed=3)
     monkeypatch.setattr(data_positions, "serialize_pipeline", refuse)
     other.fit(pipeline.take(1), verbose=0, shuffle=False)
-    assert "cannot be written as a graph" in other._repro.data_notes[0]
+    assert "cannot be written as a graph" in other._repro.data.notes[0]
 
 
 class Plain(keras.Model):

@@ -494,7 +494,7 @@ def test_replay_is_the_drawing_bit_for_bit(monkeypatch):
     model = make_many(3)
     model.reset(seed=4)
     full, end = draw(Drawer(), model, 5)
-    drawer = model._repro.drawer
+    drawer = model._repro.start.drawer
     monkeypatch.setattr(drawer, "_draw_layers", None)  # Not needed again.
     values, streams = draw(drawer, model, 5)
     assert values == full
@@ -511,7 +511,7 @@ def test_what_is_not_proven_is_drawn_in_full(name):
     """Numbers that Keras' initializers do not make are never replayed."""
     model = CASES[name](3)
     model.reset(seed=4)
-    assert not model._repro.drawer._is_proven
+    assert not model._repro.start.drawer._is_proven
     model.reset(seed=5)
     assert read(model) == read(CASES[name](5))
 

@@ -170,11 +170,11 @@ def test_the_trial_streams_stay_where_they_are() -> None:
         pytest.skip("nothing is traced")
     model = make("python", seed=1)
     fit(model)
-    position = model._repro.random_position()
+    position = model._repro.draws.position
     model.reset()
     model.train_function = None  # Traced once more.
     fit(model)
-    again = model._repro.random_position()
+    again = model._repro.draws.position
     assert again.python == position.python
     assert (again.numpy[1] == position.numpy[1]).all()
 
@@ -225,7 +225,7 @@ def test_what_the_program_compiled_is_named(eager: bool) -> None:
         texts[function] = [
             str(one.message) for one in found if "compiled" in str(one.message)
         ]
-        notes = model._repro.traces.notes
+        notes = model._repro.draws.traces.notes
         assert bool(notes) == bool(texts[function])
     assert len(texts[scale]) == 1
     assert "`scale`" in texts[scale][0]

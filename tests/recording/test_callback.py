@@ -32,6 +32,7 @@ from tests.builders import make_record, make_run, save_run
 
 X = np.linspace(-1, 1, 24, dtype="float32").reshape(12, 2)
 Y = X[:, :1] * 2
+DATA = outline_data({"x": X, "y": Y})
 OTHER_DATA = outline_data({"x": X + 1, "y": Y})
 POSITION = capture_rng()
 MOVED = dataclasses.replace(POSITION, keras=np.array([7, 7]))
@@ -90,17 +91,15 @@ class Stepwise(keras.callbacks.Callback):
             bias.assign(bias + 1e-3)
 
 
-def give_trial(model, **fields):
+def give_trial(model, *, seed=1, epochs=0, data=DATA, notes=(), draws=POSITION):
     """What a ReproducibleModel tells of its trial."""
     trial = types.SimpleNamespace(
-        seed=1,
-        epochs_trained=0,
-        data=outline_data({"x": X, "y": Y}),
-        data_notes=[],
-        vary="all",
-        random_position=lambda: POSITION,
+        seeds=types.SimpleNamespace(seed=seed, vary="all"),
+        draws=types.SimpleNamespace(position=draws),
+        data=types.SimpleNamespace(outline=data, notes=[*notes], fed=None),
+        progress=types.SimpleNamespace(epochs=epochs),
+        calls=types.SimpleNamespace(keeper=None),
     )
-    vars(trial).update(fields)
     object.__setattr__(model, "_repro", trial)
     return model
 
@@ -263,15 +262,14 @@ def test_named_runs_must_be_equal(path):
 @pytest.mark.slow
 def test_what_a_trial_tells(path):
     """Seed, data, notes and streams of a ReproducibleModel are recorded."""
-    trial = {"seed": 5, "data_notes": ["a generator"]}
+    trial = {"seed": 5, "notes": ["a generator"]}
     run = fit(give_trial(make_model(), **trial), ChecksumCallback(path))
     assert run.header.seed == 5
     assert run.header.identity["data"] == compute_checksum((X, Y, None))
     assert run.header.notes == ("a generator",)
     assert run.records[0].streams == checksum_rng(POSITION)
     checks = ChecksumCallback(path, on_drift="ignore")
-    moved = {"random_position": lambda: MOVED, **trial}
-    fit(give_trial(make_model(), **moved), checks)
+    fit(give_trial(make_model(), draws=MOVED, **trial), checks)
     assert checks.mismatch.places == ("random streams",)
     assert "noted: a generator" in str(checks.mismatch)
     other = ChecksumCallback(path, on_drift="raise")
@@ -300,7 +298,7 @@ def test_training_that_goes_on_is_not_a_first_fit():
         assert second.header.identity["continues"]["iterations"] == [3]
     assert compared_with(checks).header.identity == second.header.identity
     assert not compare_runs(first, second).equal
-    fit(give_trial(make_model(), epochs_trained=2), checks)
+    fit(give_trial(make_model(), epochs=2), checks)
     assert checks.run.header.identity["continues"]["epochs"] == 2
 
 

@@ -27,8 +27,8 @@ class StopAt(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """What a process that is killed was to write is written."""
         self.count += 1
-        if self.model._repro.keeper is not None:
-            self.model._repro.keeper.finish_writing()
+        if self.model._repro.calls.keeper is not None:
+            self.model._repro.calls.keeper.finish_writing()
         if self.count == self.number:
             raise InterruptError
 
@@ -63,8 +63,8 @@ def observe(model, trained):
     trial = model._repro
     return {
         "trained": repr(trained),
-        "streams": checksum_rng(trial.own_streams.position),
-        "epochs": trial.epochs_trained,
+        "streams": checksum_rng(trial.draws.own_streams.position),
+        "epochs": trial.progress.epochs,
         "stopping": model.stop_training,
         **values,
     }

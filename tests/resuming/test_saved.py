@@ -170,7 +170,7 @@ def test_each_part_is_needed(
 
     callbacks = [Draw()]
     if left_out == "place":
-        loaded._repro.saved = None
+        loaded._repro.progress.saved = None
         callbacks = []
     elif left_out == "streams":
         monkeypatch.setattr(

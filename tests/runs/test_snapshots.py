@@ -157,6 +157,12 @@ def test_chunks(shape, itemsize):
         assert chunk == shape
 
 
+def test_chunks_of_whole_rows():
+    """A chunk is as many whole rows as fit."""
+    assert choose_chunks((1000, 1000), 4) == (262, 1000)
+    assert choose_chunks((10, 1000, 1000), 4) == (1, 262, 1000)
+
+
 def test_storage(file):
     """Large arrays are compressed in chunks, small ones stored as they are."""
     with h5py.File(file) as content:

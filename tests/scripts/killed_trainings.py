@@ -182,7 +182,7 @@ def train(kind, folder, log, uses_keras):
         "epochs": history.epoch,
         "stopping": [stopping.wait, stopping.best_epoch, float(stopping.best)],
         "slower": [slower.wait, float(slower.best)],
-        "streams": checksum_rng(model._repro.own_streams.position),
+        "streams": checksum_rng(model._repro.draws.own_streams.position),
     }
     (folder / "outcome.json").write_text(json.dumps(outcome))
 

@@ -55,16 +55,20 @@ def look(model):
         kr.compute_checksum(model.optimizer),
         model.initial_state.checksum,
         [entry.source for entry in model.initial_state.entries],
-        (model.seed, trial.vary, trial.requested_seed),
-        (trial.at_start, trial.has_trained, trial.epochs_trained),
-        trial.starts_apart,
-        checksum_rng(trial.own_streams.start),
-        checksum_rng(trial.random_position()),
+        (model.seed, trial.seeds.vary, trial.seeds.requested),
+        (
+            trial.progress.at_start,
+            trial.progress.has_trained,
+            trial.progress.epochs,
+        ),
+        trial.draws.starts_apart,
+        checksum_rng(trial.draws.own_streams.start),
+        checksum_rng(trial.draws.position),
         {
             kind: checksum_rng(position)
-            for kind, position in trial.own_streams.evaluations.items()
+            for kind, position in trial.draws.own_streams.evaluations.items()
         },
-        repr(trial.evaluations.write(trial_generators(model))),
+        repr(trial.draws.evaluations.write(trial_generators(model))),
     )
 
 

@@ -285,7 +285,7 @@ def test_a_spread_goes_on_without_a_seed_that_failed(model):
     calls = []
 
     def train(model):
-        calls.append(model._repro.vary)
+        calls.append(model._repro.seeds.vary)
         if (model.seed, calls[-1]) == (3, "order"):
             raise ValueError("boom")
         return train_quickly(model)
