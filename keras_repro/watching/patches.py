@@ -12,18 +12,7 @@ _ABSENT = object()
 
 
 class Patches:
-    """Replaces attributes of modules and classes, and puts them back.
-
-    Example:
-        >>> import math
-        >>> patches = Patches()
-        >>> patches.replace(math, "tau", 6)
-        >>> math.tau
-        6
-        >>> patches.undo()
-        >>> math.tau
-        6.283185307179586
-    """
+    """Replaces attributes of modules and classes, and puts them back."""
 
     def __init__(self) -> None:
         self._undoing: list[Callable[[], None]] = []

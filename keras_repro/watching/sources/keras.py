@@ -11,11 +11,9 @@ from keras_repro.watching.sources.watcher import Watcher
 
 
 def watch_keras(watcher: Watcher, keras: Any) -> None:
-    """Watch seeds given to layers, and how many workers load data.
-
-    What Keras draws for itself it draws from Python's `random`. Private in
-    Keras 3.12 to 3.15: `RandomInitializer`.
-    """
+    """Watch seeds given to layers, and how many workers load data."""
+    # What Keras draws for itself it draws from Python's `random`. Private in
+    # Keras 3.12 to 3.15: `RandomInitializer`.
     from keras.src.initializers import random_initializers
 
     audit = watcher.audit
