@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from keras_repro.common.whose_code import Site, find_site
 from keras_repro.watching.holds import Entropy, Plan
@@ -38,6 +38,12 @@ class Watcher:
             self.audit.note_entropy(name, site)
         return self.entropy.draw(name, place_of(site), num_bytes)
 
+    def take_seed(self, name: str, seed: Any, generator: str = "") -> Any:
+        """A seed for a function: the one that it is given, or a fresh one."""
+        if seed is None:
+            return self.draw_number(name)
+        return self.audit.note_seed(generator, name, seed)
+
     def is_freed(self, generator: str) -> bool:
         """Whether the place that draws now is let draw anew."""
         freed = self.plan.freed
@@ -54,3 +60,12 @@ class Watcher:
 def place_of(site: Site | None) -> str:
     """A place that tells two lines of a library from each other too."""
     return "" if site is None else f"{site.place}|{site.at}"
+
+
+def methods_of(instance: object, module: Any) -> list[str]:
+    """The functions of a module that are methods of one instance."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__self__", None) is instance
+    ]
