@@ -567,7 +567,7 @@ def _outcomes(process: Process) -> list[Any]:
     """What the calls of a process gave, whatever drew for it."""
     outcomes: list[Any] = []
     for call in process.calls:
-        run = process.runs.get(call.run_id or "")
+        run = process.find_run(call)
         weights = None if run is None else _last_weights(run)
         outcomes.append((call.method, weights, call.results))
     return outcomes

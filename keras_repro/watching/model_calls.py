@@ -20,7 +20,7 @@ from contextlib import (
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from keras_repro.common.files import LineFile, read_json_lines
 from keras_repro.common.whose_code import find_site, library_of
@@ -84,13 +84,6 @@ _METHODS = (
 _MOST_DATA = 1 << 26
 
 
-class CallSink(Protocol):
-    """Where calls go."""
-
-    def write(self, call: Call) -> None:
-        """Take a call that has ended."""
-
-
 @dataclass(frozen=True)
 class Asked:
     """A call that a program makes of a model."""
@@ -111,8 +104,7 @@ class CallRecorder:
 
     def __init__(
         self,
-        sink: CallSink,
-        # Where the runs of `fit` are written.
+        # Where the calls are written, and the runs of `fit`.
         folder: str | os.PathLike[str],
         audit: Audit,
         *,
@@ -129,7 +121,7 @@ class CallRecorder:
         self._originals: dict[str, Callable[..., Any]] = {}
         self._under_way = threading.local()
         self._begin_process(lambda: folder)
-        self.write_to(sink, folder)
+        self.write_to(folder)
 
     def _begin_process(
         self, prepare: Callable[[], str | os.PathLike[str]]
@@ -139,9 +131,9 @@ class CallRecorder:
         self._numbers = itertools.count()
         self._repeats: dict[tuple[str, str], Iterator[int]] = {}
 
-    def write_to(self, sink: CallSink, folder: str | os.PathLike[str]) -> None:
+    def write_to(self, folder: str | os.PathLike[str]) -> None:
         """Write calls and runs elsewhere from now on."""
-        self._sink = sink
+        self._file = CallFile(folder)
         self._fits.write_to(str(Path(folder) / RUNS))
 
     def go_on_in_child(self, prepare: Callable[[], Path]) -> None:
@@ -288,7 +280,7 @@ class CallRecorder:
 
     def _write(self, call: Call) -> None:
         with self._audit.muted():
-            self._sink.write(call)
+            self._file.write(call)
 
     # --- the end -------------------------------------------------------------
 
@@ -302,7 +294,7 @@ class CallRecorder:
                 self._prepare()
             for model in models:
                 with suppress(Exception):  # A step that failed lost values.
-                    self._sink.write(
+                    self._file.write(
                         Call(
                             index=next(self._numbers),
                             method=END,
