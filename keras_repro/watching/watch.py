@@ -23,10 +23,9 @@ from keras_repro.watching.sources.tensorflow import watch_tensorflow
 from keras_repro.watching.sources.torch import watch_torch
 from keras_repro.watching.sources.watcher import Watcher
 from keras_repro.watching.sources.workers import (
+    POOLS,
     watch_completion,
-    watch_pools,
-    watch_processes,
-    watch_threads,
+    watch_pool,
 )
 
 Action = Callable[[Any], None]
@@ -151,13 +150,11 @@ STANDARD: tuple[Callable[[Watcher], None], ...] = (
 )
 # After the import of the module that is named.
 BY_MODULE: dict[str, Callable[[Watcher, Any], None]] = {
+    **dict.fromkeys(POOLS, watch_pool),
     "concurrent.futures": watch_completion,
-    "concurrent.futures.process": watch_processes,
-    "concurrent.futures.thread": watch_threads,
     "h5py": watch_h5py,
     "jax": watch_jax,
     "keras": watch_keras,
-    "multiprocessing.pool": watch_pools,
     "numpy": watch_numpy,
     "tensorflow": watch_tensorflow,
     "torch": watch_torch,

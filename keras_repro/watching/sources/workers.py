@@ -15,19 +15,18 @@ from keras_repro.watching.sources.watcher import Watcher
 FRAMEWORKS = frozenset({"keras", "tensorflow", "torch", "jax"})
 
 
-def watch_threads(watcher: Watcher, module: Any) -> None:
-    """Watch `concurrent.futures.ThreadPoolExecutor`."""
-    watch_workers(watcher, module.ThreadPoolExecutor, "max_workers")
+# The class that a module of Python's has, and what says how many they are.
+POOLS = {
+    "concurrent.futures.process": ("ProcessPoolExecutor", "max_workers"),
+    "concurrent.futures.thread": ("ThreadPoolExecutor", "max_workers"),
+    "multiprocessing.pool": ("Pool", "processes"),
+}
 
 
-def watch_processes(watcher: Watcher, module: Any) -> None:
-    """Watch `concurrent.futures.ProcessPoolExecutor`."""
-    watch_workers(watcher, module.ProcessPoolExecutor, "max_workers")
-
-
-def watch_pools(watcher: Watcher, module: Any) -> None:
-    """Watch `multiprocessing.Pool` and its pool of threads."""
-    watch_workers(watcher, module.Pool, "processes")
+def watch_pool(watcher: Watcher, module: Any) -> None:
+    """Watch the pool of workers of one of Python's own modules."""
+    name, argument = POOLS[module.__name__]
+    watch_workers(watcher, getattr(module, name), argument)
 
 
 def watch_completion(watcher: Watcher, module: Any) -> None:
