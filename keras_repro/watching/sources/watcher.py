@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from keras_repro.common.whose_code import Site, find_site
 from keras_repro.watching.holds import Entropy, Plan
 from keras_repro.watching.observations import Audit
 from keras_repro.watching.patches import Patches
 
+if TYPE_CHECKING:
+    from keras_repro.watching.sources.files import FileWatcher
+
 WORD = 2**32  # Seeds are made of numbers below it.
 _NUM_SEED_BYTES = 32
-
-
-class FileNotes(Protocol):
-    """Notes the files that a library opens without telling Python."""
-
-    def note(self, path: object, *, writes: bool) -> None:
-        """Note a file."""
 
 
 class Watcher:
     """What every source needs."""
 
     def __init__(
-        self, audit: Audit, plan: Plan, files: FileNotes | None = None
+        self, audit: Audit, plan: Plan, files: FileWatcher | None = None
     ) -> None:
         # `files` is `None` where files are not watched.
         self.audit, self.plan, self.files = audit, plan, files
