@@ -81,22 +81,16 @@ _ADVICE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """Why two trainings differ, or may.
+    """Why two trainings differ, or may."""
 
-    Args:
-        kind: One of `KINDS`, or of `TRAPS` for what is repeatable and wrong.
-        location: `file:line` in the person's code, or in the library that
-            did it where no line of the person led to it; `None` if unknown.
-        library: Whose generator, file or kernel it is, such as `"numpy"`.
-        evidence: How it is known.
-        advice: What fixes it.
-    """
-
-    kind: str
+    kind: str  # One of `KINDS`, or of `TRAPS`: repeatable, and wrong.
+    # `file:line` in the person's code, or in the library that did it where no
+    # line of the person led to it; `None` if unknown.
     location: str | None
+    # Whose generator, file or kernel it is, such as `"numpy"`.
     library: str | None
-    evidence: str
-    advice: str
+    evidence: str  # How it is known.
+    advice: str  # What fixes it.
 
 
 def advise(kind: str) -> str:

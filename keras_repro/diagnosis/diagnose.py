@@ -45,7 +45,11 @@ from keras_repro.diagnosis.result import (
     Diagnosis,
     Rung,
 )
-from keras_repro.diagnosis.script_reruns import make_script
+from keras_repro.diagnosis.script_reruns import (
+    Record,
+    ScriptLaboratory,
+    make_script,
+)
 from keras_repro.diagnosis.search import Budget, Search
 from keras_repro.diagnosis.suspects import (
     ONE_THREAD,
@@ -400,16 +404,7 @@ class Climb:
         again = laboratory.run(shown=False)
         differing = compare_processes(there.process, again.process)
         if differing is not None:
-            found = explain_difference(
-                laboratory, there, differing, self._budget, _log.info
-            )
-            self._note(FRESH, DIFFERENT, "each process gives another result")
-            return self._conclude(
-                here.process,
-                mismatch=differing,
-                causes=found.causes,
-                suspects=found.suspects,
-            )
+            return self._explain_fresh(here, laboratory, there, differing)
         told = "fresh processes agree with each other, but not with this one"
         self._note(FRESH, DIFFERENT, told)
         causes = explain_environments(here.process, process)
@@ -417,6 +412,24 @@ class Climb:
             here.process,
             mismatch=mismatch,
             causes=tuple(causes) or (_blame_this_process(),),
+        )
+
+    def _explain_fresh(
+        self,
+        here: FunctionRecord,
+        laboratory: ScriptLaboratory,
+        there: Record,
+        mismatch: FirstMismatch,
+    ) -> Diagnosis:
+        found = explain_difference(
+            laboratory, there, mismatch, self._budget, _log.info
+        )
+        self._note(FRESH, DIFFERENT, "each process gives another result")
+        return self._conclude(
+            here.process,
+            mismatch=mismatch,
+            causes=found.causes,
+            suspects=found.suspects,
         )
 
     # --- the end -------------------------------------------------------------
@@ -554,7 +567,7 @@ def _outcomes(process: Process) -> list[Any]:
     """What the calls of a process gave, whatever drew for it."""
     outcomes: list[Any] = []
     for call in process.calls:
-        run = process.runs.get(call.run_id or "")
+        run = process.find_run(call)
         weights = None if run is None else _last_weights(run)
         outcomes.append((call.method, weights, call.results))
     return outcomes

@@ -68,28 +68,19 @@ def _load_one(folder: str | os.PathLike[str]) -> Process:
 
 @dataclass(frozen=True, kw_only=True)
 class FirstMismatch:
-    """The earliest place at which two processes of a script differ.
+    """The earliest place at which two processes of a script differ."""
 
-    Args:
-        call: Which call, counted from 1; 0 if none is to be named.
-        method: What was called.
-        place: The line that called, or `None`.
-        moment: When in the call: `"before"`, `"initial state"`, `"epoch 2"`,
-            `"result"`.
-        roles: What differs, the first difference in front.
-        places: The variables, metrics or results that differ.
-        details: More, in words.
-        process: Which of the processes below the script's own, counted from
-            1; 0 for its own.
-    """
-
-    call: int
-    method: str
-    place: str | None
+    call: int  # Counted from 1; 0 if none is to be named.
+    method: str  # What was called.
+    place: str | None  # The line that called.
+    # When in the call: `"before"`, `"initial state"`, `"epoch 2"`, `"result"`.
     moment: str
-    roles: tuple[str, ...]
+    roles: tuple[str, ...]  # What differs, the first difference in front.
+    # The variables, metrics or results that differ.
     places: tuple[str, ...] = ()
-    details: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()  # More, in words.
+    # Which of the processes below the script's own, counted from 1; 0 for its
+    # own.
     process: int = 0
 
 

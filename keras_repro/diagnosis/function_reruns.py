@@ -24,10 +24,7 @@ from keras_repro.diagnosis.script_reruns import hold
 from keras_repro.diagnosis.search import Holds
 from keras_repro.watching.children import Start, Starts, find_unwatched
 from keras_repro.watching.holds import Plan, make_keys
-from keras_repro.watching.model_calls import (
-    CallFile,
-    describe_results,
-)
+from keras_repro.watching.model_calls import describe_results
 from keras_repro.watching.observations import (
     DRAW,
     SEED,
@@ -119,7 +116,6 @@ class FunctionLaboratory:
         starts = Starts(Path(plan.folder), plan, watch.audit, follows=False)
         make = StartRecorder if self.depth == START else WholeRecorder
         recorder = make(
-            CallFile(plan.folder),
             plan.folder,
             watch.audit,
             shuffle=plan.shuffle,

@@ -70,7 +70,7 @@ def find_shared_starts(process: Process) -> Iterator[SharedStart]:
 
 def _find_fits(process: Process) -> Iterator[tuple[Call, Run]]:
     for call in process.calls:
-        run = process.runs.get(call.run_id or "")
+        run = process.find_run(call)
         if call.method == FIT and run is not None and run.records:
             yield call, run
 

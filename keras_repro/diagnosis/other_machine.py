@@ -41,7 +41,7 @@ from keras_repro.environment.differences import (
 from keras_repro.environment.settable import is_settable
 from keras_repro.runs.file import RunWriter, load_runs
 from keras_repro.runs.run import Run, list_entries
-from keras_repro.watching.model_calls import FIT, Call
+from keras_repro.watching.model_calls import FIT
 
 HOLD = "environment"
 _VARIABLES = "environment_variables."
@@ -76,7 +76,7 @@ def compare_with_recorded(
     """Compare what was recorded with what a process did here."""
     fits = [call for call in process.calls if call.method == FIT]
     for run, call in zip(recorded, fits, strict=False):
-        other = process.runs.get(call.run_id or "")
+        other = process.find_run(call)
         found = None if other is None else compare_fits(call, run, other)
         if found is not None:
             return found
@@ -167,16 +167,15 @@ def append_runs(path: Path, process: Process) -> None:
     """Append the runs of a process to a file."""
     writer = RunWriter(path)
     for call in process.calls:
-        run = process.runs.get(call.run_id or "")
+        run = process.find_run(call)
         if run is not None:
             with os_errors_told(path, "The runs must be written to a file"):
                 writer.write(*list_entries(run))
 
 
 def _environment_of(process: Process) -> Any:
-    fits: Iterable[Call] = (c for c in process.calls if c.method == FIT)
-    for call in fits:
-        run = process.runs.get(call.run_id or "")
+    for call in process.calls:
+        run = process.find_run(call)
         if run is not None:
             return run.header.environment
     return {}

@@ -13,10 +13,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import psutil
 
 from keras_repro.common.files import TroubleFile
 from keras_repro.watching.holds import Plan
@@ -75,7 +78,7 @@ class Launcher:
         """Run the script once; where this is interrupted, it has ended too."""
         command = [sys.executable, str(_STARTER), str(plan.write())]
         folder = Path(plan.folder)
-        others = {os.getpid(), *_descendants(os.getpid())}
+        others = set(psutil.Process().children(recursive=True))
         started = time.monotonic()
         with contextlib.ExitStack() as stack:
             stdin = stack.enter_context(self._input.open())
@@ -85,7 +88,7 @@ class Launcher:
                 for name in (() if shown else (OUTPUT, ERRORS))
             ]
             stdout, stderr = (
-                (one.write_end for one in kept) if kept else (None, None)
+                (one.handed for one in kept) if kept else (None, None)
             )
             process = subprocess.Popen(
                 [*command, *self._target],
@@ -177,11 +180,17 @@ def ended_by_signals() -> Iterator[None]:
 
 def kill_tree(process: subprocess.Popen[Any]) -> None:
     """End a process and all that it has started."""
-    for pid in _descendants(process.pid):
-        with contextlib.suppress(OSError):
-            os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-    process.kill()
-    process.wait()
+    # The number of one that has ended may be another's.
+    if process.poll() is None:
+        _kill(psutil.Process(process.pid).children(recursive=True))
+        process.kill()
+        process.wait()
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for one in processes:
+        with contextlib.suppress(psutil.Error):
+            one.kill()
 
 
 @contextlib.contextmanager
@@ -205,7 +214,7 @@ def _set_subreaper(value: bool) -> bool:
     return result == 0
 
 
-def end_left_over(others: Iterable[int]) -> tuple[str, ...]:
+def end_left_over(others: AbstractSet[psutil.Process]) -> tuple[str, ...]:
     """End what runs below us beside some; the commands of what was ended."""
     # Helpers that end by themselves once nobody needs them have a moment to.
     until = time.monotonic() + _MOMENT
@@ -214,83 +223,73 @@ def end_left_over(others: Iterable[int]) -> tuple[str, ...]:
             break
         time.sleep(_PAUSE)
     commands = tuple(map(_read_command, left))
-    for pid in left:
-        with contextlib.suppress(OSError):
-            os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-    for pid in left:
+    _kill(left)
+    for one in left:
         with contextlib.suppress(OSError):  # Of those that were adopted.
-            os.waitpid(pid, 0)
+            os.waitpid(one.pid, 0)
     return commands
 
 
-def _find_running(others: Iterable[int]) -> list[int]:
+def _find_running(others: AbstractSet[psutil.Process]) -> list[psutil.Process]:
     """What runs below us, beside some; what has ended is collected."""
-    found = []
-    for pid in set(_descendants(os.getpid())).difference(others):
-        with contextlib.suppress(OSError):
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                continue
-        found.append(pid)
-    return sorted(found)
+    below = set(psutil.Process().children(recursive=True)) - others
+    _, running = psutil.wait_procs(below, timeout=0)
+    return sorted(running, key=lambda one: one.pid)
 
 
-def _read_command(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return " ".join(os.fsdecode(one) for one in words if one)
-    return f"process {pid}"
+def _read_command(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(filter(None, process.cmdline()))
+    return f"process {process.pid}"
 
 
-def _descendants(pid: int) -> list[int]:
-    """What a process has started, and what that has; where `/proc` tells."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            after_name = path.read_text().rpartition(")")[2].split()
-            children.setdefault(int(after_name[1]), []).append(
-                int(path.parent.name)
-            )
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
+# --- pipes -------------------------------------------------------------------
 
 
-# --- output ------------------------------------------------------------------
+class _Pipe:
+    """A pipe to a process, served by a thread until it is told to stop."""
 
-
-class KeptOutput:
-    """Reads what a process writes, and keeps the end of it in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._kept, self._num_left_out = b"", 0
-        self._read_end, self.write_end = os.pipe()
+    def __init__(self, *, is_read: bool) -> None:
+        ends = os.pipe()
+        self._own, self.handed = ends if is_read else ends[::-1]
         self._stopping, self._stop = os.pipe()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> KeptOutput:
-        return self
-
     def has_started(self) -> None:
         """The process has its end of the pipe, so we let go of ours."""
-        os.close(self.write_end)
-        self.write_end = -1
+        os.close(self.handed)
+        self.handed = -1
         self._thread.start()
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def stop(self) -> None:
+        """End, whatever the process has read or written."""
         os.write(self._stop, b".")
         if self._thread.ident is not None:
             self._thread.join()
         for descriptor in (
-            *(self._read_end, self.write_end),
+            *(self._own, self.handed),
             *(self._stopping, self._stop),
         ):
             if descriptor >= 0:
                 os.close(descriptor)
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+
+class KeptOutput(_Pipe):
+    """Reads what a process writes, and keeps the end of it in a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(is_read=True)
+        self._path = path
+        self._kept, self._num_left_out = b"", 0
+
+    def __enter__(self) -> KeptOutput:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.stop()
         told = b""
         if self._num_left_out:
             told = b"[%d bytes before are left out]\n" % self._num_left_out
@@ -302,11 +301,11 @@ class KeptOutput:
         """Read to the end; to what is there, once the process has ended."""
         while True:
             # What the process has left running may hold the pipe open.
-            both = [self._read_end, self._stopping]
+            both = [self._own, self._stopping]
             ready, _, _ = select.select(both, [], [])
-            if self._read_end not in ready:
+            if self._own not in ready:
                 return
-            chunk = os.read(self._read_end, _CHUNK)
+            chunk = os.read(self._own, _CHUNK)
             if not chunk:
                 return
             self._kept += chunk
@@ -349,7 +348,7 @@ class ScriptInput:
         elif self._kept is not None:
             self._pump = _Pump(self._descriptor, self._kept)
             try:
-                yield self._pump.read_end
+                yield self._pump.handed
             finally:
                 self._pump.stop()
                 self._pump = None
@@ -361,7 +360,7 @@ class ScriptInput:
     def has_started(self) -> None:
         """The process has its end of the pipe, so we let go of ours."""
         if self._pump is not None:
-            self._pump.start()
+            self._pump.has_started()
 
 
 def _find_input() -> int | None:
@@ -373,34 +372,16 @@ def _find_input() -> int | None:
     return descriptor
 
 
-class _Pump:
+class _Pump(_Pipe):
     """Gives one process what came already, then what comes."""
 
     def __init__(self, source: int, kept: IO[bytes]) -> None:
+        super().__init__(is_read=False)
         self._source, self._kept = source, kept
-        self.read_end, self._write_end = os.pipe()
-        self._stopping, self._stop = os.pipe()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        os.close(self.read_end)
-        self.read_end = -1
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End, whether the process has read all or nothing."""
-        os.write(self._stop, b".")
-        if self._thread.ident is not None:
-            self._thread.join()
-        else:
-            os.close(self._write_end)
-        for descriptor in (self.read_end, self._stopping, self._stop):
-            if descriptor >= 0:
-                os.close(descriptor)
 
     def _run(self) -> None:
         try:
-            os.set_blocking(self._write_end, False)
+            os.set_blocking(self._own, False)
             self._kept.seek(0)
             while chunk := self._kept.read(_CHUNK):
                 if not self._give(chunk):
@@ -410,7 +391,8 @@ class _Pump:
                 if not self._give(chunk):
                     return
         finally:
-            os.close(self._write_end)
+            os.close(self._own)
+            self._own = -1
 
     def _take(self) -> bytes:
         """What comes next; nothing at its end, or when we are to stop."""
@@ -420,11 +402,11 @@ class _Pump:
     def _give(self, chunk: bytes) -> bool:
         """Write all of it; whether the process still wants more."""
         while chunk:
-            ready, _, _ = select.select([self._stopping], [self._write_end], [])
+            ready, _, _ = select.select([self._stopping], [self._own], [])
             if ready:
                 return False
             try:
-                chunk = chunk[os.write(self._write_end, chunk) :]
+                chunk = chunk[os.write(self._own, chunk) :]
             except BlockingIOError:
                 continue
             except OSError:  # It has closed its input, or ended.

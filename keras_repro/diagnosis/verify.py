@@ -177,17 +177,10 @@ def verify(
         >>> found.reproducible, found.first_mismatch.method
         (False, 'fit')
     """
-    fixes = Fixes(
-        seed=None if seed is None else check_seed(seed),
-        hash_seed=_check_optional("hash_seed", hash_seed, 0, MAX_SEED),
-        deterministic=check_flag("deterministic", deterministic),
-        num_workers=_check_optional("num_workers", num_workers, 1),
-        num_threads=_check_optional("num_threads", num_threads, 1),
-        shuffle=None if check_flag("shuffle", shuffle) else False,
+    fixes = _check_fixes(
+        seed, hash_seed, deterministic, num_workers, num_threads, shuffle
     )
-    if tell is not None:
-        must = "be a function that takes a line of text"
-        check_function("tell", tell, ("",), must, "Pass `print`, say.")
+    tell = _check_tell(tell)
     is_module = check_flag("module", module)
     request = Request(
         target=_check_target(script, arguments, is_module=is_module),
@@ -200,13 +193,35 @@ def verify(
         log=_check_file("log", log, RunWriter),
         environment=with_backend(_check_backend(backend)),
     )
-    print(end="", flush=True)  # So that the script's output comes after it.
-    with _ONE_AT_A_TIME:
-        return verify_in_folder(request, tell or (lambda _: None))
+    return verify_in_folder(request, tell)
 
 
-# What a run leaves running is told from what ran before it: so one at a time.
-_ONE_AT_A_TIME = threading.Lock()
+def _check_fixes(
+    seed: Any,
+    hash_seed: Any,
+    deterministic: Any,
+    num_workers: Any,
+    num_threads: Any,
+    shuffle: Any,
+) -> Fixes:
+    return Fixes(
+        seed=None if seed is None else check_seed(seed),
+        hash_seed=_check_optional("hash_seed", hash_seed, 0, MAX_SEED),
+        deterministic=check_flag("deterministic", deterministic),
+        num_workers=_check_optional("num_workers", num_workers, 1),
+        num_threads=_check_optional("num_threads", num_threads, 1),
+        shuffle=None if check_flag("shuffle", shuffle) else False,
+    )
+
+
+def _check_tell(
+    tell: Callable[[str], object] | None,
+) -> Callable[[str], object]:
+    if tell is None:
+        return lambda _: None
+    must = "be a function that takes a line of text"
+    check_function("tell", tell, ("",), must, "Pass `print`, say.")
+    return tell
 
 
 def _check_target(script: Any, arguments: Any, *, is_module: bool) -> list[str]:
@@ -259,16 +274,24 @@ def _check_backend(backend: Any) -> str | None:
     return check_choice("backend", backend, ("tensorflow", "jax", "torch"))
 
 
+# What a run leaves running is told from what ran before it: so one at a time.
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def verify_in_folder(
     request: Request, tell: Callable[[str], object]
 ) -> Verification:
     """Verify a script, in a temporary folder that is removed afterwards."""
-    with tempfile.TemporaryDirectory(
-        prefix="keras-repro-", ignore_cleanup_errors=True
-    ) as folder:
+    print(end="", flush=True)  # So that the script's output comes after it.
+    with (
+        _ONE_AT_A_TIME,
+        tempfile.TemporaryDirectory(
+            prefix="keras-repro-", ignore_cleanup_errors=True
+        ) as folder,
+    ):
         try:
             with adopting_orphans():
-                return verify_script(request, Path(folder), tell)
+                return _Verifier(request, Path(folder), tell).run()
         except ScriptError as error:
             if error.outcome is not None:
                 show_output(error.outcome.folder, ERRORS)
@@ -280,13 +303,6 @@ def verify_in_folder(
                 raise
             told = RecordingError(Path(folder), str(error.strerror))
             raise ScriptError(str(told)) from None
-
-
-def verify_script(
-    request: Request, folder: Path, tell: Callable[[str], object]
-) -> Verification:
-    """Verify a script."""
-    return _Verifier(request, folder, tell).run()
 
 
 @dataclass(frozen=True)

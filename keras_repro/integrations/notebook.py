@@ -146,19 +146,11 @@ def _count_steps(model: Any) -> int:
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """Have `%%repro`, as `%load_ext keras_repro` asks for.
-
-    Args:
-        ipython: IPython's shell.
-    """
+    """Have `%%repro`, as `%load_ext keras_repro` asks for."""
     magic = ReproMagic(ipython)
     ipython.register_magic_function(magic.repro, "cell", "repro")
 
 
 def unload_ipython_extension(ipython: Any) -> None:
-    """Forget `%%repro`, as `%unload_ext keras_repro` asks for.
-
-    Args:
-        ipython: IPython's shell.
-    """
+    """Forget `%%repro`, as `%unload_ext keras_repro` asks for."""
     ipython.magics_manager.magics["cell"].pop("repro", None)

@@ -46,19 +46,7 @@ def make_header(
     """Tell what a run is."""
     trial = getattr(model, "_repro", None)
     config, compiled = _read_configs(model)
-    identity = {
-        "seed": get_global_seed() if trial is None else trial.seeds.seed,
-        "model": _checksum_model(model, config, places),
-        "compile": checksum_config(compiled, context=config),
-        "data": None,
-        "fit": dict(data.arguments),
-        "continues": _describe_continuation(model, trial, places),
-    }
-    if trial is not None and trial.seeds.vary != ALL:
-        identity["vary"] = trial.seeds.vary
-    layout = get_backend().describe_layout(model)
-    if layout is not None:
-        identity["layout"] = layout
+    identity = _identify(model, config, compiled, places, data)
     return RunHeader(
         run_id=run_id,
         started=now(),
@@ -75,6 +63,31 @@ def make_header(
         ),
         snapshots=snapshots,
     )
+
+
+def _identify(
+    model: Any,
+    config: Any,
+    compiled: Any,
+    places: list[VariablePlace],
+    data: DataOutline,
+) -> dict[str, Any]:
+    """What makes two runs comparable; what was fed is not known yet."""
+    trial = getattr(model, "_repro", None)
+    identity = {
+        "seed": get_global_seed() if trial is None else trial.seeds.seed,
+        "model": _checksum_model(model, config, places),
+        "compile": checksum_config(compiled, context=config),
+        "data": None,
+        "fit": dict(data.arguments),
+        "continues": _describe_continuation(model, trial, places),
+    }
+    if trial is not None and trial.seeds.vary != ALL:
+        identity["vary"] = trial.seeds.vary
+    layout = get_backend().describe_layout(model)
+    if layout is not None:
+        identity["layout"] = layout
+    return identity
 
 
 def _note_order(data: DataOutline, epochs: int) -> Iterator[str]:

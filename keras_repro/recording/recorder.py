@@ -89,12 +89,12 @@ class Recording:
         self._log = log
         self._kept: list[RunRecord] = []
         self._resumed: tuple[RunResume, ...] = ()
-        self._num_records = 0
+        self.num_records = 0
         self._end: RunEnd | None = None
         if earlier is None:
             self._log.write(header)
             return
-        self._num_records = len(earlier.records)
+        self.num_records = len(earlier.records)
         self._resumed = earlier.resumed
         if not self._log.write(earlier.resumed[-1]):
             self._kept = list(earlier.records)
@@ -116,11 +116,6 @@ class Recording:
             path=self._log.path,
             resumed=self._resumed,
         )
-
-    @property
-    def num_records(self) -> int:
-        """How many records it has."""
-        return self._num_records
 
     def write_lines(self) -> list[str] | None:
         """The whole run, where no file holds it."""
@@ -178,7 +173,7 @@ class Recording:
         fed, streams = moment.fed, moment.streams
         record = RunRecord(
             run_id=self.header.run_id,
-            index=self._num_records,
+            index=self.num_records,
             epoch=moment.epoch,
             batch=moment.batch,
             step=moment.step,
@@ -197,7 +192,7 @@ class Recording:
             metrics=moment.metrics,
             snapshot=self._keep_weights(moment.weights, checksums),
         )
-        self._num_records += 1
+        self.num_records += 1
         return record
 
     @property
@@ -219,7 +214,7 @@ class Recording:
             run_id=self.header.run_id,
             status=status,
             ended=now(),
-            num_records=self._num_records,
+            num_records=self.num_records,
             exception=exception,
         )
         self._reader = None  # The model is not ours to keep alive.
@@ -233,7 +228,7 @@ class Recording:
     ) -> str | None:
         if not weights:
             return None
-        name = f"{self._num_records:06d}.h5"
+        name = f"{self.num_records:06d}.h5"
         sums = {
             (role, place): checksums[role][place] for role, place in weights
         }
@@ -271,7 +266,7 @@ class RunLog:
         checksums: Mapping[tuple[str, str], str],
     ) -> None:
         """Write a snapshot beside the training; one at a time."""
-        self._finish_snapshot()
+        self.close()
         path = self.path
         if path is None or self._writer is None:
             return
@@ -287,9 +282,6 @@ class RunLog:
 
     def close(self) -> None:
         """Wait for the last snapshot."""
-        self._finish_snapshot()
-
-    def _finish_snapshot(self) -> None:
         running, self._snapshot = self._snapshot, None
         if running is not None:
             self._attempt(running.result)

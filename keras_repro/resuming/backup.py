@@ -116,19 +116,22 @@ class BackupAndRestore(keras.callbacks.Callback):
         self.keep = check_int("keep", keep, 1, 1000)
         if double_checkpoint:
             self.keep = max(self.keep, 2)
+        self._check_that_any()
+        # Of the present training; it knows the data, and goes with it.
+        self._keeper: Keeper | None = None
+        self._resumed_from: str | None = None
+
+    def _check_that_any(self) -> None:
         if (
             self.save_freq is False
-            and every_seconds is None
-            and not save_before_preemption
+            and self.every_seconds is None
+            and not self.save_before_preemption
         ):
             raise ValueError(
                 "`save_freq=False` needs `save_before_preemption=True` or "
                 "`every_seconds`. Received: neither, so that nothing would be "
                 "backed up."
             )
-        # Of the present training; it knows the data, and goes with it.
-        self._keeper: Keeper | None = None
-        self._resumed_from: str | None = None
 
     @property
     def resumed_from(self) -> str | None:

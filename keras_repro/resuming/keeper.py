@@ -96,29 +96,32 @@ class Keeper:
         self.resumed_from: str | None = None
         # Whether validation data were read before.
         self.has_validated = False
-        # What is written now; what is read and will be, once its batch comes.
-        self._writer: Beside | None = None
+        # What is read, and will be written once its batch comes.
         self._waiting: files.Backup | None = None
-        self._has_failed = self._is_refused = False
+        self._is_refused = False
         self._traced: frozenset[str] = frozenset()
         self._count_anew(self._first_epoch)
         # Called at the next place between two batches, after a backup.
         self.ends: Callable[[], None] | None = None
-        found = find_backup(
-            root, own, self._about, trial.calls.kept_series, self._epochs
-        )
-        self._folder = own if found is None else found[0]
-        self._number = files.next_number(self._folder)
-        self._start: str | None = None
         self._is_adopted = False
         self._fit_streams: RngState | None = None
-        if found is None:
-            self.series = self._about["series"] = uuid.uuid4().hex
-        else:
-            self.series = found[1].series
-            if trial.calls.kept_series == self.series:
-                _refuse_in_this_process(call, found[1])
-            self._take_up(found[1])
+        self._find(root, own, call)
+
+    def _find(self, root: Path, own: Path, call: dict[str, Any]) -> None:
+        """Find the backup that this training goes on from, if there is one."""
+        kept = self._trial.calls.kept_series
+        folder, backup = find_backup(
+            root, own, self._about, kept, self._epochs
+        ) or (own, None)
+        self._writer = _Writer(folder, self._plan.keep, self._model)
+        if backup is None:
+            self.series: str = uuid.uuid4().hex
+            self._about["series"] = self.series
+            return
+        self.series = backup.series
+        if kept == self.series:
+            _refuse_in_this_process(call, backup)
+        self._take_up(backup)
 
     def _count_anew(self, epoch: int) -> None:
         self._batches, self._since = 0, time.monotonic()
@@ -155,7 +158,7 @@ class Keeper:
         """Go to the start of the training, and know where it goes on."""
         trial, state = self._trial, backup.state
         self._adopt_start()
-        self._start = backup.start
+        self._writer.start = backup.start
         self._about = dict(backup.about)
         trial.progress.epochs = backup.about["epochs_trained"]
         if not trial.progress.epochs:
@@ -174,16 +177,20 @@ class Keeper:
 
     def _adopt_start(self) -> None:
         """Have the trial begin as that of the backup did, once it is whole."""
-        path, model = self._folder / files.START, self._model
-        trial, seeds = self._trial, self._trial.seeds
+        path, model = self._writer.folder / files.START, self._model
+        trial = self._trial
         is_whole = trial.start.state is not None and is_all_there(model)
         self._is_adopted = is_whole
         state, stored = InitialState.read(path, model if is_whole else None)
         wanted = stored.seed, stored.vary, state.checksum
         if not is_whole:
-            if seeds.seed != stored.seed:
+            if trial.seeds.seed != stored.seed:
                 go_to_unbuilt(model, stored.seed)
-        elif (seeds.seed, seeds.vary, trial.start.captured.checksum) != wanted:
+        elif (
+            trial.seeds.seed,
+            trial.seeds.vary,
+            trial.start.captured.checksum,
+        ) != wanted:
             go_to(model, state, stored, str(path))
             trial.progress.has_trained = stored.has_trained
         self._start_checksum = state.checksum
@@ -283,7 +290,7 @@ class Keeper:
         self._batches += 1
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            self._write(waiting)
+            self._writer.write(waiting)
             self._end_if_asked()
 
     def _before(self, reading: Reading) -> None:
@@ -297,16 +304,16 @@ class Keeper:
                 # One before a batch that never comes is none.
                 self._waiting = backup
                 return
-            self._write(backup)
+            self._writer.write(backup)
         self._end_if_asked()
 
     def _end_if_asked(self) -> None:
         if self.ends is not None:
-            self.finish_writing()
+            self._writer.finish()
             self.ends()
 
     def _is_time(self, reading: Reading) -> bool:
-        if self._writer is not None and not self._writer.is_done:
+        if self._writer.is_busy:
             return False  # So that one copy is held at most.
         if reading.is_beginning:
             return False
@@ -334,10 +341,9 @@ class Keeper:
             "has_ended": has_ended,
             "stopped": bool(self._model.stop_training),
         }
-        self._number += 1
         return files.Backup(
             series=self.series,
-            number=self._number - 1,
+            number=self._writer.take_number(),
             start="",
             about=self._about,
             state=state,
@@ -373,33 +379,80 @@ class Keeper:
         message = f"{what[0].upper()}{what[1:]}. The training goes on without."
         warn_user(RuntimeWarning(message))
 
-    def _write(self, backup: files.Backup | None) -> None:
-        """Write beside the training, one at a time."""
-        self.finish_writing()
+    def finish_writing(self) -> None:
+        """Wait for the writer, and tell once of what failed."""
+        self._writer.finish()
+
+    def end(self) -> None:
+        """The training has ended by itself."""
+        self._trial.calls.kept_series = None
+        if self._plan.delete:
+            files.remove_training(self._writer.folder)
+        elif self._reading is not None and self.resumed_from != THE_END:
+            if isinstance(self._trial.data.passes, PipelinePasses):
+                self._trial.data.passes = (
+                    None  # The next pass is not ours to make.
+                )
+            last = self._read(self._reading.ended(), has_ended=True)
+            self._writer.write(last)
+            self._writer.finish()
+
+    def interrupt(self) -> None:
+        """The training has ended otherwise; this process may go on with it."""
+        self._trial.calls.kept_series = self.series
+
+
+class _Writer:
+    """Writes backups beside the training, one at a time."""
+
+    def __init__(self, folder: Path, keep: int, model: Any) -> None:
+        self.folder, self._keep, self._model = folder, keep, model
+        self._number = files.next_number(folder)
+        # Checksum of the file of the start, once that is written.
+        self.start: str | None = None
+        self._beside: Beside | None = None
+        self._has_failed = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether one is being written."""
+        return self._beside is not None and not self._beside.is_done
+
+    def take_number(self) -> int:
+        """The number of the next one."""
+        self._number += 1
+        return self._number - 1
+
+    def write(self, backup: files.Backup | None) -> None:
+        """Begin to write one, if there is one, once that before is written."""
+        self.finish()
         if backup is None:
             return
         start = None
-        if self._start is None:
-            start = self._trial.start.captured, describe_start(self._model)
+        if self.start is None:
+            start = (
+                self._model._repro.start.captured,
+                describe_start(self._model),
+            )
 
         def write() -> None:
             if start is not None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                path = self._folder / files.START
+                self.folder.mkdir(parents=True, exist_ok=True)
+                path = self.folder / files.START
                 start[0].write(path, start[1])
-                self._start = files.checksum_file(path)
-            whole = dataclasses.replace(backup, start=self._start or "")
-            files.write_backup(self._folder, whole, self._plan.keep)
+                self.start = files.checksum_file(path)
+            whole = dataclasses.replace(backup, start=self.start or "")
+            files.write_backup(self.folder, whole, self._keep)
 
-        self._writer = Beside(write)
+        self._beside = Beside(write)
 
-    def finish_writing(self) -> None:
-        """Wait for the writer, and tell once of what failed."""
-        writer, self._writer = self._writer, None
-        if writer is None:
+    def finish(self) -> None:
+        """Wait for the one being written, and warn once of what failed."""
+        beside, self._beside = self._beside, None
+        if beside is None:
             return
         try:
-            writer.result()
+            beside.result()
         except OSError as error:
             if self._has_failed:
                 return
@@ -407,27 +460,11 @@ class Keeper:
             warn_user(
                 RuntimeWarning(
                     "A backup must be written whole. Received: "
-                    f"{quote(self._folder)}, with {type(error).__name__}: "
+                    f"{quote(self.folder)}, with {type(error).__name__}: "
                     f"{error.strerror or error}. The training goes on; another "
                     "is tried when it is time. Free some space."
                 )
             )
-
-    def end(self) -> None:
-        """The training has ended by itself."""
-        self._trial.calls.kept_series = None
-        if self._plan.delete:
-            files.remove_training(self._folder)
-        elif self._reading is not None and self.resumed_from != THE_END:
-            if isinstance(self._trial.data.passes, PipelinePasses):
-                # The next pass is not ours to make.
-                self._trial.data.passes = None
-            self._write(self._read(self._reading.ended(), has_ended=True))
-            self.finish_writing()
-
-    def interrupt(self) -> None:
-        """The training has ended otherwise; this process may go on with it."""
-        self._trial.calls.kept_series = self.series
 
 
 def _refuse_in_this_process(call: dict[str, Any], backup: files.Backup) -> None:

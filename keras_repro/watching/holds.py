@@ -89,18 +89,17 @@ class Entropy:
         """Draw bytes."""
         file_and_line = place.partition("|")[0]
         key = self._keys.get(f"entropy {name} {file_and_line}")
-        key = key or self._keys["entropy"]
-        counters = self._counters.setdefault((name, place), itertools.count())
-        asked = f"{name}|{place}|{next(counters)}".encode()
-        return hashlib.shake_256(key + self._branch + asked).digest(num_bytes)
+        return self._draw(key or self._keys["entropy"], name, place, num_bytes)
 
     def draw_for(self, generator: str, place: str, num_bytes: int) -> bytes:
         """Draw bytes for one place of a generator that has no position."""
         name = f"{generator} kernels"
+        return self._draw(self._keys[generator], name, place, num_bytes)
+
+    def _draw(self, key: bytes, name: str, place: str, num_bytes: int) -> bytes:
         counters = self._counters.setdefault((name, place), itertools.count())
         asked = f"{name}|{place}|{next(counters)}".encode()
-        key = self._keys[generator] + self._branch
-        return hashlib.shake_256(key + asked).digest(num_bytes)
+        return hashlib.shake_256(key + self._branch + asked).digest(num_bytes)
 
     def start_of(self, generator: str) -> int:
         """Where a generator starts: a number of 256 bits."""

@@ -20,7 +20,7 @@ from contextlib import (
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from keras_repro.common.files import LineFile, read_json_lines
 from keras_repro.common.whose_code import find_site, library_of
@@ -36,42 +36,27 @@ HIDDEN = "hidden"
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call of a method of a model, or a model as the script left it.
+    """One call of a method of a model, or a model as the script left it."""
 
-    Args:
-        index: Its position among the calls of the process, counted from 0.
-        method: `"fit"`, `"evaluate"` and so on; `"end"` for the end.
-        model: The model's name.
-        place: The line that called, such as `/home/me/train.py:12`.
-        run_id: The run that a `fit` was recorded as.
-        state: Checksums of the model's variables before the call, by role
-            and place; `None` where they were not read.
-        data: Checksum of the arrays it was given, or `None`.
-        results: What came out, by name, as text that tells bits apart.
-        error: The type of the exception that ended it, or `None`.
-        traps: What is wrong with it though it may be repeatable.
-        began: When it began, in seconds; it is not compared.
-    """
-
-    index: int
-    method: str
-    model: str
-    place: str
-    run_id: str | None = None
+    index: int  # Among the calls of the process, counted from 0.
+    method: str  # `"fit"`, `"evaluate"` and so on; `"end"` for the end.
+    model: str  # The model's name.
+    place: str  # The line that called, such as `/home/me/train.py:12`.
+    run_id: str | None = None  # The run that a `fit` was recorded as.
+    # Checksums of the model's variables before the call, by role and place;
+    # `None` where they were not read.
     state: Mapping[str, Mapping[str, str]] | None = None
-    data: str | None = None
+    data: str | None = None  # Checksum of the arrays it was given.
+    # What came out, by name, as text that shows each bit.
     results: Mapping[str, str] = field(default_factory=dict)
-    error: str | None = None
+    error: str | None = None  # The type of the exception that ended it.
+    # What is wrong with it though it may be repeatable.
     traps: tuple[Mapping[str, str], ...] = ()
-    began: float = 0.0
+    began: float = 0.0  # In seconds; it is not compared.
 
 
 class CallFile:
-    """The file of a process's calls, written as they end.
-
-    Args:
-        folder: Where it lies.
-    """
+    """The file of a process's calls, written as they end."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._lines = LineFile(Path(folder) / CALLS)
@@ -99,27 +84,12 @@ _METHODS = (
 _MOST_DATA = 1 << 26
 
 
-class CallSink(Protocol):
-    """Where calls go."""
-
-    def write(self, call: Call) -> None:
-        """Take a call that has ended."""
-
-
 @dataclass(frozen=True)
 class Asked:
-    """A call that a program makes of a model.
+    """A call that a program makes of a model."""
 
-    Args:
-        method: Its name.
-        original: The method as Keras has it.
-        model: The model.
-        args: What it is given by position.
-        kwargs: What it is given by name.
-    """
-
-    method: str
-    original: Callable[..., Any]
+    method: str  # Its name.
+    original: Callable[..., Any]  # The method as Keras has it.
     model: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -130,24 +100,18 @@ class Asked:
 
 
 class CallRecorder:
-    """Records what a program asks of its models.
-
-    Args:
-        sink: Where the calls go.
-        folder: Where the runs of `fit` are written.
-        audit: Is told to note nothing of what we do.
-        shuffle: `False` has `fit` not shuffle arrays.
-        note_fork: Called once in a forked process that calls a model, and is
-            not gone on in.
-    """
+    """Records what a program asks of its models."""
 
     def __init__(
         self,
-        sink: CallSink,
+        # Where the calls are written, and the runs of `fit`.
         folder: str | os.PathLike[str],
         audit: Audit,
         *,
+        # `False` has `fit` not shuffle arrays.
         shuffle: bool | None = None,
+        # Called once in a forked process that calls a model, whose calls are
+        # not recorded.
         note_fork: Callable[[], None] | None = None,
     ) -> None:
         self._audit, self._shuffle = audit, shuffle
@@ -157,7 +121,7 @@ class CallRecorder:
         self._originals: dict[str, Callable[..., Any]] = {}
         self._under_way = threading.local()
         self._begin_process(lambda: folder)
-        self.write_to(sink, folder)
+        self.write_to(folder)
 
     def _begin_process(
         self, prepare: Callable[[], str | os.PathLike[str]]
@@ -167,17 +131,14 @@ class CallRecorder:
         self._numbers = itertools.count()
         self._repeats: dict[tuple[str, str], Iterator[int]] = {}
 
-    def write_to(self, sink: CallSink, folder: str | os.PathLike[str]) -> None:
+    def write_to(self, folder: str | os.PathLike[str]) -> None:
         """Write calls and runs elsewhere from now on."""
-        self._sink = sink
+        self._file = CallFile(folder)
         self._fits.write_to(str(Path(folder) / RUNS))
 
     def go_on_in_child(self, prepare: Callable[[], Path]) -> None:
-        """In a forked child: it counts anew, and has files of its own.
-
-        Args:
-            prepare: Called before each call; is to have us write there.
-        """
+        """In a forked child: it counts anew, and has files of its own."""
+        # It is called before each call, and is to have us write there.
         self._begin_process(prepare)
 
     def wrap(self, keras: Any, patches: Patches) -> None:
@@ -222,11 +183,7 @@ class CallRecorder:
         return ways.get(method, self._record)
 
     def _is_asked(self, frame: FrameType | None) -> bool:
-        """Whether a call counts: not what Keras itself does within another.
-
-        What Keras calls otherwise, as its wrappers for scikit-learn do, is
-        what the program has asked for.
-        """
+        """Whether a call counts: not what Keras itself does within another."""
         if get_process() != self._process:
             if self._note_fork is not None:
                 self._note_fork()
@@ -234,6 +191,8 @@ class CallRecorder:
             return False
         while frame is not None and library_of(frame) == "keras_repro":
             frame = frame.f_back
+        # What Keras calls otherwise, as its wrappers for scikit-learn do, is
+        # what the program has asked for.
         is_kerass = frame is not None and library_of(frame) == "keras"
         return not (is_kerass and self._depth)
 
@@ -321,7 +280,7 @@ class CallRecorder:
 
     def _write(self, call: Call) -> None:
         with self._audit.muted():
-            self._sink.write(call)
+            self._file.write(call)
 
     # --- the end -------------------------------------------------------------
 
@@ -335,7 +294,7 @@ class CallRecorder:
                 self._prepare()
             for model in models:
                 with suppress(Exception):  # A step that failed lost values.
-                    self._sink.write(
+                    self._file.write(
                         Call(
                             index=next(self._numbers),
                             method=END,
@@ -376,11 +335,9 @@ def find_place() -> str:
 
 
 def _is_read(number: int) -> bool:
-    """Whether the variables are read before this call of its kind.
-
-    Reading them before every one of many thousand steps would take longer
-    than the steps: the first 16, then ever fewer.
-    """
+    """Whether the variables are read before this call of its kind."""
+    # Reading them before every one of many thousand steps would take longer
+    # than the steps: the first 16, then ever fewer.
     return number < 16 or number % (1 << (number.bit_length() - 4)) == 0
 
 
@@ -441,10 +398,8 @@ def _describe_result(value: Any) -> str:
 
 
 def _find_models(model_class: type) -> list[Any]:
-    """The models that the program still holds, in the order of their names.
-
-    Names are unique in a process, and the same in the next one.
-    """
+    """The models that the program still holds, in the order of their names."""
+    # Names are unique in a process, and the same in the next one.
     import gc
 
     from keras_repro.backends.keras_internals import flatten_layers
@@ -464,34 +419,23 @@ def _find_models(model_class: type) -> list[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What `keras-repro run` was asked for.
+    """What `keras-repro run` was asked for."""
 
-    Args:
-        seed: Seeds every generator.
-        log: The file to append the runs to; an absolute path, because the
-            script may change its directory.
-        every: As in `ChecksumCallback`.
-        name: Name of the first `fit`; the second is called `name/2`.
-        on_drift: As in `ChecksumCallback`.
-        snapshots: As in `ChecksumCallback`.
-        module: Whether the script is named as a module, as `python -m` does.
-        quiet: Whether to say nothing at the end.
-        json: Whether to say it as a JSON object.
-        backup: The folder to back trainings up in, an absolute path too.
-        save_freq: As in `BackupAndRestore`.
-    """
-
-    seed: int
+    seed: int  # Seeds every generator.
+    # The file to append the runs to; an absolute path, because the script may
+    # change its directory.
     log: str
+    # This, `on_drift` and `snapshots` as in `ChecksumCallback`.
     every: str | int = "epoch"
-    name: str | None = None
+    name: str | None = None  # Of the first `fit`; the second is `name/2`.
     on_drift: str = "ignore"
     snapshots: str | None = None
-    module: bool = False
-    quiet: bool = False
-    json: bool = False
+    module: bool = False  # Whether the script is named as a module.
+    quiet: bool = False  # Whether to say nothing at the end.
+    json: bool = False  # Whether to say it as a JSON object.
+    # The folder to back trainings up in, an absolute path too.
     backup: str | None = None
-    save_freq: str | int = "epoch"
+    save_freq: str | int = "epoch"  # As in `BackupAndRestore`.
 
     def to_text(self) -> str:
         """One line, to hand over to another interpreter."""
@@ -499,14 +443,10 @@ class Options:
 
 
 class Recorder:
-    """Gives each `fit` of this process a `ChecksumCallback`.
+    """Gives each `fit` of this process a `ChecksumCallback`."""
 
-    Where trainings are backed up, it gives it what does that too. A plain model
-    is made reproducible for it, at its first `fit`.
-
-    Args:
-        options: What to record, and where.
-    """
+    # Where trainings are backed up, it gives it what does that too. A plain
+    # model is made reproducible for it, at its first `fit`.
 
     def __init__(self, options: Options) -> None:
         self.options = options

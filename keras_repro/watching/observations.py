@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from keras_repro.common.files import LineFile, read_json_lines
 from keras_repro.common.whose_code import Site, find_site, find_waiting_site
@@ -21,26 +21,16 @@ _LONGEST = 120
 get_process = os.getpid  # Before it is watched.
 
 
-class Sink(Protocol):
-    """Where notes go."""
-
-    def write(self, notes: list[Note]) -> None:
-        """Take notes; one of the same order replaces an earlier one."""
-
-    def write_values(self, values: dict[tuple[str, str], list[Any]]) -> None:
-        """Take the values to be given again."""
-
-
 class Audit:
     """Notes what a process does, each place of its program once."""
 
     def __init__(
         self,
-        sink: Sink,
+        file: NoteFile,
         # By kind and place, values to give again instead of those that come.
         replayed: dict[tuple[str, str], list[Any]] | None = None,
     ) -> None:
-        self._sink: Sink | None = sink
+        self._file: NoteFile | None = file
         self._notes: dict[tuple[str, str, str], Note] = {}
         self._counts: dict[tuple[str, str, str], int] = {}
         self._values: dict[tuple[str, str], list[Any]] = {}
@@ -101,8 +91,8 @@ class Audit:
         else:
             return
         self._notes[key] = note
-        if self._sink is not None:
-            self._sink.write([note])
+        if self._file is not None:
+            self._file.write([note])
 
     @property
     def notes(self) -> list[Note]:
@@ -115,23 +105,23 @@ class Audit:
     def go_on_in_child(self) -> None:
         """In a forked child: what its parent noted is none of its own."""
         self._process = get_process()
-        self._sink = None
+        self._file = None
         self._notes, self._counts, self._values = {}, {}, {}
         self._replayed = {}
         self._lock = threading.Lock()  # Another thread may have held it.
 
-    def write_to(self, sink: Sink) -> None:
+    def write_to(self, file: NoteFile) -> None:
         """Write elsewhere from now on, what was noted so far as well."""
-        self._sink = sink
-        sink.write(self.notes)
+        self._file = file
+        file.write(self.notes)
 
     def finish(self) -> None:
         """Write the counts, and the values to be given again."""
-        if self._process != get_process() or self._sink is None:
+        if self._process != get_process() or self._file is None:
             return
         with self.muted():
-            self._sink.write([one for one in self.notes if one.count > 1])
-            self._sink.write_values(self._values)
+            self._file.write([one for one in self.notes if one.count > 1])
+            self._file.write_values(self._values)
 
     @property
     def is_muted(self) -> bool:
@@ -180,7 +170,9 @@ class Audit:
             self.note(ENTROPY, name, site=site)
 
     def note_seed(self, generator: str, name: str, value: Any) -> Any:
-        """A generator is about to be seeded with a value."""
+        """A generator is about to be seeded: the value to seed it with."""
+        if self.is_muted:
+            return value
         if generator:
             self._seeded.add(generator)
         site = find_site()

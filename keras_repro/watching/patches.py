@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 _ABSENT = object()
 
 
 class Patches:
-    """Replaces attributes of modules and classes, and puts them back.
-
-    Example:
-        >>> import math
-        >>> patches = Patches()
-        >>> patches.replace(math, "tau", 6)
-        >>> math.tau
-        6
-        >>> patches.undo()
-        >>> math.tau
-        6.283185307179586
-    """
+    """Replaces attributes of modules and classes, and puts them back."""
 
     def __init__(self) -> None:
         self._undoing: list[Callable[[], None]] = []
@@ -42,6 +33,19 @@ class Patches:
                 setattr(owner, name, before)
 
         self._undoing.append(put_back)
+
+    def in_place_of(
+        self, name: str, *owners: Any
+    ) -> Callable[[Function], Function]:
+        """Decorates a function that takes the place, and the looks, of one."""
+
+        def put(function: Function) -> Function:
+            functools.update_wrapper(function, getattr(owners[0], name))
+            for owner in owners:
+                self.replace(owner, name, function)
+            return function
+
+        return put
 
     def replace_in_type(self, owner: type, name: str, value: Any) -> bool:
         """Replace an attribute of a class that is written in C."""

@@ -43,16 +43,7 @@ _MOST_TOLD = 120
 
 
 def classify_program(path: str, arguments: Sequence[str]) -> str:
-    """Classify a program by its file, and a shell by what it is told.
-
-    Example:
-        >>> classify_program("/usr/bin/git", ["git", "status"])
-        'other'
-        >>> classify_program("/bin/sh", ["sh", "-c", "cd x && ls | wc -l"])
-        'other'
-        >>> classify_program("/bin/sh", ["sh", "-c", "ls; ./train.sh"])
-        'unknown'
-    """
+    """Classify a program by its file, and a shell by what it is told."""
     name = os.path.basename(path)  # noqa: PTH119 - a name, as typed
     if _is_python(path):
         return PYTHON
@@ -63,15 +54,7 @@ def classify_program(path: str, arguments: Sequence[str]) -> str:
 
 
 def reads_environment(path: str, arguments: Sequence[str]) -> bool:
-    """Whether a program is this very Python, and heeds its environment.
-
-    Example:
-        >>> import sys
-        >>> reads_environment(sys.executable, ["python", "-B", "train.py"])
-        True
-        >>> reads_environment(sys.executable, ["python", "-BI", "train.py"])
-        False
-    """
+    """Whether a program is this very Python, and heeds its environment."""
     if os.path.realpath(path) != os.path.realpath(sys.executable):
         return False
     options = itertools.takewhile(
@@ -84,14 +67,7 @@ def reads_environment(path: str, arguments: Sequence[str]) -> bool:
 
 
 def leads_to_python(arguments: Sequence[str]) -> bool:
-    """Whether what a launcher is given names Python, or a script of it.
-
-    Example:
-        >>> leads_to_python(["mpirun", "-n", "2", "python3", "train.py"])
-        True
-        >>> leads_to_python(["sh", "-c", "make data"])
-        False
-    """
+    """Whether what a launcher is given names Python, or a script of it."""
     words = (word for one in arguments for word in re.split(r"[\s;&|()]+", one))
     return any(
         word.endswith(".py") or _PYTHON.fullmatch(word.rpartition("/")[2])

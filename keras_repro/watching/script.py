@@ -305,10 +305,7 @@ class WatchSession:
     def begin(self) -> None:
         """Watch everything from now on."""
         from keras_repro.watching.children import Starts
-        from keras_repro.watching.model_calls import (
-            CallFile,
-            CallRecorder,
-        )
+        from keras_repro.watching.model_calls import CallRecorder
         from keras_repro.watching.observations import NoteFile
         from keras_repro.watching.watch import Watch
 
@@ -324,10 +321,7 @@ class WatchSession:
             keeps_files=not self._is_child,
         )
         self._recorder = recorder = CallRecorder(
-            CallFile(plan.folder),
-            plan.folder,
-            watch.audit,
-            shuffle=plan.shuffle,
+            plan.folder, watch.audit, shuffle=plan.shuffle
         )
         seeds = {} if plan.seed is None else seed_actions(plan.seed)
         watch.start(
@@ -363,7 +357,6 @@ class WatchSession:
         """A forked process writes into a folder of its own, once it must."""
         from keras_repro.common.files import tell_trouble
         from keras_repro.watching.children import make_folder, report
-        from keras_repro.watching.model_calls import CallFile
         from keras_repro.watching.observations import NoteFile
 
         audit, recorder = self._watch.audit, self._recorder
@@ -373,7 +366,7 @@ class WatchSession:
             try:
                 with audit.muted():
                     folder = make_folder(self._root)
-                    recorder.write_to(CallFile(folder), folder)
+                    recorder.write_to(folder)
                     audit.write_to(NoteFile(folder))
                     report(folder)
             except OSError as error:  # No matter of the program's.

@@ -37,10 +37,9 @@ BATCH, STEP = "batch", "step"
 
 
 class ReachedError(BaseException):
-    """What was asked for is recorded: leave the training function.
+    """What was asked for is recorded: leave the training function."""
 
-    No `Exception`, so that a program's own handlers let it pass.
-    """
+    # No `Exception`, so that a program's own handlers let it pass.
 
     def __init__(self, recorder: Any) -> None:
         super().__init__()
@@ -82,10 +81,9 @@ def _without_validation(call: dict[str, Any]) -> dict[str, Any]:
 
 
 class StartRecorder(WholeRecorder):
-    """Records what the first training starts from, and leaves.
+    """Records what the first training starts from, and leaves."""
 
-    What its model holds, what it is fed, and what one step makes of it.
-    """
+    # What its model holds, what it is fed, and what one step makes of it.
 
     def _find_way(self, method: str) -> Callable[..., Any]:
         if method in TRAINING:

@@ -62,16 +62,10 @@ def _find_nan_columns(leaf: Any) -> npt.NDArray[np.intp] | None:
     return suspected[missing]
 
 
-def find_in_data(model: Any, call: Mapping[str, Any]) -> Iterator[Any]:
-    """What of a `fit`'s data epochs, or workers, are given alike.
-
-    Args:
-        model: The model.
-        call: The arguments of `fit` by name.
-
-    Yields:
-        The kind of trap, and what it is.
-    """
+def find_in_data(
+    model: Any, call: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """What of a `fit`'s data epochs, or workers, are given alike, by kind."""
     from keras_repro.backends.data_traps import (
         find_alike,
         find_copies,
@@ -112,10 +106,7 @@ def find_same_order(
 
 
 def read_rate(model: Any) -> float | None:
-    """The learning rate as it is now; `None` without an optimizer.
-
-    Loading weights with their optimizer silently brings its rate back too.
-    """
+    """The learning rate as it is now; `None` without an optimizer."""
     import keras
 
     optimizer = getattr(model, "optimizer", None)

@@ -9,7 +9,7 @@ from typing import Any
 from keras_repro.watching.files_before import KeptFiles
 from keras_repro.watching.holds import Plan
 from keras_repro.watching.import_hooks import ImportHook
-from keras_repro.watching.observations import Audit, Sink, load_values
+from keras_repro.watching.observations import Audit, NoteFile, load_values
 from keras_repro.watching.sources.clocks import watch_clock, watch_process
 from keras_repro.watching.sources.files import FileWatcher, watch_h5py
 from keras_repro.watching.sources.jax import watch_jax
@@ -23,10 +23,9 @@ from keras_repro.watching.sources.tensorflow import watch_tensorflow
 from keras_repro.watching.sources.torch import watch_torch
 from keras_repro.watching.sources.watcher import Watcher
 from keras_repro.watching.sources.workers import (
+    POOLS,
     watch_completion,
-    watch_pools,
-    watch_processes,
-    watch_threads,
+    watch_pool,
 )
 
 Action = Callable[[Any], None]
@@ -55,14 +54,14 @@ class Watch:
     def __init__(
         self,
         plan: Plan,
-        sink: Sink,
+        file: NoteFile,
         *,
         # Whether it is watched to its end: files and forks too, for ever.
         in_own_process: bool = False,
         # Whether files are kept before they are written.
         keeps_files: bool = True,
     ) -> None:
-        self.audit = Audit(sink, _load_replayed(plan))
+        self.audit = Audit(file, _load_replayed(plan))
         self._files: FileWatcher | None = None
         if in_own_process:
             keep = KeptFiles(plan.folder).keep if keeps_files else _keep_none
@@ -151,13 +150,11 @@ STANDARD: tuple[Callable[[Watcher], None], ...] = (
 )
 # After the import of the module that is named.
 BY_MODULE: dict[str, Callable[[Watcher, Any], None]] = {
+    **dict.fromkeys(POOLS, watch_pool),
     "concurrent.futures": watch_completion,
-    "concurrent.futures.process": watch_processes,
-    "concurrent.futures.thread": watch_threads,
     "h5py": watch_h5py,
     "jax": watch_jax,
     "keras": watch_keras,
-    "multiprocessing.pool": watch_pools,
     "numpy": watch_numpy,
     "tensorflow": watch_tensorflow,
     "torch": watch_torch,

@@ -15,6 +15,7 @@ from keras_repro.diagnosis.processes import (
     RecordingError,
     ScriptInput,
     adopting_orphans,
+    kill_tree,
 )
 from keras_repro.watching.holds import KEYED, Plan
 from tests.checkout import is_running
@@ -128,6 +129,21 @@ def test_what_is_left_running(launch, tmp_path, ends):
         ours.communicate(b"\n")
     if not ends:
         os.kill(pid, 9)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+def test_number_of_an_ended_process(monkeypatch):
+    """It may be another's by now, of whose processes none is ended."""
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as ours,
+        subprocess.Popen([sys.executable, "-c", ""]) as ended,
+    ):
+        ended.wait()
+        monkeypatch.setattr(ended, "pid", os.getpid())
+        kill_tree(ended)
+        time.sleep(0.2)
+        assert is_running(ours.pid)
+        ours.communicate(b"\n")
 
 
 def test_output_is_bounded(launch):

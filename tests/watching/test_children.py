@@ -15,6 +15,7 @@ from keras_repro.watching.programs import (
     UNKNOWN,
     classify_program,
     leads_to_python,
+    reads_environment,
 )
 from tests.checkout import ROOT
 
@@ -206,7 +207,9 @@ def test_streams_are_apart_unless_held(watch, tmp_path, children):
     [
         ([sys.executable, "train.py"], PYTHON),
         (["/usr/bin/python3.12"], PYTHON),
-        (["git", "status"], OTHER),
+        (["/usr/bin/git", "status"], OTHER),
+        (["/bin/sh", "-c", "cd x && ls | wc -l"], OTHER),
+        (["sh", "-c", "ls; ./train.sh"], UNKNOWN),
         (["sh", "-c", "A=1 git log 2>/dev/null | head -n 1; uname"], OTHER),
         (["sh", "-c", "git log && train"], UNKNOWN),
         (["sh", "-c", "echo $(train)"], UNKNOWN),
@@ -233,10 +236,26 @@ def test_a_script_that_names_python(tmp_path):
     [
         (["mpirun", "python3", "a"], True),
         (["sh", "-c", "cd x;/usr/bin/python3 a"], True),
+        (["mpirun", "-n", "2", "python3", "train.py"], True),
         (["nohup", "./train.py"], True),
+        (["sh", "-c", "make data"], False),
         (["make", "pythonic"], False),
     ],
 )
 def test_only_who_may_start_python_is_told(command, leads):
     """The environment of other programs is left as it is."""
     assert leads_to_python(command) == leads
+
+
+@pytest.mark.parametrize(
+    ("program", "option", "reads"),
+    [
+        (sys.executable, "-B", True),
+        (sys.executable, "-BI", False),
+        ("/bin/sh", "-B", False),
+    ],
+)
+def test_who_reads_the_environment(program, option, reads):
+    """This Python does, unless an option says that it is not to."""
+    command = ["python", option, "train.py", "-I"]
+    assert reads_environment(program, command) == reads

@@ -24,6 +24,30 @@ def test_put_back_in_reverse_order():
     assert module.value == 1
 
 
+def test_in_place_of_a_function():
+    """What takes the place of a function looks like it, for all owners."""
+    first, second = types.ModuleType("first"), types.ModuleType("second")
+
+    def value():
+        """The value."""
+        return 1
+
+    first.value = second.value = value
+    patches = Patches()
+
+    @patches.in_place_of("value", first, second)
+    def other():
+        return value() + 1
+
+    assert first.value is second.value is other
+    assert (other(), other.__name__, other.__doc__) == (
+        *(2, "value"),
+        "The value.",
+    )
+    patches.undo()
+    assert first.value is second.value is value
+
+
 def test_inherited_attribute_goes_again():
     """A class that inherits a method has none of its own afterwards."""
 

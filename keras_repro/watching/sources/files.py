@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Callable
@@ -161,7 +160,7 @@ def watch_h5py(watcher: Watcher, h5py: Any) -> None:
         return
     make = h5py.File.__init__
 
-    @functools.wraps(make)
+    @watcher.patches.in_place_of("__init__", h5py.File)
     def init(self: Any, name: Any, mode: str = "r", **kwargs: Any) -> None:
         if isinstance(name, (str, bytes)) or hasattr(name, "__fspath__"):
             if mode in ("r", "r+", "a"):
@@ -169,5 +168,3 @@ def watch_h5py(watcher: Watcher, h5py: Any) -> None:
             if mode != "r":
                 files.note(name, writes=True)
         make(self, name, mode, **kwargs)
-
-    watcher.patches.replace(h5py.File, "__init__", init)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from keras_repro.watching.sources.watcher import Watcher
@@ -15,13 +14,11 @@ def watch_jax(watcher: Watcher, jax: Any) -> None:
     def watch(name: str) -> None:
         original = getattr(jax.random, name)
 
-        @functools.wraps(original)
+        @watcher.patches.in_place_of(name, jax.random)
         def make(seed: Any, *args: Any, **kwargs: Any) -> Any:
-            if isinstance(seed, int) and not audit.is_muted:
+            if isinstance(seed, int):
                 seed = audit.note_seed("", f"jax.random.{name}", seed)
             return original(seed, *args, **kwargs)
-
-        watcher.patches.replace(jax.random, name, make)
 
     for name in ("PRNGKey", "key"):
         watch(name)

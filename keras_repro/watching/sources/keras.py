@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from keras_repro.common.whose_code import find_maker
@@ -11,11 +10,9 @@ from keras_repro.watching.sources.watcher import Watcher
 
 
 def watch_keras(watcher: Watcher, keras: Any) -> None:
-    """Watch seeds given to layers, and how many workers load data.
-
-    What Keras draws for itself it draws from Python's `random`. Private in
-    Keras 3.12 to 3.15: `RandomInitializer`.
-    """
+    """Watch seeds given to layers, and how many workers load data."""
+    # What Keras draws for itself it draws from Python's `random`. Private in
+    # Keras 3.12 to 3.15: `RandomInitializer`.
     from keras.src.initializers import random_initializers
 
     audit = watcher.audit
@@ -23,15 +20,13 @@ def watch_keras(watcher: Watcher, keras: Any) -> None:
     def watch(owner: Any, name: str) -> None:
         make = owner.__init__
 
-        @functools.wraps(make)
+        @watcher.patches.in_place_of("__init__", owner)
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
             seed = args[0] if args else kwargs.get("seed")
-            if isinstance(seed, int) and not audit.is_muted:
+            if isinstance(seed, int):
                 seed = audit.note_seed("", name, seed)
                 args, kwargs = _with_seed(args, kwargs, seed)
             make(self, *args, **kwargs)
-
-        watcher.patches.replace(owner, "__init__", init)
 
     watch(keras.random.SeedGenerator, "keras.random.SeedGenerator")
     initializer = getattr(random_initializers, "RandomInitializer", None)
@@ -53,7 +48,7 @@ def _watch_py_dataset(watcher: Watcher, keras: Any) -> None:
     dataset = keras.utils.PyDataset
     make = dataset.__init__
 
-    @functools.wraps(make)
+    @watcher.patches.in_place_of("__init__", dataset)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         make(self, *args, **kwargs)
         if self.workers > 1 or self.use_multiprocessing:
@@ -63,5 +58,3 @@ def _watch_py_dataset(watcher: Watcher, keras: Any) -> None:
             if plan.num_workers is not None:
                 self.workers = plan.num_workers
                 self.use_multiprocessing = False
-
-    watcher.patches.replace(dataset, "__init__", init)

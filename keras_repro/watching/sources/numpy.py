@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from keras_repro.watching.sources.watcher import WORD, Watcher
+from keras_repro.watching.sources.watcher import WORD, Watcher, methods_of
 
 _GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 _NOT_DRAWING = frozenset({"get_state", "set_state", "seed"})
@@ -19,30 +19,22 @@ def watch_numpy(watcher: Watcher, numpy: Any) -> None:
     # `bit_generator.randbits`, its source of entropy.
     module = numpy.random
     _watch_global_numpy(watcher, module)
-    patches, audit = watcher.patches, watcher.audit
+    patches = watcher.patches
     inner = module.bit_generator
 
+    made = (module.Generator, module.BitGenerator, inner.ISeedSequence)
+
     def take(name: str, seed: Any) -> Any:
-        if seed is None:
-            return watcher.draw_number(name)
-        if isinstance(seed, (module.Generator, module.BitGenerator)):
-            return seed
-        if isinstance(seed, inner.ISeedSequence) or audit.is_muted:
-            return seed
-        return audit.note_seed("", name, seed)
+        return seed if isinstance(seed, made) else watcher.take_seed(name, seed)
 
     make = module.default_rng
 
-    @functools.wraps(make)
+    @patches.in_place_of("default_rng", module)
     def default_rng(seed: Any = None) -> Any:
         return make(take("numpy.random.default_rng", seed))
 
-    patches.replace(module, "default_rng", default_rng)
-    for owner, name in (
-        *((module, name) for name in _GENERATORS),
-        (module, "SeedSequence"),
-    ):
-        _watch_maker(watcher, (owner,), name, take)
+    for name in (*_GENERATORS, "SeedSequence"):
+        _watch_maker(watcher, (module,), name, take)
     _watch_maker(
         watcher, (module, module.mtrand), "RandomState", _as_words(take)
     )
@@ -71,17 +63,31 @@ def _to_words(number: int) -> list[int]:
 
 def _watch_maker(
     watcher: Watcher,
-    owners: Iterable[Any],
+    owners: Sequence[Any],
     name: str,
     take: Callable[[str, Any], Any],
 ) -> None:
     """Watch a class whose first argument is a seed."""
-    owners = tuple(owners)
-    if not hasattr(owners[0], name):
+    original: Any = getattr(owners[0], name, None)
+    if original is None:
         return
-    original: Any = getattr(owners[0], name)
     full_name = f"numpy.random.{name}"
+    key = "entropy" if name == "SeedSequence" else "seed"
 
+    def make(*args: Any, **kwargs: Any) -> Any:
+        if args:
+            args = (take(full_name, args[0]), *args[1:])
+        elif not ({"state", "key", "counter", "pool"} & set(kwargs)):
+            kwargs[key] = take(full_name, kwargs.get(key))
+        return original(*args, **kwargs)
+
+    watched = _stand_in(original, make)
+    for owner in owners:
+        watcher.patches.replace(owner, name, watched)
+
+
+def _stand_in(original: Any, make: Callable[..., Any]) -> Any:
+    """A class that makes instances of another, and is it to all who ask."""
     outer: Any = type(original)  # Another watch's, where one is under way.
 
     # Instances stay those of the class itself, and `isinstance` and subclasses
@@ -90,12 +96,7 @@ def _watch_maker(
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
             if cls is not watched:
                 return super().__call__(*args, **kwargs)
-            key = "entropy" if name == "SeedSequence" else "seed"
-            if args:
-                args = (take(full_name, args[0]), *args[1:])
-            elif not ({"state", "key", "counter", "pool"} & set(kwargs)):
-                kwargs[key] = take(full_name, kwargs.get(key))
-            return original(*args, **kwargs)
+            return make(*args, **kwargs)
 
         def __instancecheck__(cls, instance: Any) -> bool:  # noqa: N805
             if cls is watched:
@@ -108,55 +109,37 @@ def _watch_maker(
             return bool(super().__subclasscheck__(subclass))
 
     watched = Meta(
-        name,
+        original.__name__,
         (original,),
         {"__module__": original.__module__, "__doc__": original.__doc__},
     )
-    for owner in owners:
-        watcher.patches.replace(owner, name, watched)
+    return watched
 
 
 def _watch_global_numpy(watcher: Watcher, module: Any) -> None:
     generator = getattr(module.mtrand, "_rand", None)
     if generator is None:
         return
-    patches = watcher.patches
     module.seed(_to_words(watcher.entropy.start_of("numpy")))
-    watched = _make_watched_state(watcher, module, generator)
-    patches.replace(module.mtrand, "_rand", watched)
-    for name, value in list(vars(module).items()):
-        if getattr(value, "__self__", None) is generator:
-            patches.replace(module, name, getattr(watched, name))
-            patches.replace(module.mtrand, name, getattr(watched, name))
+    names = methods_of(generator, module)
+    drawing = [name for name in names if name not in _NOT_DRAWING]
+    watched = _make_watched_state(watcher, generator, drawing)
+    watcher.patches.replace(module.mtrand, "_rand", watched)
+    for name in names:
+        for owner in (module, module.mtrand):
+            watcher.patches.replace(owner, name, getattr(watched, name))
 
 
-def _make_watched_state(watcher: Watcher, module: Any, generator: Any) -> Any:
+def _make_watched_state(
+    watcher: Watcher, generator: Any, drawing: Iterable[str]
+) -> Any:
     """The global generator once more, over the same bits, watched."""
     audit, base = watcher.audit, type(generator)
     fresh = base(secrets.randbits(32))
 
-    def draw_with(name: str) -> Callable[..., Any]:
-        original = getattr(base, name)
-
-        @functools.wraps(original)
-        def draw(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if audit.is_seeded("numpy"):
-                return original(self, *args, **kwargs)
-            audit.note_draw("numpy")
-            with audit.muted():  # Some draw by way of others, such as `rand`.
-                value = original(self, *args, **kwargs)
-            if watcher.is_freed("numpy"):
-                return original(fresh, *args, **kwargs)
-            return value
-
-        return draw
-
     def seed(self: Any, seed: Any = None) -> None:
-        if seed is None:
-            seed = _to_words(watcher.draw_number("numpy.random.seed"))
-        elif not audit.is_muted:
-            seed = audit.note_seed("numpy", "numpy.random.seed", seed)
-        base.seed(self, seed)
+        taken = watcher.take_seed("numpy.random.seed", seed, "numpy")
+        base.seed(self, _to_words(taken) if seed is None else taken)
 
     def get_state(self: Any, legacy: bool = True) -> Any:
         audit.note_state_read("numpy", _key_of(base.get_state(self)))
@@ -167,18 +150,34 @@ def _make_watched_state(watcher: Watcher, module: Any, generator: Any) -> Any:
         audit.note_state_put("numpy", _key_of(base.get_state(self)))
 
     methods: dict[str, Any] = {
-        name: draw_with(name)
-        for name, value in vars(module).items()
-        if getattr(value, "__self__", None) is generator
-        and name not in _NOT_DRAWING
-    }
-    methods |= {
         "get_state": get_state,
         "set_state": set_state,
         "seed": seed,
         "__module__": base.__module__,
     }
+    for name in drawing:
+        methods[name] = _watch_draw(watcher, getattr(base, name), fresh)
     return type(base.__name__, (base,), methods)(generator._bit_generator)
+
+
+def _watch_draw(
+    watcher: Watcher, original: Callable[..., Any], fresh: Any
+) -> Callable[..., Any]:
+    """A method of the global generator; `fresh` draws where it is let to."""
+    audit = watcher.audit
+
+    @functools.wraps(original)
+    def draw(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if audit.is_seeded("numpy"):
+            return original(self, *args, **kwargs)
+        audit.note_draw("numpy")
+        with audit.muted():  # Some draw by way of others, such as `rand`.
+            value = original(self, *args, **kwargs)
+        if watcher.is_freed("numpy"):
+            return original(fresh, *args, **kwargs)
+        return value
+
+    return draw
 
 
 def _key_of(state: tuple[Any, ...]) -> tuple[Any, ...]:

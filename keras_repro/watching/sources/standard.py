@@ -8,7 +8,7 @@ import sys
 import uuid
 from typing import Any
 
-from keras_repro.watching.sources.watcher import Watcher
+from keras_repro.watching.sources.watcher import Watcher, methods_of
 
 _instance = getattr(random, "_inst", None)
 
@@ -17,18 +17,26 @@ def watch_random(watcher: Watcher) -> None:
     """Watch `random`: its global generator, and those made without a seed."""
     if _instance is None:  # Only in a Python that has no such attribute.
         return
-    audit, patches = watcher.audit, watcher.patches
+    patches = watcher.patches
     base: Any = type(_instance)  # Another watch's, where one is under way.
     seed_instance = random.Random.seed
-    fresh = random.Random()
+    watched = _make_watched_class(watcher, base)
 
     def seed(self: Any, a: Any = None, version: int = 2) -> None:
-        if a is None:
-            value = watcher.draw_number("random.Random")
-            return seed_instance(self, value, version)
-        if not audit.is_muted:
-            a = audit.note_seed("", "random.Random", a)
-        return seed_instance(self, a, version)
+        seed_instance(self, watcher.take_seed("random.Random", a), version)
+
+    seed_instance(_instance, watcher.entropy.start_of("python"))
+    patches.replace(random.Random, "seed", seed)
+    _instance.__class__ = watched
+    patches.also_undo(lambda: setattr(_instance, "__class__", base))
+    for name in methods_of(_instance, random):
+        patches.replace(random, name, getattr(_instance, name))
+
+
+def _make_watched_class(watcher: Watcher, base: Any) -> Any:
+    audit = watcher.audit
+    seed_instance = random.Random.seed
+    fresh = random.Random()
 
     class WatchedRandom(base):  # type: ignore[misc]
         """The global generator; it is seeded, drawn from and set here."""
@@ -46,10 +54,7 @@ def watch_random(watcher: Watcher) -> None:
             return value
 
         def seed(self, a: Any = None, version: int = 2) -> None:
-            if a is None:
-                a = watcher.draw_number("random.seed")
-            elif not audit.is_muted:
-                a = audit.note_seed("python", "random.seed", a)
+            a = watcher.take_seed("random.seed", a, "python")
             seed_instance(self, a, version)
 
         def getstate(self) -> Any:
@@ -61,13 +66,7 @@ def watch_random(watcher: Watcher) -> None:
             audit.note_state_put("python", state)
             base.setstate(self, state)
 
-    seed_instance(_instance, watcher.entropy.start_of("python"))
-    patches.replace(random.Random, "seed", seed)
-    _instance.__class__ = WatchedRandom
-    patches.also_undo(lambda: setattr(_instance, "__class__", base))
-    for name, value in list(vars(random).items()):
-        if getattr(value, "__self__", None) is _instance:
-            patches.replace(random, name, getattr(_instance, name))
+    return WatchedRandom
 
 
 def watch_system(watcher: Watcher) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import secrets
-from collections.abc import Callable
 from typing import Any
 
 from keras_repro.common.whose_code import find_site
@@ -21,14 +19,22 @@ from keras_repro.watching.sources.workers import (
 
 def watch_tensorflow(watcher: Watcher, tensorflow: Any) -> None:
     """Watch TensorFlow's random ops without a seed, its seeds and threads."""
+    _watch_seeds(watcher)
+    _watch_entropy(watcher, tensorflow)
+    _watch_threads(watcher, tensorflow)
+    _watch_pipelines(watcher, tensorflow)
+    _watch_ops(watcher, tensorflow)
+    if watcher.plan.deterministic:
+        _turn_deterministic(watcher, tensorflow)
+
+
+def _watch_seeds(watcher: Watcher) -> None:
     # Private in TensorFlow 2.16 to 2.21: `random_seed.get_seed`, which each
-    # random op asks for its seeds, `context.set_global_seed`, and
-    # `stateful_random_ops.non_deterministic_ints`.
+    # random op asks for its seeds, and `context.set_global_seed`.
     from tensorflow.python.eager import context
     from tensorflow.python.framework import ops, random_seed
-    from tensorflow.python.ops import stateful_random_ops
 
-    patches, audit, plan = watcher.patches, watcher.audit, watcher.plan
+    audit = watcher.audit
     get_seed = random_seed.get_seed
     set_global_seed = context.set_global_seed
     fixed = _FixedSeeds(watcher)
@@ -39,15 +45,22 @@ def watch_tensorflow(watcher: Watcher, tensorflow: Any) -> None:
         known = context.global_seed() if eager else graph_seed
         if op_seed is None and known is None:
             audit.note_draw("tensorflow")
-            if plan.seed_kernels:
+            if watcher.plan.seed_kernels:
                 return fixed.take(eager=eager)
         return get_seed(op_seed)
 
     def set_watched_seed(seed: Any) -> None:
-        if seed is not None and not audit.is_muted:
+        if seed is not None:
             name = "tensorflow.random.set_seed"
             seed = audit.note_seed("tensorflow", name, seed)
         set_global_seed(seed)
+
+    watcher.patches.replace(random_seed, "get_seed", get_watched_seed)
+    watcher.patches.replace(context, "set_global_seed", set_watched_seed)
+
+
+def _watch_entropy(watcher: Watcher, tensorflow: Any) -> None:
+    from tensorflow.python.ops import stateful_random_ops
 
     def draw_integers(shape: Any, dtype: Any = tensorflow.int64) -> Any:
         count = int(tensorflow.TensorShape(shape).num_elements() or 1)
@@ -60,17 +73,9 @@ def watch_tensorflow(watcher: Watcher, tensorflow: Any) -> None:
         )
         return tensorflow.reshape(flat, shape)
 
-    patches.replace(random_seed, "get_seed", get_watched_seed)
-    patches.replace(context, "set_global_seed", set_watched_seed)
-    if hasattr(stateful_random_ops, "non_deterministic_ints"):
-        patches.replace(
-            stateful_random_ops, "non_deterministic_ints", draw_integers
-        )
-    _watch_threads(watcher, tensorflow)
-    _watch_pipelines(watcher, tensorflow)
-    _watch_ops(watcher, tensorflow)
-    if plan.deterministic:
-        _turn_deterministic(watcher, tensorflow)
+    name = "non_deterministic_ints"  # Private in TensorFlow 2.16 to 2.21.
+    if hasattr(stateful_random_ops, name):
+        watcher.patches.replace(stateful_random_ops, name, draw_integers)
 
 
 def _turn_deterministic(watcher: Watcher, tensorflow: Any) -> None:
@@ -125,11 +130,10 @@ def _watch_pipelines(watcher: Watcher, tensorflow: Any) -> None:
     dataset = tensorflow.data.Dataset
     for name in ("map", "interleave", "batch", "padded_batch", "ragged_batch"):
         if hasattr(dataset, name):
-            patched = _watch_parallel(watcher, getattr(dataset, name))
-            watcher.patches.replace(dataset, name, patched)
+            _watch_parallel(watcher, dataset, name)
     with_options = dataset.with_options
 
-    @functools.wraps(with_options)
+    @watcher.patches.in_place_of("with_options", dataset)
     def watched_options(self: Any, options: Any, name: Any = None) -> Any:
         if _allows_disorder(options):
             watcher.audit.note(PARALLEL, "tf.data.Options.deterministic=False")
@@ -137,19 +141,16 @@ def _watch_pipelines(watcher: Watcher, tensorflow: Any) -> None:
                 options.deterministic = True
         return with_options(self, options, name)
 
-    watcher.patches.replace(dataset, "with_options", watched_options)
-
 
 def _allows_disorder(options: Any) -> bool:
     return getattr(options, "deterministic", None) is False
 
 
-def _watch_parallel(
-    watcher: Watcher, method: Callable[..., Any]
-) -> Callable[..., Any]:
+def _watch_parallel(watcher: Watcher, dataset: Any, name: str) -> None:
+    method = getattr(dataset, name)
     signature = inspect.signature(method)
 
-    @functools.wraps(method)
+    @watcher.patches.in_place_of(name, dataset)
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             given = signature.bind(self, *args, **kwargs).arguments
@@ -176,8 +177,6 @@ def _watch_parallel(
             rest = known.pop("args", ())
             return method(given["self"], *rest, **known, **extra)
         return method(self, *args, **kwargs)
-
-    return watched
 
 
 # Not deterministic on a processor or a GPU, by TensorFlow's own list.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -41,11 +40,9 @@ def watch_torch(watcher: Watcher, torch: Any) -> None:
     manual_seed = torch.manual_seed
     manual_seed(watcher.entropy.start_of("torch") % 2**63)
 
-    @functools.wraps(manual_seed)
+    @patches.in_place_of("manual_seed", torch, torch.random)
     def watched_seed(seed: Any) -> Any:
-        if not audit.is_muted:
-            seed = audit.note_seed("torch", "torch.manual_seed", seed)
-        return manual_seed(seed)
+        return manual_seed(audit.note_seed("torch", "torch.manual_seed", seed))
 
     def fresh_seed() -> int:
         number = watcher.draw_number("torch.seed") % 2**63
@@ -53,7 +50,6 @@ def watch_torch(watcher: Watcher, torch: Any) -> None:
         return number
 
     for owner in (torch, torch.random):
-        patches.replace(owner, "manual_seed", watched_seed)
         patches.replace(owner, "seed", fresh_seed)
     _watch_torch_generators(watcher, torch)
     _watch_torch_states(watcher, torch)
@@ -120,7 +116,7 @@ def _watch_torch_draws(
         if original is None:
             return
 
-        @functools.wraps(original)
+        @watcher.patches.in_place_of(name, owner)
         def draw(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("generator") is None and not audit.is_seeded("torch"):
                 audit.note_draw("torch")
@@ -133,7 +129,6 @@ def _watch_torch_draws(
 
         if register is not None and owner is torch:
             register(draw, f"aten::{name}")
-        watcher.patches.replace(owner, name, draw)
 
     for name in _TORCH_FUNCTIONS:
         watch(torch, name)

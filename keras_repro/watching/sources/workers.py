@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -16,34 +15,31 @@ from keras_repro.watching.sources.watcher import Watcher
 FRAMEWORKS = frozenset({"keras", "tensorflow", "torch", "jax"})
 
 
-def watch_threads(watcher: Watcher, module: Any) -> None:
-    """Watch `concurrent.futures.ThreadPoolExecutor`."""
-    watch_workers(watcher, module.ThreadPoolExecutor, "max_workers")
+# The class that a module of Python's has, and what says how many they are.
+POOLS = {
+    "concurrent.futures.process": ("ProcessPoolExecutor", "max_workers"),
+    "concurrent.futures.thread": ("ThreadPoolExecutor", "max_workers"),
+    "multiprocessing.pool": ("Pool", "processes"),
+}
 
 
-def watch_processes(watcher: Watcher, module: Any) -> None:
-    """Watch `concurrent.futures.ProcessPoolExecutor`."""
-    watch_workers(watcher, module.ProcessPoolExecutor, "max_workers")
-
-
-def watch_pools(watcher: Watcher, module: Any) -> None:
-    """Watch `multiprocessing.Pool` and its pool of threads."""
-    watch_workers(watcher, module.Pool, "processes")
+def watch_pool(watcher: Watcher, module: Any) -> None:
+    """Watch the pool of workers of one of Python's own modules."""
+    name, argument = POOLS[module.__name__]
+    watch_workers(watcher, getattr(module, name), argument)
 
 
 def watch_completion(watcher: Watcher, module: Any) -> None:
     """Watch `concurrent.futures.as_completed`, which gives any order."""
     as_completed = module.as_completed
 
-    @functools.wraps(as_completed)
+    @watcher.patches.in_place_of("as_completed", module)
     def in_order(fs: Iterable[Any], timeout: Any = None) -> Iterator[Any]:
         watcher.audit.note(PARALLEL, "concurrent.futures.as_completed")
         if watcher.plan.num_workers is None:
             found: Iterator[Any] = as_completed(fs, timeout)
             return found
         return _wait_in_order(list(fs), timeout)
-
-    watcher.patches.replace(module, "as_completed", in_order)
 
 
 def _wait_in_order(futures: list[Any], timeout: Any) -> Iterator[Any]:
@@ -64,7 +60,7 @@ def watch_workers(
     make = owner.__init__
     signature = inspect.signature(make)
 
-    @functools.wraps(make)
+    @watcher.patches.in_place_of("__init__", owner)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             bound = signature.bind(self, *args, **kwargs)
@@ -81,8 +77,6 @@ def watch_workers(
                 for each in dropped:
                     bound.arguments.pop(each, None)
         make(*bound.args, **bound.kwargs)
-
-    watcher.patches.replace(owner, "__init__", init)
 
 
 def _note_workers(watcher: Watcher, made: Any, name: str) -> None:
@@ -101,7 +95,7 @@ def watch_count(
         with suppress(RuntimeError):
             setter(held)
 
-    @functools.wraps(setter)
+    @watcher.patches.in_place_of(attribute, owner)
     def set_count(number: int) -> Any:
         site = find_site()
         if site is not None and not watcher.audit.is_muted:
@@ -109,8 +103,6 @@ def watch_count(
             number = watcher.audit.give("thread_counts", place, number)
             watcher.audit.note(THREADS, name, site=site, value=number)
         return setter(number if held is None else held)
-
-    watcher.patches.replace(owner, attribute, set_count)
 
 
 def watch_ops(
@@ -120,14 +112,12 @@ def watch_ops(
     audit = watcher.audit
 
     def watch(name: str, original: Any) -> None:
-        @functools.wraps(original)
+        @watcher.patches.in_place_of(name, owner)
         def op(*args: Any, **kwargs: Any) -> Any:
             # Frameworks call them often, and know what they do.
             if caller_is_user():
                 audit.note(OP, f"{prefix}.{name}")
             return original(*args, **kwargs)
-
-        watcher.patches.replace(owner, name, op)
 
     for name in names:
         original = getattr(owner, name, None)
