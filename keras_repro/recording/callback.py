@@ -455,10 +455,14 @@ class ChecksumCallback(keras.callbacks.Callback):
         finally:
             if not recording.has_ended:  # Drift found just now has ended it.
                 recording.end_with(status, exception)
-        if self.path is None:  # No file holds it.
-            run = recording.run()
-            if run.finished:
-                _MEMORY.keep(run)
+        if self.path is None:
+            self._keep(recording.run())
+
+    def _keep(self, run: Run) -> None:
+        """Keep a run that has ended and that no file holds."""
+        # The recorder of a study's trials keeps its own.
+        if run.finished:
+            _MEMORY.keep(run)
 
     def _start_recording(self, model: Any, data: DataOutline) -> Recording:
         reader = ModelReader(model, often=bool(self._steps))
