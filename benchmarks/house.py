@@ -23,7 +23,7 @@ TABLE = "{:<12} {:>7} {:>6} {:>6} {:>9} {:>7} {:>5}  {}"
 NOTES = f"""\
 Lines are whole lines of a file: code with a comment behind it is code, a blank
 line in a docstring is docstring. A function goes from `def` to its last line,
-docstring included. The row `{PACKAGE}` is the modules in no folder; a folder
+without its docstring. The row `{PACKAGE}` is the modules in no folder; a folder
 in a folder counts with the outer one. Docstrings are public for the names in
 `__all__` and for the methods without a leading underscore that such a class
 defines. Named modules are entries of a list that are a module, not a folder;
@@ -90,12 +90,21 @@ def count_lines(module):
 def find_longest(modules):
     """The length of the longest function, and its name with its module's."""
     functions = [
-        (node.end_lineno - node.lineno + 1, f"{module.name}:{'.'.join(path)}")
+        (count_function(node), f"{module.name}:{'.'.join(path)}")
         for module in modules
         for path, node in walk_definitions(module.tree)
         if isinstance(node, FUNCTIONS)
     ]
     return max(functions, default=(0, "-"))
+
+
+def count_function(node):
+    """The lines of a function from `def` to its end, but for its docstring."""
+    number = node.end_lineno - node.lineno + 1
+    if ast.get_docstring(node) is not None:
+        docstring = node.body[0]
+        number -= docstring.end_lineno - docstring.lineno + 1
+    return number
 
 
 def format_row(title, modules):
