@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import itertools
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -124,17 +125,15 @@ def _add_uses(code: CodeType, uses: Uses) -> None:
         elif one.opname in _GLOBALS | _CELLS:
             kind = uses.globals if one.opname in _GLOBALS else uses.cells
             chains = kind.setdefault(one.argval, {})
-            chains[tuple(_read_attributes(listed[index + 1 :]))] = None
+            read = itertools.takewhile(_is_attribute, listed[index + 1 :])
+            chains[tuple(name.argval for name in read)] = None
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             _add_uses(constant, uses)
 
 
-def _read_attributes(listed: list[dis.Instruction]) -> Iterator[str]:
-    for one in listed:
-        if one.opname not in _ATTRIBUTES:
-            return
-        yield one.argval
+def _is_attribute(one: dis.Instruction) -> bool:
+    return one.opname in _ATTRIBUTES
 
 
 def find_module_code(name: str) -> CodeType | None:

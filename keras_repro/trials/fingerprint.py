@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import functools
 import importlib.util
+import itertools
 import platform
 import types
 from collections import deque
@@ -24,13 +25,7 @@ from keras_repro.trials.bytecode import (
     find_module_code,
     list_uses,
 )
-from keras_repro.trials.values import (
-    MOST_ENTRIES,
-    UNREAD,
-    TooLargeError,
-    Values,
-    shorten,
-)
+from keras_repro.trials.values import UNREAD, Values, list_arguments
 
 
 # From the function on, everything of the person's own is followed that its code
@@ -45,11 +40,11 @@ def fingerprint(
 ) -> Fingerprint:
     """Tell what a function is made of; `TypeError` if it cannot be called."""
     walk = Walk(ignore)
-    walk.follow(_check_function(function))
+    walk.follow(function)
     return Fingerprint(
         code=dict(sorted(walk.code.items())),
-        data=dict(sorted(walk.data.items())),
-        unread=tuple(sorted(walk.unread)),
+        data=dict(sorted(walk.values.data.items())),
+        unread=tuple(sorted(walk.values.unread)),
         python=".".join(platform.python_version_tuple()[:2]),
     )
 
@@ -59,20 +54,10 @@ def find_generators(
 ) -> list[tuple[str, object]]:
     """Find the generators of random numbers that a function takes along."""
     walk = Walk(ignore, reads_values=False)
-    walk.follow(_check_function(function))
-    return walk.generators
+    walk.follow(function)
+    return walk.values.generators
 
 
-def _check_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    if callable(function):
-        return function
-    raise TypeError(
-        "`function` must be something that can be called. Received: an "
-        f"object of type {type(function).__name__}. Pass the function itself."
-    )
-
-
-_MOST_LEVELS = 3
 _MISSING = type(dataclasses.MISSING)  # It has twins once it was pickled.
 
 Chains = Iterable[tuple[str, ...]]
@@ -85,23 +70,22 @@ class Walk:
         self, ignore: Iterable[object], *, reads_values: bool = True
     ) -> None:
         self.code: dict[str, str] = {}
-        self.data: dict[str, str] = {}
-        self.unread: dict[str, None] = {}
         # What values hold takes time to tell.
-        self._values = Values(ignore, self._refer, reads_values=reads_values)
+        self.values = Values(ignore, self._refer, reads_values=reads_values)
         self._home = ""
         self._names: dict[int, str] = {}
         self._taken: dict[str, object] = {}
         self._claimed: dict[str, object] = {}
         self._waiting: deque[tuple[str, Any]] = deque()
 
-    @property
-    def generators(self) -> list[tuple[str, object]]:
-        """Generators of random numbers by name, in the order of the walk."""
-        return self._values.generators
-
     def follow(self, function: Any) -> None:
         """Walk from a function on, until nothing new is to be seen."""
+        if not callable(function):
+            raise TypeError(
+                "`function` must be something that can be called. Received: an "
+                f"object of type {type(function).__name__}. Pass the function "
+                "itself."
+            )
         self._home = _module_of(function)
         self._follow_root(function)
         while self._waiting:
@@ -115,7 +99,7 @@ class Walk:
         kind = type(function)
         if issubclass(kind, functools.partial):
             name = self._follow_root(function.func)
-            for suffix, value in self._values.open(function) or ():
+            for suffix, value in list_arguments(function):
                 self._add(f"{name}{suffix}", value)
             return name
         if kind is types.MethodType:
@@ -123,12 +107,12 @@ class Walk:
             return self._follow_root(function.__func__)
         if is_own_class(kind):
             self._add("self", function)
-            return self._values.describe(kind, "self")
-        text = self._values.describe(function, "lambda")
+            return self.values.describe(kind, "self")
+        text = self.values.describe(function, "lambda")
         if text == UNREAD:
-            self.unread["function"] = None
+            self.values.unread["function"] = None
         elif text not in self._taken:
-            self.data["function"] = text
+            self.values.data["function"] = text
         return text
 
     # --- functions, classes, modules -------------------------------------
@@ -143,7 +127,7 @@ class Walk:
         prefix = self._prefix(_module_of(value))
         tail = whole.rpartition("<locals>.")[2]
         name = path if "<lambda>" in tail else f"{prefix}{tail}"
-        name = _find_free([name, path], self._taken)
+        name = _find_free(name, path, self._taken)
         self._names[id(value)], self._taken[name] = name, value
         self._waiting.append((name, value))
         return name
@@ -182,10 +166,8 @@ class Walk:
     ) -> None:
         """Take up a variable that code names; of modules, what it reads."""
         if variable == "__class__":  # That a method of it uses `super()`.
-            self._values.describe(value, variable)
-        elif not isinstance(value, types.ModuleType):
-            self._add(f"{prefix}{variable}", value, f"{owner}.{variable}")
-        elif is_own_module(value.__name__):
+            self.values.describe(value, variable)
+        elif _is_own(value):
             for chain in chains:
                 self._follow_module(value, chain)
         else:
@@ -194,35 +176,29 @@ class Walk:
     def _follow_module(
         self, module: types.ModuleType, chain: tuple[str, ...]
     ) -> None:
-        for index, attribute in enumerate(chain):
-            if attribute not in vars(module):
-                return
-            value = vars(module)[attribute]
-            if not isinstance(value, types.ModuleType):
-                prefix = self._prefix(_clean_module(module.__name__))
-                self._add(f"{prefix}{attribute}", value)
-                return
-            if not is_own_module(value.__name__):
-                return
-            self._follow_module(value, chain[index + 1 :])
+        if not chain:
+            if not self._follow_source(module.__name__):
+                self.values.unread[module.__name__] = None
             return
-        if not self._follow_source(module.__name__):
-            self.unread[module.__name__] = None
+        attribute, *rest = chain
+        if attribute not in vars(module):
+            return
+        value = vars(module)[attribute]
+        if not isinstance(value, types.ModuleType):
+            prefix = self._prefix(_clean_module(module.__name__))
+            self._add(f"{prefix}{attribute}", value)
+        elif _is_own(value):
+            self._follow_module(value, tuple(rest))
 
     def _follow_imports(
         self, imports: Iterable[tuple[str, int]], package: Any
     ) -> None:
         for name, level in imports:
-            whole = name
-            if level:
-                if not isinstance(package, str) or not package:
-                    continue
-                try:
-                    whole = importlib.util.resolve_name(
-                        "." * level + name, package
-                    )
-                except ImportError:  # Beyond the top; it fails there too.
-                    continue
+            dotted = "." * level + name
+            try:
+                whole = importlib.util.resolve_name(dotted, package)
+            except (ImportError, AttributeError):  # It fails there too.
+                continue
             self._follow_source(whole)
 
     def _follow_source(self, name: str) -> bool:
@@ -243,7 +219,7 @@ class Walk:
 
     def _follow_class(self, name: str, cls: type) -> None:
         bases = [
-            self._values.describe(base, f"{name}.base")
+            self.values.describe(base, f"{name}.base")
             for base in (type(cls), *cls.__bases__)
         ]
         own = vars(cls)
@@ -260,7 +236,7 @@ class Walk:
         for attribute, value in own.items():
             for one in _list_functions(value):
                 if not _is_generated(cls, one):
-                    self._values.describe(one, f"{name}.{attribute}")
+                    self.values.describe(one, f"{name}.{attribute}")
             if _is_plain_attribute(cls, attribute, value):
                 self._add(f"{name}.{attribute}", value)
 
@@ -268,57 +244,33 @@ class Walk:
 
     def _add(self, name: str, value: Any, other: str = "") -> None:
         """Tell a value under a name that is free."""
-        if self._values.is_ignored(value):
+        if self.values.is_ignored(value):
             return
         for one in filter(None, (name, other)):
             if one in self._claimed and self._claimed[one] is value:
                 return
-        name = _find_free([name, other or name], self._claimed)
+        name = _find_free(name, other or name, self._claimed)
         self._claimed[name] = value
-        self._enter(name, value, 0)
-
-    def _enter(self, name: str, value: Any, level: int) -> None:
-        try:
-            parts = None
-            if level < _MOST_LEVELS:
-                parts = self._values.open(value)
-            if parts and len(parts) <= MOST_ENTRIES:
-                head = self._values.describe_head(value, name)
-                if head:
-                    self.data[name] = shorten(head)
-                with self._values.within(value):
-                    for suffix, part in parts:
-                        self._enter(f"{name}{suffix}", part, level + 1)
-                return
-            text = self._values.describe(value, name)
-        except TooLargeError:
-            text = UNREAD
-        if self._values.take_unread() or text == UNREAD:
-            self.unread[name] = None
-        if text not in (UNREAD, name):
-            self.data[name] = shorten(text, name)
+        self.values.tell(name, value)
 
 
-def _find_free(names: list[str], taken: dict[str, object]) -> str:
-    for name in names:
-        if name not in taken:
-            return name
-    number = 2
-    while f"{names[0]} ({number})" in taken:
-        number += 1
-    return f"{names[0]} ({number})"
+def _find_free(name: str, other: str, taken: dict[str, object]) -> str:
+    numbered = (f"{name} ({number})" for number in itertools.count(2))
+    names = itertools.chain((name, other), numbered)
+    return next(one for one in names if one not in taken)
+
+
+def _is_own(value: object) -> bool:
+    """Whether it is a module of the person's own."""
+    return isinstance(value, types.ModuleType) and is_own_module(value.__name__)
 
 
 def _module_of(value: Any) -> str:
     """The module whose globals a function uses, or that a class is from."""
     while not isinstance(value, (types.FunctionType, type)):
-        for inner in ("func", "__func__", "__wrapped__"):
-            found = getattr(value, inner, None)
-            if callable(found):
-                value = found
-                break
-        else:
-            value = type(value)
+        names = ("func", "__func__", "__wrapped__")
+        inner = (getattr(value, name, None) for name in names)
+        value = next(filter(callable, inner), type(value))
     if isinstance(value, type):
         return _clean_module(str(value.__module__))
     return _clean_module(str(value.__globals__.get("__name__")))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import decimal
 import enum
-import fractions
 import functools
 import logging
 import pathlib
@@ -13,7 +11,6 @@ import random
 import re
 import sys
 import types
-import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +43,8 @@ UNREAD = "unread"
 
 _IGNORED = "ignored"
 _DEEPEST = 50
+_MOST_LEVELS = 3
+_MOST_ENTRIES = 64  # More are told together.
 _MOST_VALUES = 500_000
 _CONTAINERS = (list, tuple, dict)
 _FEW = 16
@@ -58,16 +57,36 @@ _DESCRIPTORS = (
 )
 
 
-class TooLargeError(Exception):
+_LONGEST = 60
+_CHECKSUM_LENGTH = len(PREFIX) + 32
+_PLAIN = {bool, int, float, complex, str, bytes, type(None)}
+# Classes whose text tells all that they hold, by the package they are from.
+_SHOWN = {
+    "builtins": ("ellipsis", "NotImplementedType", "range"),
+    "types": ("GenericAlias", "UnionType"),
+    "decimal": ("Decimal",),
+    "fractions": ("Fraction",),
+    "uuid": ("UUID",),
+    "pandas": ("NAType", "Period", "Interval"),
+    "torch": ("dtype", "device"),
+    "tensorflow": ("DType",),
+}
+_DATES = (datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo)
+_DATE_PACKAGES = ("datetime", "zoneinfo", "pandas")
+_TENSORS = ("jax", "jaxlib", "tensorflow", "torch")
+_SECRET = re.compile(r"token|secret|passw|credential|api_?key", re.IGNORECASE)
+_SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
+_NAMESPACES = (("types", "SimpleNamespace"), ("argparse", "Namespace"))
+
+Parts = list[tuple[str, Any]]
+
+
+class _TooLargeError(Exception):
     """A value holds too much, or is nested too deep, to be told."""
 
 
-class _UnreadableError(Exception):
-    """Nobody can tell what it holds."""
-
-
 class Values:
-    """Tells what values hold."""
+    """Tells what values hold: short text, or a checksum, by name."""
 
     def __init__(
         self,
@@ -76,15 +95,16 @@ class Values:
         *,
         reads_values: bool = True,
     ) -> None:
+        self.data: dict[str, str] = {}
+        self.unread: dict[str, None] = {}
         self.generators: list[tuple[str, object]] = []
         # `refer` names a function or a class of the person's own, and has it
         # followed; called with it and with the name of the place. Without
         # `reads_values` arrays and Keras objects are not read.
         self._refer, self._reads_values = refer, reads_values
-        # Held, so that no other object comes to have the `id` of one of them.
-        self._held: list[object] = list(ignore)
-        self._texts = {id(one): _IGNORED for one in self._held}
-        self._ignored = frozenset(self._texts)
+        # Each with its object, so that no other one comes to have its `id`.
+        self._told = {id(one): (_IGNORED, one) for one in ignore}
+        self._ignored = frozenset(self._told)
         self._path: list[int] = []
         self._left = _MOST_VALUES
         self._has_unread = False
@@ -93,13 +113,50 @@ class Values:
         """Whether others describe it."""
         return id(value) in self._ignored
 
-    def take_unread(self) -> bool:
-        """Whether something could not be read since this was last asked."""
-        found, self._has_unread = self._has_unread, False
-        return found
+    def tell(self, name: str, value: Any, level: int = 0) -> None:
+        """Enter a value under a name, or each part under one of its own."""
+        try:
+            parts = self._open(value) if level < _MOST_LEVELS else None
+            if parts and len(parts) <= _MOST_ENTRIES:
+                head = self._describe_head(value, name)
+                if head:
+                    self.data[name] = _shorten(head)
+                with self._within(value):
+                    for suffix, part in parts:
+                        self.tell(f"{name}{suffix}", part, level + 1)
+                return
+            text = self.describe(value, name)
+        except _TooLargeError:
+            text = UNREAD
+        if self._has_unread or text == UNREAD:
+            self.unread[name], self._has_unread = None, False
+        if text not in (UNREAD, name):
+            self.data[name] = _shorten(text, name)
+
+    def describe(self, value: Any, name: str) -> str:
+        """Describe a value as text."""
+        kind, key = type(value), id(value)
+        if kind in _PLAIN:
+            return repr(value)
+        if key in self._told:
+            return self._told[key][0]
+        if key in self._path:
+            return f"cycle {len(self._path) - self._path.index(key)}"
+        self._left -= 1
+        if self._left < 0 or len(self._path) > _DEEPEST:
+            raise _TooLargeError
+        with self._within(value):
+            try:
+                text = self._describe(value, kind, name)
+            except _TooLargeError:
+                raise
+            except Exception:  # noqa: BLE001 - a class may raise anything
+                text, self._has_unread = UNREAD, True
+        self._told[key] = text, value
+        return text
 
     @contextmanager
-    def within(self, value: Any) -> Iterator[None]:
+    def _within(self, value: Any) -> Iterator[None]:
         """While the parts of a value are told, it is not told again."""
         self._path.append(id(value))
         try:
@@ -107,88 +164,57 @@ class Values:
         finally:
             self._path.pop()
 
-    def describe(self, value: Any, name: str) -> str:
-        """Describe a value as text."""
-        if type(value) in PLAIN:
-            return PLAIN[type(value)](value)
-        key = id(value)
-        if key in self._texts:
-            return self._texts[key]
-        if key in self._path:
-            return f"cycle {len(self._path) - self._path.index(key)}"
-        self._left -= 1
-        if self._left < 0 or len(self._path) > _DEEPEST:
-            raise TooLargeError
-        with self.within(value):
-            try:
-                text = self._describe(value, name)
-            except TooLargeError:
-                raise
-            except Exception:  # noqa: BLE001 - a class may raise anything
-                text, self._has_unread = UNREAD, True
-        self._texts[key] = text
-        self._held.append(value)
-        return text
-
-    def _describe(self, value: Any, name: str) -> str:
-        kind = type(value)
+    def _describe(self, value: Any, kind: type, name: str) -> str:
         if issubclass(kind, enum.Enum):
-            attributes = read_attributes(value)
+            attributes = _read_attributes(value)
             shown = attributes["_name_"] or attributes["_value_"]
             return f"{self.describe(kind, name)}.{shown}"
         text = None
         if kind not in _CONTAINERS:
-            text = describe_leaf(value)
-        if text is None and kind not in _CONTAINERS:
-            text = self._describe_callable(value, kind, name)
+            text = _describe_leaf(value)
+            if text is None:
+                text = self._describe_callable(value, kind, name)
         if text is None:
             text = self._describe_content(value, kind, name)
-        if not holds_attributes(kind) or is_keras_class(kind):
+        if not _holds_attributes(kind) or is_keras_class(kind):
             if text is None:
-                raise _UnreadableError
+                raise TypeError(kind)
             return text
-        if text is None and not hides_nothing(kind):
+        if text is None and not _hides_nothing(kind):
             self._has_unread = True
-        held = self._describe_dict(read_own(value, kind), name)
-        parts = [one for one in (text, held) if one]
-        return f"{self.describe(kind, name)}({shorten(', '.join(parts))})"
+        held = self._describe_dict(_read_own(value, kind), name)
+        parts = ", ".join(one for one in (text, held) if one)
+        return f"{self.describe(kind, name)}({_shorten(parts)})"
 
     # --- containers -------------------------------------------------------
 
-    def open(self, value: Any) -> Parts | None:
+    def _open(self, value: Any) -> Parts | None:
         """The parts of a value that have names of their own."""
         kind = type(value)
-        if id(value) in self._path or id(value) in self._ignored:
+        if id(value) in self._path or self.is_ignored(value):
             return None
         if issubclass(kind, functools.partial):
-            listed = enumerate(value.args)
-            named = [*listed, *value.keywords.items()]
-            names = [*_list_parameters(value.func)]
-            return [
-                (f"({names[key] if key in range(len(names)) else key})", one)
-                for key, one in named
-            ]
+            return list_arguments(value)
         if kind is types.MethodType:
-            is_shared = is_global_generator(value.__self__)
-            return None if is_shared else [(".self", value.__self__)]
+            bound = value.__self__
+            return None if _is_global_generator(bound) else [(".self", bound)]
         if issubclass(kind, (enum.Enum, type)) or is_keras_class(kind):
             return None
         if issubclass(kind, dict):
-            parts = open_dict(value)
+            parts = _open_dict(value)
         elif issubclass(kind, tuple) and hasattr(kind, "_fields"):
-            items = tuple.__iter__(value)
             names = [f".{one}" for one in kind._fields]
-            parts = list(zip(names, items, strict=True))
+            parts = [*zip(names, tuple.__iter__(value), strict=True)]
         else:
-            parts = open_table(value)
-            if parts is None and holds_only_attributes(value, kind):
+            parts = _open_table(value)
+            if parts is None and _is_its_attributes(value, kind):
                 parts = []
-        if parts is None or not holds_attributes(kind):
+        if parts is None or not _holds_attributes(kind):
             return parts
-        attributes = read_own(value, kind).items()
-        return [*parts, *((f".{key}", one) for key, one in attributes)]
+        held = _read_own(value, kind).items()
+        return [*parts, *((f".{key}", one) for key, one in held)]
 
-    def describe_head(self, value: Any, name: str) -> str:
+    def _describe_head(self, value: Any, name: str) -> str:
         """What a value is, whose parts are told on their own."""
         kind = type(value)
         if issubclass(kind, functools.partial):
@@ -201,60 +227,60 @@ class Values:
         self, value: Any, kind: type, name: str
     ) -> str | None:
         if issubclass(kind, (list, tuple, deque)):
-            text = self._describe_items(list_items(value), name)
+            text = self._describe_items(_list_items(value), name)
             return f"({text})" if issubclass(kind, tuple) else f"[{text}]"
-        state = generator_state(value)
+        state = _generator_state(value)
         if state is not None:
             if not any(value is one for _, one in self.generators):
                 self.generators.append((name, value))
-            return f"{kind.__name__}({shorten(self.describe(state, name))})"
+            return f"{kind.__name__}({_shorten(self.describe(state, name))})"
         if is_keras_class(kind):
             return self._describe_keras(value, kind, name)
-        array = read_array(value)
+        array = _read_array(value)
         if array is not None:
             return self._describe_array(array, name)
         if issubclass(kind, (set, frozenset)):
-            texts = [self.describe(one, name) for one in list_items(value)]
-            return f"{{{shorten(', '.join(sorted(map(shorten, texts))))}}}"
+            texts = [self.describe(one, name) for one in _list_items(value)]
+            return f"{{{_shorten(', '.join(sorted(map(_shorten, texts))))}}}"
         if issubclass(kind, (dict, types.MappingProxyType)):
             return f"{{{self._describe_dict(value, name)}}}"
         if kind is slice:
             parts = [value.start, value.stop, value.step]
             return f"slice({self._describe_items(parts, name)})"
-        table = open_table(value)
+        table = _open_table(value)
         if table is None:
             return None
         return f"{kind.__name__}({self._describe_dict(dict(table), name)})"
 
     def _describe_items(self, items: list[Any], name: str) -> str:
         if len(items) > _FEW:
-            plain = describe_plain(items)
+            plain = _describe_plain(items)
             if plain is not None:
                 return plain
-        texts = (
-            self.describe(one, f"{name}[{index}]")
-            for index, one in enumerate(items)
-        )
-        return shorten(", ".join(map(shorten, texts)))
+        texts = [
+            self.describe(one, f"{name}[{place}]")
+            for place, one in enumerate(items)
+        ]
+        return _shorten(", ".join(map(_shorten, texts)))
 
     def _describe_dict(self, values: Any, name: str) -> str:
         is_dict = issubclass(type(values), dict)
         items = [*(dict.items(values) if is_dict else values.items())]
         if len(items) > _FEW:
             keys, entries = zip(*items, strict=True)
-            if set(map(type, keys + entries)) <= PLAIN.keys():
+            if _PLAIN.issuperset(map(type, keys + entries)):
                 return combine_checksums(sorted(map(repr, items)))
         texts = [
-            f"{shorten(self.describe(key, name))}: "
-            f"{shorten(self.describe(one, _name_entry(name, key)))}"
+            f"{_shorten(self.describe(key, name))}: "
+            f"{_shorten(self.describe(one, _name_entry(name, key)))}"
             for key, one in items
         ]
-        return shorten(", ".join(sorted(texts)))
+        return _shorten(", ".join(sorted(texts)))
 
     def _describe_array(self, array: Any, name: str) -> str:
         if not self._reads_values and not array.dtype.hasobject:
             return "array"
-        text = describe_array(array)
+        text = _describe_array(array)
         if text is not None:
             return text
         items = self._describe_items(list(array.flat), name)
@@ -293,19 +319,19 @@ class Values:
             return name_library_object(value) or whole
         if issubclass(kind, types.ModuleType):
             if is_own_module(value.__name__):
-                raise _UnreadableError
+                raise TypeError(kind)
             return str(value.__name__)
         if issubclass(kind, functools.partial):
             inner = self.describe(value.func, name)
             parts = self._describe_items([value.args, value.keywords], name)
-            return f"partial({shorten(inner)}, {parts})"
+            return f"partial({_shorten(inner)}, {parts})"
         if kind is types.MethodType:
             return self._describe_bound(value.__func__, value.__self__, name)
         if kind in _DESCRIPTORS:
             return f"{value.__objclass__.__name__}.{value.__name__}"
         if kind in (staticmethod, classmethod):
             return self.describe(value.__func__, name)
-        if is_own_class(kind) or is_keras_class(kind):
+        if is_own_class(kind) or is_keras_class(kind) or not callable(value):
             return None
         return self._describe_library_callable(value, kind, name)
 
@@ -317,8 +343,7 @@ class Values:
         module = value.__globals__.get("__name__")
         shown = f"{module}.{value.__code__.co_qualname}"
         if "__wrapped__" in vars(value):
-            wrapped = self.describe(vars(value)["__wrapped__"], name)
-            return f"{shown} of {wrapped}"
+            return f"{shown} of {self.describe(value.__wrapped__, name)}"
         held: list[Any] = [value.__defaults__, value.__kwdefaults__]
         held += [one.cell_contents for one in value.__closure__ or ()]
         return f"{shown}({self._describe_items(held, name)})"
@@ -326,8 +351,6 @@ class Values:
     def _describe_library_callable(
         self, value: Any, kind: type, name: str
     ) -> str | None:
-        if not callable(value):
-            return None
         named = name_library_object(value)
         if named is not None:
             return named
@@ -345,52 +368,49 @@ class Values:
             shown = self.describe(function, name)
         else:
             shown = str(function.__qualname__)
-        is_shared = is_global_generator(bound)
-        if is_shared or isinstance(bound, types.ModuleType):
+        if _is_global_generator(bound) or isinstance(bound, types.ModuleType):
             return shown
-        return f"{shown} of {shorten(self.describe(bound, name))}"
+        return f"{shown} of {_shorten(self.describe(bound, name))}"
 
 
 def _name_entry(name: str, key: Any) -> str:
     return f"{name}[{key!r}]" if type(key) is str else name
 
 
-def _list_parameters(function: Any) -> tuple[str, ...]:
-    if type(function) is not types.FunctionType:
-        return ()
-    code = function.__code__
-    return code.co_varnames[: code.co_argcount]
+def list_arguments(value: functools.partial[Any]) -> Parts:
+    """What a partial adds, by the names of the parameters where these show."""
+    names: Sequence[Any] = ()
+    if type(value.func) is types.FunctionType:
+        code = value.func.__code__
+        names = code.co_varnames[: code.co_argcount]
+    names = [*names, *range(len(names), len(value.args))]
+    given = [*zip(names, value.args, strict=False), *value.keywords.items()]
+    return [(f"({key})", one) for key, one in given]
 
-
-Parts = list[tuple[str, Any]]
-
-MOST_ENTRIES = 64  # More are told together.
-_SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
-_NAMESPACES = (("types", "SimpleNamespace"), ("argparse", "Namespace"))
 
 # --- tables --------------------------------------------------------------
 
 
-def open_table(value: Any) -> Parts | None:
+def _open_table(value: Any) -> Parts | None:
     """What a table is made of; `None` if it is none."""
     kind = type(value)
-    if is_a(kind, "pandas", "DataFrame"):
+    if _is_a(kind, "pandas", "DataFrame"):
         columns = [value.iloc[:, index] for index in range(value.shape[1])]
         return [
             *_name_columns(value.columns, map(_read_pandas, columns)),
             (".index", _read_pandas(value.index)),
             (".columns", (value.columns.tolist(), list(value.columns.names))),
         ]
-    if is_a(kind, "pandas", "Series"):
+    if _is_a(kind, "pandas", "Series"):
         index = (".index", _read_pandas(value.index))
         return [("", _read_pandas(value)), index, (".name", value.name)]
-    if is_a(kind, "pandas", "Index"):
+    if _is_a(kind, "pandas", "Index"):
         return [("", _read_pandas(value)), (".names", list(value.names))]
-    if is_a(kind, "polars", "DataFrame"):
+    if _is_a(kind, "polars", "DataFrame"):
         series = map(_read_polars, value.get_columns())
         named = _name_columns(value.columns, series)
         return [*named, (".columns", value.columns)]
-    if is_a(kind, "polars", "Series"):
+    if _is_a(kind, "polars", "Series"):
         return [("", _read_polars(value)), (".name", value.name)]
     return None
 
@@ -398,7 +418,7 @@ def open_table(value: Any) -> Parts | None:
 def _name_columns(labels: Iterable[Any], columns: Iterable[Any]) -> Parts:
     found: dict[str, Any] = {}
     for number, (label, column) in enumerate(zip(labels, columns, strict=True)):
-        name = f"[{describe_leaf(label) or number}]"
+        name = f"[{_describe_leaf(label) or number}]"
         found[f"{name} ({number})" if name in found else name] = column
     return list(found.items())
 
@@ -429,7 +449,7 @@ def _read_polars(one: Any) -> Any:
 # --- attributes and generators --------------------------------------------
 
 
-def read_attributes(value: Any) -> dict[str, Any]:
+def _read_attributes(value: Any) -> dict[str, Any]:
     """Read the attributes that an object itself holds, slots included."""
     found: dict[str, Any] = {}
     cached = set()
@@ -447,7 +467,7 @@ def read_attributes(value: Any) -> dict[str, Any]:
     return {name: found[name] for name in sorted(found.keys() - cached)}
 
 
-def generator_state(value: Any) -> Any:
+def _generator_state(value: Any) -> Any:
     """Read the state of a generator of random numbers; `None` of others."""
     kind = name_generator(value)
     if kind == "python":
@@ -461,7 +481,7 @@ def generator_state(value: Any) -> Any:
     return value.state if kind in ("numpy_bits", "keras") else None
 
 
-def is_global_generator(value: Any) -> bool:
+def _is_global_generator(value: Any) -> bool:
     """Whether a generator is the one that a whole process shares."""
     torch = sys.modules.get("torch")
     shared = (
@@ -475,34 +495,37 @@ def is_global_generator(value: Any) -> bool:
 # --- containers and objects -------------------------------------------------
 
 
-def holds_attributes(kind: type) -> bool:
+def _holds_attributes(kind: type) -> bool:
     """Whether what counts of an object is what its attributes hold."""
     if issubclass(kind, (type, enum.Enum)):
         return False
-    is_known = _is_namespace(kind) or _is_torch_module(kind)
+    is_known = _is_namespace(kind) or _is_a(kind, "torch.nn", "Module")
     return is_known or is_own_class(kind)
 
 
-def hides_nothing(kind: type) -> bool:
+def _is_namespace(kind: type) -> bool:
+    return (package_of_class(kind), kind.__name__) in _NAMESPACES
+
+
+def _hides_nothing(kind: type) -> bool:
     """Whether no base written in C may hold more than the attributes."""
     return is_python_class(kind) or _is_namespace(kind)
 
 
-def holds_only_attributes(value: Any, kind: type) -> bool:
+def _is_its_attributes(value: Any, kind: type) -> bool:
     """Whether an object is its attributes, and not a list or a number too."""
     return (
-        holds_attributes(kind)
-        and not is_keras_class(kind)
-        and hides_nothing(kind)
-        and describe_leaf(value) is None
-        and generator_state(value) is None
+        _holds_attributes(kind)
+        and _hides_nothing(kind)
+        and _describe_leaf(value) is None
+        and _generator_state(value) is None
     )
 
 
-def read_own(value: Any, kind: type) -> dict[str, Any]:
+def _read_own(value: Any, kind: type) -> dict[str, Any]:
     """The attributes of an object; of PyTorch's own only those in use."""
-    found = read_attributes(value)
-    if not _is_torch_module(kind):
+    found = _read_attributes(value)
+    if not _is_a(kind, "torch.nn", "Module"):
         return found
     return {
         name: one
@@ -511,66 +534,28 @@ def read_own(value: Any, kind: type) -> dict[str, Any]:
     }
 
 
-def _is_torch_module(kind: type) -> bool:
-    return is_a(kind, "torch.nn", "Module")
-
-
-def _is_namespace(kind: type) -> bool:
-    return (package_of_class(kind), kind.__name__) in _NAMESPACES
-
-
-def open_dict(value: Any) -> Parts | None:
+def _open_dict(value: Any) -> Parts | None:
     """Entries by their keys; `None` if a key has no text of its own."""
     parts: Parts = []
     for key, one in dict.items(value):
-        if len(parts) > MOST_ENTRIES:
+        shown = _describe_leaf(key)
+        if shown is None or len(parts) > _MOST_ENTRIES:
             return None
-        shown = describe_leaf(key)
-        if shown is None:
-            return None
-        parts.append((f"[{shorten(shown)}]", one))
+        parts.append((f"[{_shorten(shown)}]", one))
     return parts
 
 
-def list_items(value: Any) -> list[Any]:
+def _list_items(value: Any) -> list[Any]:
     """The items of a list or the like; a class' own `__iter__` is not run."""
     kinds = (list, tuple, deque, set, frozenset)
     base: Any = next(one for one in kinds if issubclass(type(value), one))
     return [*base.__iter__(value)]
 
 
-_LONGEST = 60
-_CHECKSUM_LENGTH = len(PREFIX) + 32
-PLAIN: dict[type, Callable[[Any], str]] = {
-    bool: bool.__repr__,
-    int: int.__repr__,
-    float: float.__repr__,
-    complex: complex.__repr__,
-    str: str.__repr__,
-    bytes: bytes.__repr__,
-    type(None): repr,
-}
-_SHOWN = (
-    type(Ellipsis),
-    type(NotImplemented),
-    range,
-    decimal.Decimal,
-    fractions.Fraction,
-    uuid.UUID,
-    np.dtype,
-    types.GenericAlias,
-    types.UnionType,
-)
-_DATES = (datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo)
-_DATE_PACKAGES = ("datetime", "zoneinfo", "pandas")
-_PANDAS_VALUES = ("NAType", "Period", "Interval")
-# Settings of libraries that say all they are.
-_SETTINGS = {("torch", "dtype"), ("torch", "device"), ("tensorflow", "DType")}
-_TENSORS = ("jax", "jaxlib", "tensorflow", "torch")
-_SECRET = re.compile(r"token|secret|passw|credential|api_?key", re.IGNORECASE)
+# --- leaves --------------------------------------------------------------
 
 
-def shorten(text: str, name: str = "") -> str:
+def _shorten(text: str, name: str = "") -> str:
     """Short text as it is, so that people can read it; else its checksum."""
     if len(text) == _CHECKSUM_LENGTH and text.startswith(PREFIX):
         return text
@@ -579,43 +564,46 @@ def shorten(text: str, name: str = "") -> str:
     return text
 
 
-def describe_leaf(value: Any) -> str | None:
+def _describe_leaf(value: Any) -> str | None:
     """Describe a value that holds no others."""
     kind = type(value)
-    if kind in PLAIN:
-        return PLAIN[kind](value)
+    if kind in _PLAIN:
+        return repr(value)
     if issubclass(kind, np.generic):
         return f"{kind.__name__}({_describe_scalar(value)})"
-    package = package_of_class(kind)
-    if kind in _SHOWN or (package, kind.__name__) in _SETTINGS:
-        return f"{kind.__name__}({value})"
-    if package == "typing" or issubclass(kind, np.dtype):
-        return f"{kind.__name__}({value})"
-    if package in _DATE_PACKAGES and issubclass(kind, _DATES):
-        return f"{kind.__name__}({value})"
-    if package == "pandas" and kind.__name__ in _PANDAS_VALUES:
+    if _shows_all(kind):
         return f"{kind.__name__}({value})"
     if kind in (bytearray, memoryview):
-        return f"{kind.__name__}({shorten(repr(bytes(value)))})"
+        return f"{kind.__name__}({_shorten(repr(bytes(value)))})"
     if issubclass(kind, pathlib.PurePath):
         return f"Path({pathlib.PurePath.__str__(value)!r})"
     if issubclass(kind, re.Pattern):
         return f"re.compile({value.pattern!r}, {value.flags})"
     if issubclass(kind, logging.Logger):
         return f"getLogger({value.name!r})"
-    for base, show in PLAIN.items():
+    for base in (int, float, complex, str, bytes):
         if issubclass(kind, base):
-            return show(value)
+            return base.__repr__(value)
     return None
+
+
+def _shows_all(kind: type) -> bool:
+    package = package_of_class(kind)
+    return (
+        kind.__name__ in _SHOWN.get(package, ())
+        or package == "typing"
+        or issubclass(kind, np.dtype)
+        or (package in _DATE_PACKAGES and issubclass(kind, _DATES))
+    )
 
 
 def _describe_scalar(value: np.generic) -> str:
     if value.dtype.kind in "biufcSUmM" and value.dtype.itemsize <= 16:
         return str(value)
-    return str(describe_array(np.asarray(value)))
+    return str(_describe_array(np.asarray(value)))
 
 
-def describe_plain(items: Sequence[Any]) -> str | None:
+def _describe_plain(items: Sequence[Any]) -> str | None:
     """Describe many numbers or strings at once; `None` if there are others."""
     kinds = set(map(type, items))
     if kinds == {float}:
@@ -623,8 +611,8 @@ def describe_plain(items: Sequence[Any]) -> str | None:
     if kinds == {int} and min(items) >= -1 << 63 and max(items) < 1 << 63:
         return checksum_array(np.array(items, np.int64))
     if len(kinds) == 1 and issubclass(type(items[0]), np.generic):
-        return describe_array(np.array(items))
-    if kinds <= PLAIN.keys():
+        return _describe_array(np.array(items))
+    if kinds <= _PLAIN:
         return combine_checksums(map(repr, items))
     return None
 
@@ -632,17 +620,17 @@ def describe_plain(items: Sequence[Any]) -> str | None:
 # --- arrays --------------------------------------------------------------
 
 
-def read_array(value: Any) -> npt.NDArray[Any] | None:
+def _read_array(value: Any) -> npt.NDArray[Any] | None:
     """Read an array, a tensor or a Keras variable."""
     kind = type(value)
     if issubclass(kind, np.ndarray):
         array: npt.NDArray[Any] = value
         return array
-    if is_a(kind, "keras", "Variable"):
+    if _is_a(kind, "keras", "Variable"):
         return view_array(value)
     package = package_of_class(kind)
     is_tensor = package in _TENSORS and hasattr(kind, "__array__")
-    if not is_tensor and not is_a(kind, "torch", "Tensor"):
+    if not is_tensor and not _is_a(kind, "torch", "Tensor"):
         return None
     jax = sys.modules.get("jax")
     if package in ("jax", "jaxlib") and jax is not None:
@@ -651,23 +639,23 @@ def read_array(value: Any) -> npt.NDArray[Any] | None:
     return view_array(value)
 
 
-def is_a(kind: type, module: str, name: str) -> bool:
+def _is_a(kind: type, module: str, name: str) -> bool:
     """Whether it is a class of a library, which then is there already."""
     base = vars(sys.modules.get(module, object)).get(name)
     return isinstance(base, type) and issubclass(kind, base)
 
 
-def describe_array(array: npt.NDArray[Any]) -> str | None:
+def _describe_array(array: npt.NDArray[Any]) -> str | None:
     """Describe an array by its checksum."""
     parts: tuple[str | None, ...]
     if isinstance(array, np.ma.MaskedArray):
         mask = np.ma.getmaskarray(array)
         values = np.ma.getdata(array).copy()
         values[mask] = np.zeros((), values.dtype)
-        parts = describe_array(values), checksum_array(mask)
+        parts = _describe_array(values), checksum_array(mask)
     elif array.dtype.names is not None:
         names = array.dtype.names
-        parts = (repr(names), *(describe_array(array[name]) for name in names))
+        parts = (repr(names), *(_describe_array(array[name]) for name in names))
     elif array.dtype.kind == "T" or array.dtype.char in "gG":
         # Strings of any width, and floats whose bytes hold padding.
         parts = (str(array.shape), *map(repr, array.flat))

@@ -1,15 +1,22 @@
 """What a function is made of, and what was changed about it."""
 
 import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
 import functools
 import importlib
 import json
 import pathlib
 import random
+import re
 import reprlib
 import sys
 import textwrap
 import types
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -320,6 +327,68 @@ def taking(x):
 def data_of(x, **options):
     """What is told of one value."""
     return dict(fingerprint(taking(x), **options).data)
+
+
+class Units(enum.Enum):
+    """A choice."""
+
+    FEW = 8
+
+
+@dataclasses.dataclass
+class Settings:
+    """What a program may keep its numbers in."""
+
+    lr: float = 0.1
+    units: Units = Units.FEW
+    layers: list = dataclasses.field(default_factory=lambda: [8, 4])
+
+
+# What a study may take along; `fingerprints.json` has what was told of it.
+KEPT = {
+    "numbers": [0.5, -0.0, 1e300, float("inf")] * 10,
+    "integers": list(range(-9, 40)),
+    "large integers": [2**70] * 50,
+    "words": ["a", None, b"c", True, 1 + 2j] * 10,
+    "pairs": [(one, [one]) for one in range(20)],
+    "dict": {n: f"{n}" for n in range(90)},
+    "nested": {"lr": 0.1, "a": {"b": {"c": {"d": [1, 2]}}}, 3: {4, 5}},
+    "long text": "adam" * 50,
+    "texts at the bound": ["a" * 58, "a" * 59],
+    "wide integers": [-(2**63), 2**63 - 1] * 10,
+    "array": np.arange(6.0).reshape(2, 3),
+    "structured": np.zeros(3, [("a", "<i4"), ("b", "<f4")]),
+    "masked": np.ma.array([1, 2], "int64", mask=[0, 1]),
+    "objects": np.array([1, "a", None, [2.0]], object),
+    "scalars": [np.float32(0.1)] * 20,
+    "dates": np.array(["2020-01-01"], "datetime64[D]"),
+    "object": Settings(),
+    "objects of one's own": [Settings(lr=0.2), Settings, Units.FEW],
+    "namespace": types.SimpleNamespace(token="abc", epochs=3),
+    "partial": functools.partial(json.dumps, indent=1),
+    "closure": reprlib.recursive_repr("..."),
+    "python generator": random.Random(1),
+    "numpy generator": {"rng": np.random.default_rng(3)},
+    "old generator": np.random.RandomState(2),
+    "method": np.random.default_rng(3).normal,
+    "pattern": re.compile("a+", re.IGNORECASE),
+    "time": [datetime.timedelta(1, 2), datetime.date(2020, 1, 2)],
+    "exact": [decimal.Decimal("1.20"), fractions.Fraction(1, 3)],
+    "types": [list[int], int | None, Any, slice(1, 2), range(3), ...],
+    "unread": {"lr": 0.1, "iterator": iter([1])},
+}
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason="each Python compiles other code"
+)
+@pytest.mark.parametrize("name", ["program", *KEPT])
+def test_studies_of_the_version_before_go_on(name):
+    """Names, texts and checksums are those that commit 8da6b47 wrote."""
+    file = pathlib.Path(__file__).with_name("fingerprints.json")
+    before = msgspec.json.decode(file.read_bytes(), type=dict[str, Fingerprint])
+    now = BEFORE if name == "program" else fingerprint(taking(KEPT[name]))
+    assert now == before[name]
 
 
 SHOWN = [
