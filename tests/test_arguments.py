@@ -122,6 +122,7 @@ class KerasHooks:
 KERAS_CHECKS = ("ReproducibleModel(args)", "make_reproducible(model)")
 
 
+@pytest.mark.slow
 @pytest.mark.alike
 @pytest.mark.requires_backend
 def test_what_needs_a_model(tmp_path, monkeypatch, no_global_seed):

@@ -3,13 +3,15 @@
 Half of a section that puts streams in or takes them out would leave the
 program with another's generators. While a section may run, a handler of ours
 stands where Python's own stood: it raises where the program, Keras or a step
-runs, and asks again a little later where a section does.
+runs, and asks again a little later where a section does, or what would drop the
+interrupt.
 """
 
 from __future__ import annotations
 
 import _thread
 import functools
+import gc
 import inspect
 import signal
 import threading
@@ -85,12 +87,16 @@ def _is_in_section(frame: FrameType | None) -> bool:
     """Whether a section, or what would drop it, is under way at a frame."""
     if frame is not None and frame.f_globals.get("__name__") == "contextlib":
         return True  # On its way into one, or out of it.
+    # Python drops what is raised while it collects garbage.
+    collecting = {getattr(one, "__code__", None) for one in gc.callbacks}
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
+        code = frame.f_code
         if name in (__name__, _DROPS_ALL) or (
-            frame.f_code.co_flags & inspect.CO_GENERATOR
-            and name.startswith(_FOLDERS)
+            code.co_flags & inspect.CO_GENERATOR and name.startswith(_FOLDERS)
         ):
+            return True
+        if code in collecting or code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False

@@ -140,6 +140,7 @@ def pairs(x: Any) -> Any:
     return x.map(lambda one: 2 * (np.reshape(one, (-1, 1)),))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ALIKE)
 def test_what_is_alike(kind: str) -> None:
     """It is so, in two passes of a trial; it is told; for one epoch it is not.
@@ -492,6 +493,7 @@ GOES_ON = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", SEEDS_ANEW)
 def test_loaders_that_seed_anew(kind: str) -> None:
     """They are told, and stand as they stood."""

@@ -248,7 +248,7 @@ def play(model: Any, data: Any, validation: Any = None) -> list[Any]:
     return results
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_use_is_rewound(models: Any, kind: str) -> None:
     """One object for each use: all of it is repeated, also by a new model."""

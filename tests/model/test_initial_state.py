@@ -424,6 +424,7 @@ def test_other_optimizer_is_no_other_architecture(path):
     assert fit(model) != losses
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("inputs", [True, False], ids=["built", "late"])
 def test_slots_that_the_file_lacks_go_back_to_their_start(path, inputs):
     """What an optimizer of another kind has trained is no start of it."""

@@ -110,7 +110,7 @@ def cases(kind, count):
     ]
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize(("epoch", "batch", "number"), cases("weights", 15))
 @pytest.mark.parametrize("role", ["weights", "optimizer"])
 def test_one_bit(model, clean, role, epoch, batch, number):

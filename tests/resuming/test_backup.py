@@ -172,6 +172,7 @@ def test_callbacks_come_to_the_same(name, number, tmp_path):
     assert result == whole
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("is_kept", [False, True])
 def test_nothing_keeps_the_data_alive(is_kept, tmp_path):
     """Neither the model nor the callback, once `fit` has returned."""
@@ -260,6 +261,7 @@ def test_a_loop_of_trainings_goes_on(number, tmp_path):
     assert counter.count == 60 - (number - 1) // 20 * 20 - within
 
 
+@pytest.mark.slow
 def test_an_ended_training_is_not_run_again(tmp_path):
     """Its backup stays where `delete_checkpoint=False`; more epochs go on."""
     options = {"delete_checkpoint": False}

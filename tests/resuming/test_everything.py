@@ -33,7 +33,7 @@ def in_turns(cases):
         yield pytest.param(case, marks=marks, id=case.name)
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(100)
 @pytest.mark.parametrize("case", [*in_turns(CASES)])
 def test_conformance(case, tmp_path):
     """What the table of `reset()` holds, trained in two parts."""
@@ -50,7 +50,7 @@ def test_conformance(case, tmp_path):
         assert differs(case.make, case.train, folder) == []
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(80)
 @pytest.mark.parametrize("workload", [*in_turns(WORKLOADS)])
 def test_workloads(workload, tmp_path):
     """Programs as people publish them, trained in two parts."""

@@ -221,6 +221,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
         run(make, train, kr.BackupAndRestore(tmp_path / "file" / "backups"))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seconds", [1e-9, 1e6])
 def test_after_so_many_seconds(seconds, tmp_path, monkeypatch):
     """Backed up when they have passed, though the clock is put back."""
@@ -249,6 +250,7 @@ class Waiting(StopAt):
         self.waits.clear()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["read_state", "write_backup"])
 def test_interrupted_while_it_backs_up(name, tmp_path, monkeypatch):
     """By Ctrl-C, while values are read or written: the last one is whole."""

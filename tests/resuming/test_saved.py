@@ -132,7 +132,7 @@ PLACES = {
 }
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("place", PLACES)
 def test_goes_on(place: str, tmp_path: Path) -> None:
     """Weights, optimizer, history, and what is trained after it are equal."""

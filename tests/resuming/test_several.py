@@ -65,6 +65,7 @@ def train(data, folder):
     return found
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("make_data", [Rows, make_pipeline])
 def test_data_stand_where_a_training_that_ended_left_them(
     tmp_path, monkeypatch, make_data

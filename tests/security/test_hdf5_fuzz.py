@@ -216,7 +216,7 @@ def run_apart(*args):
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_changed_bytes(good, tmp_path, kind):
     """Bits flipped, bytes set, pieces copied: both outcomes, and no third."""

@@ -565,7 +565,7 @@ IN_KERAS = {
 }
 
 
-@pytest.mark.sampled(8, alike=True)
+@pytest.mark.sampled(20, alike=True)
 @pytest.mark.parametrize("harm", IN_KERAS)
 def test_hostile_keras_files(saved, tmp_path, harm):
     """`load_model` raises for a bad initial state, as a load of one does."""
@@ -587,6 +587,7 @@ def test_good_keras_files(saved, tmp_path):
     assert fit(model) == fit(other)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "harm",
     [

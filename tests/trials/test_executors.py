@@ -116,6 +116,7 @@ def test_an_honest_executor_gives_the_same(model, expected):
     assert results.checksums == expected.checksums
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("kind", "told"),
     [

@@ -1236,6 +1236,7 @@ def test_a_torn_line_is_a_trial_that_did_not_finish(model, expected, tmp_path):
     assert_same(kr.load_trials(path), expected, range(2))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.alike
 @pytest.mark.parametrize("name", ["study.json", "trials.jsonl", "runs.jsonl"])
 @pytest.mark.parametrize("last", [False, True])

@@ -116,6 +116,7 @@ def test_samples_that_are_seeded_anew(tmp_path):
     assert find_traps(tmp_path, SeedsAnew(), 1) == []
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("is_seeded", [True, False])
 def test_one_order_for_all_epochs(tmp_path, is_seeded, shuffle):

@@ -150,6 +150,7 @@ def as_main(tmp_path):
     return script.relative_to(tmp_path)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("form", ["script", "module"])
 def test_script_sees_what_python_gives(start, as_main, form):
     """Arguments, path, names, traceback: all as with plain Python."""
@@ -173,6 +174,7 @@ def test_script_sees_what_python_gives(start, as_main, form):
     assert TRACEBACK_OF_OURS not in ours.stderr
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("text", "code"),
     [

@@ -150,6 +150,7 @@ def test_reset_repeats_training(workload):
     assert {"history", "model"} <= set(parting(second, third))
 
 
+@pytest.mark.slow
 @for_each_workload
 def test_traces_as_often_as_keras(workload):
     """The Python bodies run as often as with Keras' own model."""
