@@ -6,9 +6,11 @@ print: each of these makes it so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from keras_repro.common.text import say_more
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,22 @@ class Sentences:
 
 
 @dataclass(frozen=True)
+class Item:
+    """A thing by its name, and what there is to say of it."""
+
+    name: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of such things, numbered if the first has a number."""
+
+    items: tuple[Item, ...]
+    first: int | None = None
+
+
+@dataclass(frozen=True)
 class Note:
     """A paragraph of small print."""
 
@@ -82,12 +100,62 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """One place of a matrix: a sign, and what it stands for."""
+
+    sign: str
+    kind: str  # Its colour: `e`, `w`, `d1`, `d2` or `d3`.
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cells of a row, `None` where there is nothing to tell."""
+
+    name: str
+    cells: tuple[Cell | None, ...]
+    is_marked: bool = False
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What is shown of a matrix."""
+
+    head: tuple[str, ...]
+    rows: tuple[Row, ...]
+    note: str = ""  # What was left out.
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A table of many small cells, which a terminal does not show.
+
+    Args:
+        heading: What it shows.
+        key: The meaning of each kind of cell, the kind first.
+        choose: Gives at most so many rows and so many columns of it.
+    """
+
+    heading: str
+    key: tuple[tuple[str, str], ...]
+    choose: Callable[[int, int], Cells]
+
+
+@dataclass(frozen=True)
 class Section:
-    """Parts that belong together; their heading shows on a page alone."""
+    """Parts that belong together.
+
+    Args:
+        heading: What a page writes above them.
+        parts: The parts.
+        quiet: What stands in small beside the heading.
+        is_named: Whether a terminal shows both too.
+    """
 
     heading: str
     parts: tuple[Part, ...]
-    quiet: str = ""  # What stands in small beside the heading.
+    quiet: str = ""
+    is_named: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +164,7 @@ class Folded:
 
     summary: str
     parts: tuple[Part, ...]
+    brief: str = ""  # What a terminal says in their place.
 
 
 Part = (
@@ -104,9 +173,11 @@ Part = (
     | Facts
     | Table
     | Sentences
+    | Items
     | Note
     | Lines
     | Figure
+    | Matrix
     | Section
     | Folded
 )
@@ -127,3 +198,16 @@ class Document:
     parts: tuple[Part, ...]
     appendix: tuple[Part, ...] = ()
     footer: str = ""
+
+
+def cut(
+    make: Callable[[Any], Part], entries: Sequence[Any], shown: int, most: int
+) -> Iterator[Part]:
+    """The first few entries as a part, the next ones folded behind it."""
+    yield make(tuple(entries[:shown]))
+    more = say_more(len(entries) - shown)
+    if more:
+        rest: list[Part] = [make(tuple(entries[shown:most]))]
+        if len(entries) > most:
+            rest.append(Note(say_more(len(entries) - most)))
+        yield Folded(more, tuple(rest), more)

@@ -8,6 +8,9 @@ from keras_repro.common.text import WIDTH, escape, wrap
 from keras_repro.reports.document import (
     Document,
     Facts,
+    Folded,
+    Item,
+    Items,
     Note,
     Part,
     Section,
@@ -27,29 +30,47 @@ def write_text(document: Document) -> str:
     return "\n".join(map(escape, lines[1:]))
 
 
-def _list_lines(part: Part) -> list[str]:
+def _list_lines(part: Part, indent: int = 0) -> list[str]:
+    """A part, under a heading if there is an indent."""
     match part:
         case Verdict(sentence):
-            return wrap(sentence)
+            return wrap(sentence, indent)
         case Verdicts(verdicts):
             told = [wrap(f"- {one.sentence}", hang=2) for one in verdicts]
         case Sentences(texts):
-            told = [wrap(one, hang=2) for one in texts]
-        case Section(parts=parts):
-            told = [_list_lines(one) for one in parts]
+            dash = "- " if indent else ""
+            hang = 0 if indent else 2
+            told = [wrap(one, indent, hang, start=dash) for one in texts]
+        case Items(items, first):
+            told = [_list_item(*one, first) for one in enumerate(items)]
+        case Section(heading, parts, quiet, is_named):
+            title = wrap(f"{heading}: {quiet}") if is_named else []
+            inner = 2 if is_named else indent
+            told = [title, *(_list_lines(one, inner) for one in parts)]
         case Facts(rows):
-            return _list_facts(rows)
+            return _list_facts(rows, 1 if indent else 2)
         case Table(head, rows):
             return _list_rows(head, rows)
         case Note(text):
-            return wrap(text)
+            return wrap(text, indent)
+        case Folded(brief=brief):
+            return wrap(brief, 2, 4)
         case _:
             return []
     return [line for one in told for line in one]
 
 
-def _list_facts(rows: Sequence[tuple[str, str]]) -> list[str]:
-    width = min(max(len(label) for label, _ in rows), _WIDEST_LABEL) + 3
+def _list_item(place: int, item: Item, first: int | None) -> list[str]:
+    """Its name, and below it what there is to say."""
+    start = "" if first is None else f"{first + place}. "
+    below = 6 if first is None else 5
+    lines = wrap(item.name, 2, below - 2 - len(start), start=start)
+    return [*lines, *(line for one in item.lines for line in wrap(one, below))]
+
+
+def _list_facts(rows: Sequence[tuple[str, str]], gap: int) -> list[str]:
+    longest = max(len(label) for label, _ in rows)
+    width = min(longest, _WIDEST_LABEL) + 1 + gap
     return [
         line
         for label, text in rows
