@@ -38,7 +38,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells; the first cell names its row."""
+    """Rows of cells; the first cell names its row. Two need no head."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -57,14 +57,15 @@ class Item:
 
     name: str
     lines: tuple[str, ...] = ()
+    number: int | None = None
+    fix: str = ""  # What to do about it.
 
 
 @dataclass(frozen=True)
 class Items:
-    """A list of such things, numbered if the first has a number."""
+    """A list of such things, all of them numbered or none."""
 
     items: tuple[Item, ...]
-    first: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,14 @@ class Lines:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture; a terminal shows none.
+    """A picture; a terminal shows none."""
 
-    Args:
-        draw: Draws on a Matplotlib figure of this size, all but the title;
-            what it writes there goes through `figures.make_safe`.
-        title: What the picture shows, in a sentence.
-        caption: How it is read.
-        size: Width and height in inches.
-    """
-
+    # Draws on a Matplotlib figure of this size, all but the title; what it
+    # writes there goes through `figures.make_safe`.
     draw: Callable[[Any], None]
-    title: str
-    caption: str
-    size: tuple[float, float]
+    title: str  # What the picture shows, in a sentence.
+    caption: str  # How it is read.
+    size: tuple[float, float]  # Width and height in inches.
 
 
 @dataclass(frozen=True)
@@ -128,34 +123,21 @@ class Cells:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A table of many small cells, which a terminal does not show.
-
-    Args:
-        heading: What it shows.
-        key: The meaning of each kind of cell, the kind first.
-        choose: Gives at most so many rows and so many columns of it.
-    """
+    """A table of many small cells, which a terminal does not show."""
 
     heading: str
-    key: tuple[tuple[str, str], ...]
-    choose: Callable[[int, int], Cells]
+    key: tuple[tuple[str, str], ...]  # Each kind of cell, and what it means.
+    choose: Callable[[int, int], Cells]  # At most so many rows and columns.
 
 
 @dataclass(frozen=True)
 class Section:
-    """Parts that belong together.
+    """Parts that belong together."""
 
-    Args:
-        heading: What a page writes above them.
-        parts: The parts.
-        quiet: What stands in small beside the heading.
-        is_named: Whether a terminal shows both too.
-    """
-
-    heading: str
+    heading: str  # What a page writes above them.
     parts: tuple[Part, ...]
-    quiet: str = ""
-    is_named: bool = False
+    quiet: str = ""  # What stands in small beside the heading.
+    is_named: bool = False  # Whether a terminal shows both too.
 
 
 @dataclass(frozen=True)
@@ -185,19 +167,15 @@ Part = (
 
 @dataclass(frozen=True)
 class Document:
-    """All that a result says of itself, in its order.
+    """All that a result says of itself, in its order."""
 
-    Args:
-        title: That of a page.
-        parts: What each renderer shows of them.
-        appendix: What a page shows besides.
-        footer: The last line of a page.
-    """
-
-    title: str
+    title: str  # That of a page.
     parts: tuple[Part, ...]
-    appendix: tuple[Part, ...] = ()
-    footer: str = ""
+    appendix: tuple[Part, ...] = ()  # What a page shows besides.
+    footer: str = ""  # The last line of a page.
+    # Whether a terminal breaks no word, however long it is, so that a path can
+    # be clicked on.
+    keeps_words: bool = False
 
 
 def cut(

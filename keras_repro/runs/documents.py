@@ -160,7 +160,7 @@ def describe_environments(found: EnvironmentComparison) -> Document:
     parts: list[Part] = [Verdict(found.headline, kind, mark)]
     if not found.equal:
         entries = tuple(list_entries(found.differences, tells_why=True))
-        parts.append(Section("Differences", entries))
+        parts.append(Section("Differences", entries, is_named=True))
     return Document(found.headline, tuple(parts), (), _ENVIRONMENTS)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from keras_repro.reports.document import Figure
 from keras_repro.reports.figures import make_safe, new_figure, say_instead
 from keras_repro.runs.distances import (
+    OTHER_PARTS,
     Axis,
     Grid,
     arrange,
@@ -18,6 +19,7 @@ from keras_repro.runs.distances import (
     thin_epochs,
     thin_out,
 )
+from keras_repro.runs.mismatch import EQUAL
 from keras_repro.runs.run import find_layer
 from keras_repro.runs.wording import find_decisive, say_verdict
 
@@ -63,20 +65,34 @@ def picture_comparison(comparison: Comparison) -> Figure:
     return Figure(
         partial(_draw_comparison, comparison=comparison),
         title=say_verdict(comparison),
-        caption=_say_drawn(arrange(comparison.agreements).layers()),
+        caption=_say_drawn(comparison),
         size=(7.5, 4.6),
     )
 
 
-def _say_drawn(grid: Grid) -> str:
+def can_draw(comparison: Comparison) -> bool:
+    """Whether norms of layers were recorded that differ."""
+    return any(
+        one.distance is not None and (one.distance or one.status != EQUAL)
+        for one in comparison.agreements
+        if one.part not in OTHER_PARTS
+    )
+
+
+def _say_drawn(comparison: Comparison) -> str:
     """What the lines are, and what was left out."""
+    # Without a grid, which takes seconds for long runs and is only drawn.
+    every = comparison.agreements
+    epochs = {one.epoch for one in every}
+    layers = {one.part for one in every}.difference(OTHER_PARTS)
+    differing = layers & {one.part for one in every if one.status != EQUAL}
     texts = ["dotted: first mismatch"]
-    others = len(grid.parts) - len(_find_farthest(grid))
+    others = len(layers) - min(len(differing), _MOST_NAMED)
     if others:
         few = f"{_MOST_OTHERS} of the " if others > _MOST_OTHERS else ""
         texts.append(f"grey: {few}other layers")
-    if len(grid.epochs) > _MOST_EPOCHS:
-        texts.append(f"{_MOST_EPOCHS} of {len(grid.epochs)} moments drawn")
+    if len(epochs) > _MOST_EPOCHS:
+        texts.append(f"{_MOST_EPOCHS} of {len(epochs)} moments drawn")
     return "; ".join(texts)
 
 
@@ -86,20 +102,11 @@ def _find_farthest(grid: Grid) -> set[str]:
     return {*differing[-_MOST_NAMED:]}
 
 
-def can_draw(comparison: Comparison) -> bool:
-    """Whether norms of layers were recorded that differ."""
-    return _find_axis(arrange(comparison.agreements).layers()) is not None
-
-
-def _find_axis(grid: Grid) -> Axis | None:
-    return find_axis([one for part in grid.parts for one in grid.line(part)])
-
-
 def _draw_comparison(figure: Any, comparison: Comparison) -> None:
     axes = figure.subplots()
     whole = arrange(comparison.agreements)
     grid = thin_epochs(whole, comparison, _MOST_EPOCHS).layers()
-    axis = _find_axis(grid)
+    axis = find_axis([one for part in grid.parts for one in grid.line(part)])
     if not (grid.epochs and grid.parts):
         say_instead(axes, "No epoch is in both runs.")
     elif axis is None:
@@ -192,9 +199,7 @@ def _spread(values: Sequence[float]) -> float:
 
 def _make_axes(number: int) -> tuple[Any, list[Any]]:
     number = max(number, 1)
-    figure = new_figure(
-        7.5, 4.2 if number == 1 else 2.6 * number, "constrained"
-    )
+    figure = new_figure(7.5, 4.2 if number == 1 else 2.6 * number)
     every = figure.subplots(number, 1, sharex=True, squeeze=False)
     return figure, list(every[:, 0])
 

@@ -58,7 +58,7 @@ def make_document(name="a"):
                 f"named {name}",
                 (
                     parts.Items((parts.Item(f"item {name}", (name, "2")),)),
-                    parts.Items((parts.Item(name, (name,)),), first=3),
+                    parts.Items((parts.Item(name, (name,), 3, name),)),
                     parts.Sentences((f"dashed {name}",)),
                     parts.Facts(((f"fact {name}", "1"), ("two", "2"))),
                     parts.Folded(f"all {name}", (), f"brief {name}"),
@@ -99,6 +99,7 @@ def test_text():
         "      2",
         "  3. a",
         "     a",
+        "     Fix: a",
         "  - dashed a",
         "  fact a: 1",
         "  two:    2",

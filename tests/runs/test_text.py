@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from keras_repro.arrays.norms import Norms
 from keras_repro.reports import page
+from keras_repro.runs.distances import thin_out
 from keras_repro.runs.mismatch import (
     DIFFERENT,
     EQUAL,
@@ -481,6 +482,15 @@ def test_long_runs_of_large_models_stay_usable():
         assert f'scope="row">{epoch}</th>' in page
     assert 'scope="row">1234 ◂ first mismatch</th>' in page
     assert len(write_fragment(comparison).encode()) < 150_000
+
+
+def test_positions_are_thinned_evenly():
+    """The ends and what must stay with its neighbours, within the limit."""
+    chosen = thin_out(1000, [500], 16)
+    assert chosen[:3] == [0, 99, 199]
+    assert {499, 500, 501, 999} <= {*chosen}
+    assert len(chosen) <= 16
+    assert thin_out(3, [1], 3) == [0, 1, 2]
 
 
 def test_short_runs_are_shown_whole():
