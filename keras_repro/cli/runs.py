@@ -36,7 +36,7 @@ from keras_repro.common.checks import (
     check_int,
     read_whole,
 )
-from keras_repro.common.files import check_writable, write_whole
+from keras_repro.common.files import check_writable
 from keras_repro.common.json import flatten, to_plain
 from keras_repro.common.text import escape, say_more, wrap
 
@@ -101,7 +101,7 @@ def compare(
     say(*dict.fromkeys(one for file in files for one in file.warnings))
     result = compare_files(files, rtol=rtol, atol=atol)
     if html is not None:
-        _write_page(result, Path(html))
+        result.to_html(html)
     print(to_json(result.to_json()) if as_json else result)
     return EQUAL if result.agree else DIFFERENT
 
@@ -305,16 +305,6 @@ def _find_backup(backup: str | None, save_freq: str | int | None) -> str | None:
     path.mkdir(parents=True, exist_ok=True)
     check_writable(path / "a backup")
     return str(path)
-
-
-def _write_page(result: Comparison | RunGroups, path: Path) -> None:
-    from keras_repro.runs.comparison import Comparison
-    from keras_repro.runs.page import write_comparison_page, write_groups_page
-
-    if isinstance(result, Comparison):
-        write_whole(path, write_comparison_page(result))
-    else:
-        write_whole(path, write_groups_page(result))
 
 
 # --- which runs --------------------------------------------------------------

@@ -2,6 +2,5 @@
 
 May import `arrays` and `common`; knows no result. `document.py` has the parts
 of which a result makes its description; `text.py`, `page.py` and `figures.py`
-render any of these, and `result.py` is what all results share. Pages of runs
-are still put together by `html.py`.
+render any of these, and `result.py` is what all results share.
 """

@@ -6,9 +6,11 @@ print: each of these makes it so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from keras_repro.common.text import say_more
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells; the first cell names its row."""
+    """Rows of cells; the first cell names its row. Two need no head."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -47,6 +49,23 @@ class Sentences:
     """A list of sentences that stand for themselves."""
 
     texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A thing by its name, and what there is to say of it."""
+
+    name: str
+    lines: tuple[str, ...] = ()
+    number: int | None = None
+    fix: str = ""  # What to do about it.
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of such things, all of them numbered or none."""
+
+    items: tuple[Item, ...]
 
 
 @dataclass(frozen=True)
@@ -65,29 +84,60 @@ class Lines:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture; a terminal shows none.
+    """A picture; a terminal shows none."""
 
-    Args:
-        draw: Draws on a Matplotlib figure of this size, all but the title;
-            what it writes there goes through `figures.make_safe`.
-        title: What the picture shows, in a sentence.
-        caption: How it is read.
-        size: Width and height in inches.
-    """
-
+    # Draws on a Matplotlib figure of this size, all but the title; what it
+    # writes there goes through `figures.make_safe`.
     draw: Callable[[Any], None]
-    title: str
-    caption: str
-    size: tuple[float, float]
+    title: str  # What the picture shows, in a sentence.
+    caption: str  # How it is read.
+    size: tuple[float, float]  # Width and height in inches.
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a matrix: a sign, and what it stands for."""
+
+    sign: str
+    kind: str  # Its colour: `e`, `w`, `d1`, `d2` or `d3`.
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cells of a row, `None` where there is nothing to tell."""
+
+    name: str
+    cells: tuple[Cell | None, ...]
+    is_marked: bool = False
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What is shown of a matrix."""
+
+    head: tuple[str, ...]
+    rows: tuple[Row, ...]
+    note: str = ""  # What was left out.
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A table of many small cells, which a terminal does not show."""
+
+    heading: str
+    key: tuple[tuple[str, str], ...]  # Each kind of cell, and what it means.
+    choose: Callable[[int, int], Cells]  # At most so many rows and columns.
 
 
 @dataclass(frozen=True)
 class Section:
-    """Parts that belong together; their heading shows on a page alone."""
+    """Parts that belong together."""
 
-    heading: str
+    heading: str  # What a page writes above them.
     parts: tuple[Part, ...]
     quiet: str = ""  # What stands in small beside the heading.
+    is_named: bool = False  # Whether a terminal shows both too.
 
 
 @dataclass(frozen=True)
@@ -96,6 +146,7 @@ class Folded:
 
     summary: str
     parts: tuple[Part, ...]
+    brief: str = ""  # What a terminal says in their place.
 
 
 Part = (
@@ -104,9 +155,11 @@ Part = (
     | Facts
     | Table
     | Sentences
+    | Items
     | Note
     | Lines
     | Figure
+    | Matrix
     | Section
     | Folded
 )
@@ -114,16 +167,25 @@ Part = (
 
 @dataclass(frozen=True)
 class Document:
-    """All that a result says of itself, in its order.
+    """All that a result says of itself, in its order."""
 
-    Args:
-        title: That of a page.
-        parts: What each renderer shows of them.
-        appendix: What a page shows besides.
-        footer: The last line of a page.
-    """
-
-    title: str
+    title: str  # That of a page.
     parts: tuple[Part, ...]
-    appendix: tuple[Part, ...] = ()
-    footer: str = ""
+    appendix: tuple[Part, ...] = ()  # What a page shows besides.
+    footer: str = ""  # The last line of a page.
+    # Whether a terminal breaks no word, however long it is, so that a path can
+    # be clicked on.
+    keeps_words: bool = False
+
+
+def cut(
+    make: Callable[[Any], Part], entries: Sequence[Any], shown: int, most: int
+) -> Iterator[Part]:
+    """The first few entries as a part, the next ones folded behind it."""
+    yield make(tuple(entries[:shown]))
+    more = say_more(len(entries) - shown)
+    if more:
+        rest: list[Part] = [make(tuple(entries[shown:most]))]
+        if len(entries) > most:
+            rest.append(Note(say_more(len(entries) - most)))
+        yield Folded(more, tuple(rest), more)

@@ -44,12 +44,12 @@ def write_svg(part: Figure) -> str:
 
 
 def _draw(part: Figure) -> Any:
-    figure = new_figure(*part.size, layout="constrained")
+    figure = new_figure(*part.size)
     part.draw(figure)
     return figure
 
 
-def new_figure(width: float, height: float, layout: Any = None) -> Any:
+def new_figure(width: float, height: float) -> Any:
     """A figure, without pyplot: nothing global changes."""
     try:
         from matplotlib.figure import Figure as Canvas
@@ -58,7 +58,7 @@ def new_figure(width: float, height: float, layout: Any = None) -> Any:
             "Plots need Matplotlib, which is not installed. Install it with "
             "`pip install 'keras-repro[plot]'`."
         ) from error
-    return Canvas(figsize=(width, height), layout=layout)
+    return Canvas(figsize=(width, height), layout="constrained")
 
 
 def make_safe(name: str, longest: int = 40) -> str:

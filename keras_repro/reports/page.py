@@ -25,27 +25,12 @@ _NO_PICTURE = (
 def write_page(document: Document) -> str:
     """A document as a page of its own."""
     parts = (*document.parts, *document.appendix)
-    content = _fill("parts.html", parts=parts, is_page=True)
-    return fill_page(document.title, content, document.footer)
+    return _fill("page.html", document=document, parts=parts, is_page=True)
 
 
 def write_fragment(document: Document) -> str:
     """A document for a notebook: HTML without a page around it."""
-    return fill_fragment(
-        _fill("parts.html", parts=document.parts, is_page=False)
-    )
-
-
-def fill_page(title: str, content: str, footer: str) -> str:
-    """What goes around HTML that has been escaped, to make it a page."""
-    return _fill(
-        "page.html", title=title, content=_trust(content), footer=footer
-    )
-
-
-def fill_fragment(content: str) -> str:
-    """What goes around HTML that has been escaped, in a notebook."""
-    return _fill("fragment.html", content=_trust(content))
+    return _fill("fragment.html", parts=document.parts, is_page=False)
 
 
 def _fill(template: str, **values: Any) -> str:

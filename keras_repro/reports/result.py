@@ -12,8 +12,8 @@ from keras_repro.reports.document import Document, Figure, Part, Section
 from keras_repro.reports.text import write_text
 
 
-class Result:
-    """A result that describes itself once, and is shown everywhere."""
+class Described:
+    """What describes itself once, and is shown everywhere."""
 
     def describe(self) -> Document:
         """All that the result says of itself, in parts not yet rendered."""
@@ -57,6 +57,20 @@ class Result:
         target = check_path("path", path, 'Pass a name such as "found.html".')
         write_whole(target, write_page(self.describe()))
 
+    def __str__(self) -> str:
+        """What a terminal shows."""
+        return write_text(self.describe())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from keras_repro.reports.page import write_fragment
+
+        return write_fragment(self.describe())
+
+
+class Result(Described):
+    """A result of which there is a picture."""
+
     def plot(self) -> Any:
         """Draw the result.
 
@@ -69,16 +83,6 @@ class Result:
         from keras_repro.reports.figures import plot
 
         return plot(_find_figure(self.describe().parts))
-
-    def __str__(self) -> str:
-        """What a terminal shows."""
-        return write_text(self.describe())
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from keras_repro.reports.page import write_fragment
-
-        return write_fragment(self.describe())
 
 
 def _find_figure(parts: tuple[Part, ...]) -> Figure:

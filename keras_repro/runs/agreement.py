@@ -64,14 +64,7 @@ def list_agreements(
 
 
 def find_part(role: str, place: str) -> str:
-    """The part of a model that a variable belongs to, for tables.
-
-    Example:
-        >>> find_part("weights", "layers.2.kernel")
-        'layers.2'
-        >>> find_part("optimizer", "optimizer.iterations")
-        'optimizer'
-    """
+    """The part of a model that a variable belongs to, for tables."""
     return role if role != "weights" else find_layer(place)
 
 

@@ -21,12 +21,16 @@ from keras_repro.environment.differences import (
     EnvironmentDifference,
     find_differences,
 )
+from keras_repro.reports.document import Document
+from keras_repro.reports.figures import plot
+from keras_repro.reports.result import Described, Result
 from keras_repro.runs.agreement import (
     Agreement,
     list_agreements,
     measure_exactly,
     note_differences,
 )
+from keras_repro.runs.documents import describe_comparison, describe_groups
 from keras_repro.runs.file import load_run
 from keras_repro.runs.mismatch import (
     DIFFERENT,
@@ -38,12 +42,12 @@ from keras_repro.runs.mismatch import (
     compare_records,
     is_within,
 )
+from keras_repro.runs.plots import picture_comparison
 from keras_repro.runs.run import Run, RunRecord
-from keras_repro.runs.text import write_groups_text, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Result):
     """Whether two runs are bitwise equal, and if not, where first.
 
     Args:
@@ -88,8 +92,11 @@ class Comparison:
         """Whether they are equal, or within the tolerances."""
         return self.status != DIFFERENT
 
-    def to_json(self) -> dict[str, Any]:
-        """The comparison as plain values that strict JSON can hold."""
+    def describe(self) -> Document:
+        """All that the comparison says of itself."""
+        return describe_comparison(self)
+
+    def _list_values(self) -> dict[str, Any]:
         return {
             "status": self.status,
             "equal": self.equal,
@@ -116,23 +123,11 @@ class Comparison:
         Raises:
             ImportError: If Matplotlib is not installed (extra `plot`).
         """
-        from keras_repro.runs.plots import plot_comparison
-
-        return plot_comparison(self)
-
-    def __str__(self) -> str:
-        """What a terminal shows: the verdict first."""
-        return write_text(self)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from keras_repro.runs.page import write_comparison_fragment
-
-        return write_comparison_fragment(self)
+        return plot(picture_comparison(self))
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunGroups:
+class RunGroups(Described):
     """Which of many runs agree with which.
 
     Args:
@@ -152,24 +147,17 @@ class RunGroups:
         """Whether all runs are in one group."""
         return len(self.groups) <= 1
 
-    def to_json(self) -> dict[str, Any]:
-        """The groups as plain values that strict JSON can hold."""
+    def describe(self) -> Document:
+        """All that the groups say of themselves."""
+        return describe_groups(self)
+
+    def _list_values(self) -> dict[str, Any]:
         return {
             "agree": self.agree,
             "runs": [_outline_run(run) for run in self.runs],
             "groups": [list(group) for group in self.groups],
             "comparisons": [one.to_json() for one in self.comparisons],
         }
-
-    def __str__(self) -> str:
-        """What a terminal shows: the verdict first."""
-        return write_groups_text(self)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from keras_repro.runs.page import write_groups_fragment
-
-        return write_groups_fragment(self)
 
 
 def compare_runs(

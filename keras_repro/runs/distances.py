@@ -1,6 +1,6 @@
 """Agreements as a table, and distances on an axis of powers of ten.
 
-What the page's chart and Matplotlib's pictures share.
+What the table of a page and the picture share.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from keras_repro.runs.mismatch import EQUAL
 
 if TYPE_CHECKING:
     from keras_repro.runs.agreement import Agreement
+    from keras_repro.runs.comparison import Comparison
 
 
 # Parts of a training that are no layer.
@@ -90,12 +91,7 @@ def count_epochs(epoch: int | None) -> int:
 
 
 def thin_out(count: int, keep: Iterable[int], limit: int) -> list[int]:
-    """Choose some of many positions, evenly, with some that must stay.
-
-    Example:
-        >>> thin_out(1000, [500], 16)[:3]
-        [0, 99, 199]
-    """
+    """Choose some of many positions, evenly, with some that must stay."""
     if count <= limit:
         return list(range(count))
     chosen = {0, count - 1}
@@ -107,6 +103,21 @@ def thin_out(count: int, keep: Iterable[int], limit: int) -> list[int]:
         n * (count - 1) // max(room - 1, 1) for n in range(max(room, 0))
     )
     return sorted(chosen)
+
+
+def thin_epochs(grid: Grid, comparison: Comparison, most: int) -> Grid:
+    """The same with some of the epochs; those of the mismatches stay."""
+    epochs = list(grid.epochs)
+    marked = (comparison.first_mismatch, comparison.first_beyond)
+    keep = [
+        epochs.index(one.epoch)
+        for one in marked
+        if one is not None and one.epoch in epochs
+    ]
+    first = grid.find_first()
+    if first is not None:
+        keep.append(first)
+    return grid.select(thin_out(len(epochs), keep, most))
 
 
 @dataclass(frozen=True)

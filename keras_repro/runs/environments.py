@@ -12,14 +12,16 @@ from keras_repro.common.checks import check_path, wrong_type, wrong_value
 from keras_repro.common.files import open_regular
 from keras_repro.common.json import to_plain
 from keras_repro.common.lines import decode_json
-from keras_repro.common.text import count_of, wrap
+from keras_repro.common.text import count_of
 from keras_repro.environment.differences import (
     EnvironmentDifference,
     find_differences,
 )
+from keras_repro.reports.document import Document
+from keras_repro.reports.result import Described
+from keras_repro.runs.documents import describe_environments
 from keras_repro.runs.file import load_run
 from keras_repro.runs.run import Run
-from keras_repro.runs.text import write_environment
 
 _MUST = (
     "be an environment: what `capture_environment()` gives, a `Run`, or the "
@@ -31,7 +33,7 @@ _LONGEST_JSON = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnvironmentComparison:
+class EnvironmentComparison(Described):
     """How two environments differ.
 
     Args:
@@ -62,23 +64,13 @@ class EnvironmentComparison:
         matter = "matters" if likely == 1 else "matter"
         return f"{number}, of which {likely or 'none'} likely {matter}."
 
-    def to_json(self) -> dict[str, Any]:
-        """The comparison as plain values that strict JSON can hold."""
-        result: dict[str, Any] = to_plain(self)
-        return {"equal": self.equal, **result}
+    def describe(self) -> Document:
+        """All that the comparison says of itself."""
+        return describe_environments(self)
 
-    def __str__(self) -> str:
-        """What a terminal shows: the likeliest to matter first."""
-        told = write_environment(self.differences, tells_why=True)
-        return "\n".join([*wrap(self.headline), *told])
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from keras_repro.reports.html import element, write_fragment
-        from keras_repro.runs.page import write_entries
-
-        headline = element("p", self.headline, class_="headline")
-        return write_fragment(headline, *write_entries(self.differences))
+    def _list_values(self) -> dict[str, Any]:
+        values: dict[str, Any] = to_plain(self)
+        return {"equal": self.equal, **values}
 
 
 def compare_environments(

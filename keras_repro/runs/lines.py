@@ -90,40 +90,13 @@ _format = _RunFormat(
 
 
 def encode_entry(entry: Entry) -> str:
-    """Write an entry as one line of JSON.
-
-    The type and the run's id come first, so that a reader can skip a line.
-
-    Raises:
-        ValueError: If it could not be read back.
-        TypeError: If a value is no plain value, number or string.
-
-    Example:
-        >>> from keras_repro.runs.run import RunData
-        >>> encode_entry(RunData(run_id="a1", checksum="kr1:00"))
-        '{"type":"data","run_id":"a1","checksum":"kr1:00"}'
-    """
+    """An entry as one line, or a `ValueError` if it could not be read back."""
+    # The type and the run's id come first, so that a reader can skip a line.
     return _format.encode(entry)
 
 
 def decode_entry(text: str) -> Entry | None:
-    """Read one line; `None` if it was torn.
-
-    Raises:
-        LineError: If it is none of ours, or a field is not what it must be.
-
-    Scope:
-        No other exception comes out, whatever the text; memory is bounded by
-        a multiple of its length.
-
-    Example:
-        >>> from keras_repro.runs.run import RunData
-        >>> line = encode_entry(RunData(run_id="a1", checksum="kr1:00"))
-        >>> decode_entry(line)
-        RunData(run_id='a1', checksum='kr1:00')
-        >>> decode_entry(line[:-4]) is None
-        True
-    """
+    """An entry of one line, or `None` if it was torn; else a `LineError`."""
     return _format.decode(text)
 
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from keras_repro.reports.document import Figure
 from keras_repro.reports.figures import make_safe, new_figure, say_instead
 from keras_repro.runs.distances import (
+    OTHER_PARTS,
     Axis,
     Grid,
     arrange,
     count_epochs,
     find_axis,
+    thin_epochs,
+    thin_out,
 )
+from keras_repro.runs.mismatch import EQUAL
 from keras_repro.runs.run import find_layer
-from keras_repro.runs.wording import say_verdict
+from keras_repro.runs.wording import find_decisive, say_verdict
 
 if TYPE_CHECKING:
     from keras_repro.runs.comparison import Comparison
     from keras_repro.runs.run import Run
 
 
-_MOST_NAMED = 12
+_MOST_NAMED, _MOST_OTHERS = 12, 28
+_MOST_EPOCHS = 60
 _MOST_AXES = 6
 _STYLES = ("-", "--", ":", "-.")
 
@@ -50,13 +57,57 @@ def plot_run(run: Run) -> Any:
     return figure
 
 
-def plot_comparison(comparison: Comparison) -> Any:
-    """Draw how far the parts of two models are apart, over the epochs."""
-    figure, (axes,) = _make_axes(1)
-    grid = arrange(comparison.agreements).layers()
-    cells = [one for part in grid.parts for one in grid.line(part)]
-    axis = find_axis(cells)
-    if not cells:
+# --- distances -----------------------------------------------------------
+
+
+def picture_comparison(comparison: Comparison) -> Figure:
+    """How far the layers of two models are apart, over the epochs."""
+    return Figure(
+        partial(_draw_comparison, comparison=comparison),
+        title=say_verdict(comparison),
+        caption=_say_drawn(comparison),
+        size=(7.5, 4.6),
+    )
+
+
+def can_draw(comparison: Comparison) -> bool:
+    """Whether norms of layers were recorded that differ."""
+    return any(
+        one.distance is not None and (one.distance or one.status != EQUAL)
+        for one in comparison.agreements
+        if one.part not in OTHER_PARTS
+    )
+
+
+def _say_drawn(comparison: Comparison) -> str:
+    """What the lines are, and what was left out."""
+    # Without a grid, which takes seconds for long runs and is only drawn.
+    every = comparison.agreements
+    epochs = {one.epoch for one in every}
+    layers = {one.part for one in every}.difference(OTHER_PARTS)
+    differing = layers & {one.part for one in every if one.status != EQUAL}
+    texts = ["dotted: first mismatch"]
+    others = len(layers) - min(len(differing), _MOST_NAMED)
+    if others:
+        few = f"{_MOST_OTHERS} of the " if others > _MOST_OTHERS else ""
+        texts.append(f"grey: {few}other layers")
+    if len(epochs) > _MOST_EPOCHS:
+        texts.append(f"{_MOST_EPOCHS} of {len(epochs)} moments drawn")
+    return "; ".join(texts)
+
+
+def _find_farthest(grid: Grid) -> set[str]:
+    """The layers to name."""
+    differing = sorted(filter(grid.differs, grid.parts), key=grid.farthest)
+    return {*differing[-_MOST_NAMED:]}
+
+
+def _draw_comparison(figure: Any, comparison: Comparison) -> None:
+    axes = figure.subplots()
+    whole = arrange(comparison.agreements)
+    grid = thin_epochs(whole, comparison, _MOST_EPOCHS).layers()
+    axis = find_axis([one for part in grid.parts for one in grid.line(part)])
+    if not (grid.epochs and grid.parts):
         say_instead(axes, "No epoch is in both runs.")
     elif axis is None:
         equal = comparison.equal or grid.find_first() is None
@@ -64,13 +115,6 @@ def plot_comparison(comparison: Comparison) -> Any:
         say_instead(axes, text)
     else:
         _draw_distances(axes, grid, axis, comparison)
-    axes.set_title(
-        make_safe(say_verdict(comparison), 90), loc="left", fontsize=11
-    )
-    return figure
-
-
-# --- distances -----------------------------------------------------------
 
 
 def _draw_distances(
@@ -81,12 +125,11 @@ def _draw_distances(
         part: [_height(axis.place(one)) for one in grid.line(part)]
         for part in grid.parts
     }
-    farthest = sorted(filter(grid.differs, grid.parts), key=grid.farthest)
-    _draw_lines(axes, xs, lines, set(farthest[-_MOST_NAMED:]))
+    _draw_lines(axes, xs, lines, _find_farthest(grid))
     axes.set_yscale("log")
     for place, _ in axis.levels():
         axes.axhline(_height(place), color="0.6", linewidth=0.8, zorder=0)
-    first = comparison.first_beyond or comparison.first_mismatch
+    first = find_decisive(comparison)
     if first is not None and first.epoch in grid.epochs:
         axes.axvline(
             count_epochs(first.epoch), color="0.4", linestyle=":", zorder=0
@@ -156,9 +199,7 @@ def _spread(values: Sequence[float]) -> float:
 
 def _make_axes(number: int) -> tuple[Any, list[Any]]:
     number = max(number, 1)
-    figure = new_figure(
-        7.5, 4.2 if number == 1 else 2.6 * number, "constrained"
-    )
+    figure = new_figure(7.5, 4.2 if number == 1 else 2.6 * number)
     every = figure.subplots(number, 1, sharex=True, squeeze=False)
     return figure, list(every[:, 0])
 
@@ -169,26 +210,23 @@ def _draw_lines(
     lines: Mapping[str, Sequence[float]],
     named: set[str],
 ) -> None:
-    """Named lines in colours and with a legend, the others in grey."""
-    number = 0
-    for name, values in lines.items():
-        if name in named:
-            style = _STYLES[number // 10 % len(_STYLES)]
-            axes.plot(
-                xs,
-                values,
-                style,
-                color=f"C{number % 10}",
-                marker=_marker(xs),
-                markersize=4,
-                label=_label_of(name),
-            )
-            number += 1
-        else:
-            axes.plot(xs, values, color="0.75", linewidth=0.8, zorder=1)
-    others = len(lines) - number
+    """Named lines in colours and with a legend, some of the others in grey."""
+    for number, name in enumerate(one for one in lines if one in named):
+        axes.plot(
+            xs,
+            lines[name],
+            _STYLES[number // 10 % len(_STYLES)],
+            color=f"C{number % 10}",
+            marker=_marker(xs),
+            markersize=4,
+            label=_label_of(name),
+        )
+    others = [one for one in lines if one not in named]
+    for place in thin_out(len(others), (), _MOST_OTHERS):
+        values = lines[others[place]]
+        axes.plot(xs, values, color="0.75", linewidth=0.8, zorder=1)
     if others:
-        axes.plot([], [], color="0.75", label=f"{others} others")
+        axes.plot([], [], color="0.75", label=f"{len(others)} others")
     axes.legend(
         loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9
     )

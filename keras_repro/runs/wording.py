@@ -153,6 +153,11 @@ def describe_run(run: Run) -> list[tuple[str, str]]:
     ]
 
 
+def name_run(run: Run) -> str:
+    """A run by its name, else by its id."""
+    return clean(run.header.name or run.run_id[:8], 40)
+
+
 def outline_run(run: Run) -> str:
     """A run in one line."""
     facts = dict(describe_run(run))
@@ -185,19 +190,19 @@ def list_facts(
 ) -> list[tuple[str, str]]:
     """What there is to say of a mismatch beside its variables."""
     if mismatch.epoch is None:
-        facts = [("Differs", join_words(map(name_role, mismatch.roles)))]
+        facts = [("differs", join_words(map(name_role, mismatch.roles)))]
     else:
-        facts = [("First difference", say_first(mismatch.roles))]
+        facts = [("first difference", say_first(mismatch.roles))]
     if mismatch.previous is not None:
-        facts.append(("All equal until", clean(mismatch.previous)))
+        facts.append(("all equal until", clean(mismatch.previous)))
     agreed = ", ".join(map(_name_agreed, mismatch.agreed))
-    facts.append(("Still equal then", agreed or "nothing"))
+    facts.append(("still equal then", agreed or "nothing"))
     measured = {one.place for one in mismatch.differences}
     others = [place for place in mismatch.places if place not in measured]
     if others:
-        facts.append(("Also differs", shorten(map(clean, others), 5)))
+        facts.append(("also differs", shorten(map(clean, others), 5)))
     facts += [
-        ("In numbers" if name else "Note", text)
+        ("in numbers" if name else "note", text)
         for name, text in _tell_details(mismatch, comparison)
     ]
     return facts

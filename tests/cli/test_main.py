@@ -394,11 +394,11 @@ def test_env(command, monkeypatch):
     "arguments", ["compare runs.jsonl", "env", "show runs.jsonl"]
 )
 def test_loads_no_backend(runs, arguments):
-    """No command but `run` loads Keras or a backend; the check can fail."""
+    """Only `run` loads Keras, only pages load jinja2; the check can fail."""
     code = (
         "import sys; from keras_repro.cli.main import main; main(sys.argv[1:]);"
-        "print([m for m in ('keras', 'tensorflow', 'jax', 'torch', 'json')"
-        " if m in sys.modules])"
+        "print([m for m in ('keras', 'tensorflow', 'jax', 'torch', 'jinja2',"
+        " 'matplotlib', 'json') if m in sys.modules])"
     )
     result = run_command(sys.executable, "-c", code, *arguments.split())
     assert result.stdout.splitlines()[-1] == "['json']"

@@ -30,6 +30,12 @@ def make_document(name="a"):
         axes = figure.subplots()
         axes.set_xlabel(make_safe(name, 200))
 
+    def choose(most_rows, most_columns):
+        cells = (parts.Cell(f"sign {name}", "e", name), None)
+        row = parts.Row(f"row {name}", cells[:most_columns], is_marked=True)
+        rows = (row, *[parts.Row("", ())] * 99)[:most_rows]
+        return parts.Cells(("", name), rows, f"left out {name}")
+
     figure = parts.Figure(draw, name, f"caption {name}", (4.0, 3.0))
     return parts.Document(
         title=name,
@@ -48,6 +54,19 @@ def make_document(name="a"):
             parts.Sentences((f"sentence {name}", "second")),
             parts.Note(f"note {name}"),
             parts.Folded(f"summary {name}", (parts.Lines((name, "two")),)),
+            parts.Section(
+                f"named {name}",
+                (
+                    parts.Items((parts.Item(f"item {name}", (name, "2")),)),
+                    parts.Items((parts.Item(name, (name,), 3, name),)),
+                    parts.Sentences((f"dashed {name}",)),
+                    parts.Facts(((f"fact {name}", "1"), ("two", "2"))),
+                    parts.Folded(f"all {name}", (), f"brief {name}"),
+                ),
+                f"beside {name}",
+                is_named=True,
+            ),
+            parts.Matrix(f"cells {name}", (("e", name),), choose),
         ),
         appendix=(parts.Note(f"appendix {name}"),),
         footer=f"footer {name}",
@@ -58,7 +77,7 @@ def make_document(name="a"):
 
 
 def test_text():
-    """A terminal shows no heading, picture, folded part or appendix."""
+    """Headings and folded parts with words for a terminal, and no picture."""
     assert write_text(make_document()).split("\n") == [
         "verdict a",
         "",
@@ -73,6 +92,18 @@ def test_text():
         "second",
         "",
         "note a",
+        "",
+        "named a: beside a",
+        "  item a",
+        "      a",
+        "      2",
+        "  3. a",
+        "     a",
+        "     Fix: a",
+        "  - dashed a",
+        "  fact a: 1",
+        "  two:    2",
+        "  brief a",
     ]
 
 
@@ -86,7 +117,9 @@ def test_page_and_fragment():
     for html in (page, fragment):
         reader = read_html(html)
         words = ("verdict", "heading", "quiet", "label", "row", "caption")
-        for word in (*words, "listed", "sentence", "note", "summary"):
+        words += ("listed", "sentence", "note", "summary", "named", "beside")
+        words += ("item", "dashed", "fact", "all", "cells", "sign", "left out")
+        for word in words:
             assert f"{word} a" in "".join(reader.texts)
         assert '<div class="verdict within">' in html
         assert '<li class="equal">' in html
@@ -100,6 +133,13 @@ def test_page_and_fragment():
     assert fragment.startswith('<div class="keras-repro fragment">')
     assert '<p class="headline">verdict a</p>' in fragment
     assert "appendix a" not in fragment
+    # As many cells as each has room for.
+    assert page.count('<th scope="row"></th></tr>') == 99
+    assert fragment.count('<th scope="row"></th></tr>') == 29
+    assert '<tr class="first">' in page
+    for html in (page, fragment):
+        assert "<td class=e>sign a a</td><td></td>" in html
+        assert "brief a" not in html
 
 
 def test_a_page_without_matplotlib_says_so(monkeypatch):
@@ -113,6 +153,22 @@ def test_a_page_without_matplotlib_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"keras-repro\[plot\]"):
         plot(make_document().parts[1].parts[2])
+
+
+def test_many_entries_are_cut():
+    """The first ones, the next ones folded, and how many there are besides."""
+    shown = parts.cut(parts.Sentences, "abcdefg", 2, 5)
+    assert [*shown] == [
+        parts.Sentences(("a", "b")),
+        parts.Folded(
+            "and 5 more",
+            (parts.Sentences(("c", "d", "e")), parts.Note("and 2 more")),
+            "and 5 more",
+        ),
+    ]
+    assert [*parts.cut(parts.Sentences, "ab", 2, 5)] == [
+        parts.Sentences(("a", "b"))
+    ]
 
 
 # --- pictures ----------------------------------------------------------------

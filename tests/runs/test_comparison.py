@@ -8,9 +8,9 @@ import pytest
 
 from keras_repro.arrays.checksums import checksum_array
 from keras_repro.arrays.norms import Norms, compute_norms
+from keras_repro.reports.page import write_page
 from keras_repro.runs.agreement import find_part
 from keras_repro.runs.comparison import compare_runs, group_runs
-from keras_repro.runs.page import write_comparison_page
 from keras_repro.runs.run import Run
 from keras_repro.runs.snapshots import snapshot_folder
 from tests import builders
@@ -115,7 +115,7 @@ def test_one_number_says_how_far_apart():
     assert distance == pytest.approx(1 / 6)
     told = "largest magnitude 1 in a, 1.2 in b (0.2 apart)"
     assert told in " ".join(str(found).split())
-    assert "1.7e-01" in write_comparison_page(found)
+    assert "1.7e-01" in write_page(found.describe())
     # Nothing but the largest magnitude says that this is no rounding.
     assert "rtol=" not in str(found)
     near = {KERNEL: Norms(2.00000002, 0.5, 1.0)}

@@ -65,7 +65,7 @@ def test_the_last_run_of_a_file_is_meant(tmp_path):
 
 def test_what_it_says(kinds):
     """What may matter has its sentence; names move no cursor."""
-    hostile = {**OTHER, "blas": {"numpy": "a\x1b[2J<b>"}}
+    hostile = {**OTHER, "blas": {"numpy": "a\x1b[2J<i>"}}
     found = kr.compare_environments(kinds()["mapping"], kinds(**hostile)["run"])
     text = str(found)
     assert text.startswith("3 differences, of which 1 likely matters.")
@@ -77,7 +77,8 @@ def test_what_it_says(kinds):
     assert "Hardly ever matters: 1 difference" in page
     for one in (text, page):
         assert "\x1b" not in one
-    assert "<b>" not in page.partition("</style>")[2].replace("<b aria", "")
+    assert "<i>" not in page
+    assert "&lt;i&gt;" in page
     written = found.to_json()
     assert (written["equal"], len(written["differences"])) == (False, 3)
     json.dumps(written, allow_nan=False)
@@ -122,3 +123,18 @@ def test_a_file_that_is_not_there(tmp_path):
         kr.compare_environments(tmp_path / "no.json", {})
     with pytest.raises(ValueError, match="`b` must be an environment"):
         kr.compare_environments(HERE, {"backend": "jax"})
+
+
+def test_where_else_it_is_shown(kinds, tmp_path):
+    """A page and a file hold the same; equal ones list nothing."""
+    found = kr.compare_environments(kinds()["run"], kinds(**OTHER)["run"])
+    found.to_html(tmp_path / "found.html")
+    page = (tmp_path / "found.html").read_text("utf-8")
+    assert "<h1>2 differences, of which 1 likely matters.</h1>" in page
+    assert "backend: jax in a, another in b" in page
+    found.to_json(tmp_path / "found.json")
+    written = json.loads((tmp_path / "found.json").read_text("utf-8"))
+    assert written == json.loads(json.dumps(found.to_json()))
+    same = kr.compare_environments(HERE, HERE)
+    assert str(same) == same.headline
+    assert "<section>" not in same._repr_html_()

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_repro.arrays.norms import Norms
+from keras_repro.reports import page
+from keras_repro.runs.distances import thin_out
 from keras_repro.runs.mismatch import (
     DIFFERENT,
     EQUAL,
@@ -17,16 +19,22 @@ from keras_repro.runs.mismatch import (
     Mismatch,
     VariableDifference,
 )
-from keras_repro.runs.page import write_comparison_fragment as write_fragment
-from keras_repro.runs.page import write_comparison_page as write_page
-from keras_repro.runs.page import write_groups_fragment, write_groups_page
-from keras_repro.runs.text import write_groups_text, write_text
 from tests.browsing import read_html
 from tests.data.reports import examples
 
 
+def write_page(result):
+    """What `to_html` writes."""
+    return page.write_page(result.describe())
+
+
+def write_fragment(result):
+    """What a notebook shows."""
+    return result._repr_html_()
+
+
 def _first_line(comparison):
-    return " ".join(write_text(comparison).split("\n\n")[0].split("\n"))
+    return " ".join(str(comparison).split("\n\n")[0].split("\n"))
 
 
 def _weights_only(**changes):
@@ -52,7 +60,7 @@ def _weights_only(**changes):
 
 def test_equal_is_said_with_the_number_of_moments():
     """The first line says equal, and no section of a mismatch follows."""
-    text = write_text(examples.make_comparison(EQUAL))
+    text = str(examples.make_comparison(EQUAL))
     assert text.startswith("Bitwise equal at 21 moments.\n")
     assert "mismatch" not in text
     assert "Next" not in text
@@ -60,7 +68,7 @@ def test_equal_is_said_with_the_number_of_moments():
 
 def test_different_is_said_with_the_place_and_the_first_difference():
     """The twin: the first line says where, and the sections follow."""
-    text = write_text(examples.make_comparison())
+    text = str(examples.make_comparison())
     place = "Different from epoch 3, batch 10 on"
     verdict = f"{place}: first difference in random state."
     assert text.startswith(verdict + "\n")
@@ -75,7 +83,7 @@ def test_within_tolerance_is_said_with_the_tolerance():
     assert _first_line(comparison).startswith(
         "Within tolerance (rtol 1e-05, atol 1e-08): bits differ from epoch 3"
     )
-    assert "Next:" not in write_text(comparison)
+    assert "Next:" not in str(comparison)
 
 
 def test_beyond_tolerance_both_mismatches_are_told():
@@ -83,7 +91,7 @@ def test_beyond_tolerance_both_mismatches_are_told():
     comparison = examples.make_comparison(
         rtol=1e-5, first_beyond=examples.make_mismatch(4, None)
     )
-    text = write_text(comparison)
+    text = str(comparison)
     assert _first_line(comparison).startswith(
         "Different beyond tolerance (rtol 1e-05) from epoch 5 on:"
     )
@@ -93,7 +101,7 @@ def test_beyond_tolerance_both_mismatches_are_told():
 
 def test_one_mismatch_is_told_once():
     """The same moment in bits and beyond the tolerance is one section."""
-    text = write_text(examples.make_comparison(rtol=1e-5))
+    text = str(examples.make_comparison(rtol=1e-5))
     assert text.count("First mismatch") == 1
 
 
@@ -112,8 +120,8 @@ def test_runs_without_a_common_moment_are_not_comparable():
     )
     expected = "Not comparable: they hold no record of the same moment."
     assert _first_line(comparison) == expected
-    assert "First mismatch" not in write_text(comparison)
-    assert "Record both with the same `every`" in write_text(comparison)
+    assert "First mismatch" not in str(comparison)
+    assert "Record both with the same `every`" in str(comparison)
     assert expected in write_page(comparison)
 
 
@@ -140,14 +148,14 @@ def test_one_moment_is_singular():
 
 def test_exact_sizes_are_told_where_they_are_known():
     """Snapshots give absolute, relative, ULP and the share."""
-    text = " ".join(write_text(examples.make_comparison()).split())
+    text = " ".join(str(examples.make_comparison()).split())
     assert "at most 1.2e-07 absolute, 3.4e-06 relative, 4 ULP" in text
     assert "3 of 64 elements differ (4.7%)" in text
 
 
 def test_norms_are_told_with_enough_digits():
     """Two norms that differ never look the same."""
-    text = write_text(examples.make_comparison())
+    text = str(examples.make_comparison())
     assert "L2 norm 1 in a, 1.0000001 in b" in text
 
 
@@ -169,7 +177,7 @@ def test_the_norm_that_differs_is_told(a, b, expected):
         role="weights", place="p", a=one, b=two
     )
     found = examples.make_mismatch(differences=(difference,))
-    text = write_text(
+    text = str(
         examples.make_comparison(first_mismatch=found, first_beyond=found)
     )
     assert expected in " ".join(text.split())
@@ -183,7 +191,7 @@ def test_metrics_are_told_of_both_runs():
     found = examples.make_mismatch(
         0, None, details=("loss is 1.25, was 1.0", "exact sizes were measured")
     )
-    text = write_text(
+    text = str(
         examples.make_comparison(
             a=a, b=b, first_mismatch=found, first_beyond=found
         )
@@ -202,11 +210,11 @@ def test_another_seed_is_said_at_once():
         places=("seed",),
         details=("another seed: 2, not 1",),
     )
-    text = write_text(examples.make_comparison(identity=identity))
+    text = str(examples.make_comparison(identity=identity))
     assert "b has another seed: 2, not 1" in text
     assert text.index("b has another seed") < text.index("First mismatch")
     assert "Give both the same seed" in text
-    assert "another seed" not in write_text(examples.make_comparison())
+    assert "another seed" not in str(examples.make_comparison())
 
 
 @pytest.mark.parametrize(("number", "is_cut"), [(8, False), (50, True)])
@@ -220,7 +228,7 @@ def test_many_differences_before_the_start_are_cut(number, is_cut):
         places=("compile",),
         details=tuple(f"compile.{n}: 1, not 2" for n in range(number)),
     )
-    text = write_text(examples.make_comparison(identity=identity))
+    text = str(examples.make_comparison(identity=identity))
     assert text.count("b has compile.") == 8
     assert ("and 42 more such differences" in text) == is_cut
 
@@ -233,7 +241,7 @@ def test_environments_are_told_by_how_likely_they_matter():
         )
         for n, weight in enumerate([0, 1, 3, 2, 1, 1, 1, 1, 0])
     )
-    text = write_text(examples.make_comparison(environment=entries))
+    text = str(examples.make_comparison(environment=entries))
     assert text.index("key.2") < text.index("key.3") < text.index("key.1")
     assert "key.2: 2 in a, none in b (almost surely matters)" in text
     assert text.count("Because.") == 6
@@ -246,7 +254,7 @@ def test_equal_runs_are_not_told_why_they_might_differ():
     comparison = examples.make_comparison(
         EQUAL, environment=examples.ENVIRONMENT
     )
-    text = write_text(comparison)
+    text = str(comparison)
     assert "which changed nothing here" in text
     assert "install the same version" not in text
 
@@ -255,7 +263,7 @@ def test_notes_are_told():
     """What is no mismatch is said as what it is."""
     note = "renamed: layers.1.kernel of a is layers.1.w of b"
     comparison = examples.make_comparison(notes=(note,))
-    for written in (write_text, write_fragment, write_page):
+    for written in (str, write_fragment, write_page):
         assert note in written(comparison)
 
 
@@ -264,16 +272,16 @@ def test_notes_are_told():
 
 def test_a_coarse_record_is_to_be_made_finer():
     """Records of epochs are to be made of batches; the twin is so already."""
-    assert 'every="batch"' in write_text(_weights_only())
+    assert 'every="batch"' in str(_weights_only())
     finer = {name: examples.make_run(name * 32, every="batch") for name in "ab"}
-    assert 'every="batch"' not in write_text(_weights_only(**finer))
+    assert 'every="batch"' not in str(_weights_only(**finer))
 
 
 def test_snapshots_are_advised_where_there_are_none():
     """Runs with snapshots are not told to keep them."""
-    assert 'snapshots="epoch"' in write_text(_weights_only())
+    assert 'snapshots="epoch"' in str(_weights_only())
     kept = {name: examples.make_run(name * 32, snapshots="s") for name in "ab"}
-    assert 'snapshots="epoch"' not in write_text(_weights_only(**kept))
+    assert 'snapshots="epoch"' not in str(_weights_only(**kept))
 
 
 @pytest.mark.parametrize(
@@ -294,7 +302,7 @@ def test_exact_sizes_advise_a_tolerance_too(relative, expected):
     found = examples.make_mismatch(
         batch=None, roles=("weights",), differences=(difference,)
     )
-    text = write_text(_weights_only(first_mismatch=found, first_beyond=found))
+    text = str(_weights_only(first_mismatch=found, first_beyond=found))
     assert ("rtol=" in text) == (expected is not None)
     assert expected is None or expected in text
     assert "ULP" not in text
@@ -315,7 +323,7 @@ def test_a_tolerance_is_advised_for_rounding_alone(b, expected):
     found = examples.make_mismatch(
         batch=None, roles=("weights",), differences=(difference,)
     )
-    text = write_text(_weights_only(first_mismatch=found, first_beyond=found))
+    text = str(_weights_only(first_mismatch=found, first_beyond=found))
     assert (f"rtol={expected}" in text) == (expected is not None)
     assert ("rtol=" in text) == (expected is not None)
 
@@ -332,7 +340,7 @@ def test_deterministic_mode_is_advised_where_it_was_off(modes, expected):
     a, b = (
         examples.make_run(environment={"deterministic": mode}) for mode in modes
     )
-    text = " ".join(write_text(_weights_only(a=a, b=b)).split())
+    text = " ".join(str(_weights_only(a=a, b=b)).split())
     assert expected in text
 
 
@@ -342,18 +350,37 @@ def test_no_tolerance_is_advised_where_nothing_was_measured():
     found = examples.make_mismatch(
         batch=None, roles=("weights",), differences=(difference,)
     )
-    text = write_text(_weights_only(first_mismatch=found, first_beyond=found))
+    text = str(_weights_only(first_mismatch=found, first_beyond=found))
     assert "rtol=" not in text
 
 
 def test_no_tolerance_is_advised_where_random_state_differs():
     """Other random numbers are no rounding."""
-    text = write_text(examples.make_comparison(environment=()))
+    text = str(examples.make_comparison(environment=()))
     assert "rtol=" not in text
     assert "drew different random numbers" in text
 
 
 # --- HTML ----------------------------------------------------------------
+
+
+def test_many_variables_are_folded():
+    """A terminal shows five, a page the next ones when they are clicked on."""
+    differences = tuple(
+        VariableDifference(role="weights", place=f"layers.{n}.kernel")
+        for n in range(70)
+    )
+    found = examples.make_mismatch(differences=differences)
+    comparison = examples.make_comparison(
+        first_mismatch=found, first_beyond=found, environment=()
+    )
+    assert str(comparison).count(".kernel, weights") == 5
+    assert "\n  and 65 more\n" in str(comparison)
+    shown, folded = write_fragment(comparison).split("<details>")
+    assert shown.count(".kernel, weights") == 5
+    assert folded.startswith("<summary>and 65 more</summary>")
+    assert folded.count(".kernel, weights") == 55
+    assert "and 10 more" in folded
 
 
 @pytest.mark.parametrize("status", [EQUAL, WITHIN, DIFFERENT])
@@ -380,7 +407,7 @@ def test_equal_pages_show_no_mismatch():
     agreements = tuple(examples.make_agreements(3, 4))
     different = write_page(examples.make_comparison(agreements=agreements))
     assert "First mismatch" in different
-    assert "polyline" in different
+    assert "<svg" in different
 
 
 def test_hostile_names_stay_text():
@@ -394,8 +421,8 @@ def test_hostile_names_stay_text():
     for document in (
         write_page(comparison),
         write_fragment(comparison),
-        write_groups_page(groups),
-        write_groups_fragment(groups),
+        write_page(groups),
+        write_fragment(groups),
     ):
         page = read_html(document)
         assert not {"script", "img"} & set(page.tags)
@@ -414,7 +441,7 @@ def test_hostile_names_do_not_reach_the_terminal():
         groups=((0,), (1,)),
         comparisons=(comparison,),
     )
-    for text in (write_text(comparison), write_groups_text(groups)):
+    for text in (str(comparison), str(groups)):
         assert all(one.isprintable() for one in text.split("\n"))
         assert "\\x1b[2J" in text
 
@@ -427,7 +454,7 @@ def test_text_is_narrow_and_printable(name):
     comparison = examples.make_comparison(
         a=run, b=run, first_mismatch=found, first_beyond=found, notes=(name,)
     )
-    for line in write_text(comparison).split("\n"):
+    for line in str(comparison).split("\n"):
         assert len(line) <= 79
         assert line.isprintable()
     page = write_page(comparison)
@@ -446,7 +473,8 @@ def test_long_runs_of_large_models_stay_usable():
     )
     page = write_page(comparison)
     assert len(page.encode()) < 2_000_000
-    rows = page.split('<table class="grid')[1].count("<tr")
+    table = page.split('<table class="grid')[1].split("</table>")[0]
+    rows = table.count("<tr")
     assert 50 < rows <= 101
     assert "of 1501 moments" in page
     assert "of 303 parts" in page
@@ -456,11 +484,21 @@ def test_long_runs_of_large_models_stay_usable():
     assert len(write_fragment(comparison).encode()) < 150_000
 
 
+def test_positions_are_thinned_evenly():
+    """The ends and what must stay with its neighbours, within the limit."""
+    chosen = thin_out(1000, [500], 16)
+    assert chosen[:3] == [0, 99, 199]
+    assert {499, 500, 501, 999} <= {*chosen}
+    assert len(chosen) <= 16
+    assert thin_out(3, [1], 3) == [0, 1, 2]
+
+
 def test_short_runs_are_shown_whole():
     """The twin: nothing is left out, and nothing is said of it."""
     agreements = tuple(examples.make_agreements(3, 20))
     page = write_page(examples.make_comparison(agreements=agreements))
-    assert page.split('<table class="grid')[1].count("<tr") == 22
+    table = page.split('<table class="grid')[1].split("</table>")[0]
+    assert table.count("<tr") == 22
     assert "Shown are" not in page
 
 
@@ -482,7 +520,7 @@ def test_cells_say_how_far_apart(distance, expected):
     )
     page = write_page(examples.make_comparison(agreements=(one,)))
     assert expected in page
-    assert ("<polyline" in page) == (distance is not None)
+    assert ("<svg" in page) == (distance is not None)
 
 
 def test_parts_that_are_in_some_epochs_alone_leave_holes():
@@ -497,7 +535,7 @@ def test_parts_that_are_in_some_epochs_alone_leave_holes():
 
 
 def test_only_metrics_differ():
-    """A mismatch without variables has no table of them."""
+    """A mismatch without variables has no list of them."""
     found = examples.make_mismatch(
         batch=None,
         roles=("metrics",),
@@ -508,9 +546,10 @@ def test_only_metrics_differ():
     comparison = examples.make_comparison(
         first_mismatch=found, first_beyond=found
     )
-    assert "How far apart" not in write_page(comparison)
-    assert "How far apart" in write_page(examples.make_comparison())
-    text = write_text(comparison)
+    told = "layers.1.kernel, weights"
+    assert told not in write_page(comparison)
+    assert told in write_page(examples.make_comparison())
+    text = str(comparison)
     assert "also differs:     metric 'loss'" in text
     assert "all equal until" not in text
     assert "The training itself agrees" in text
@@ -527,18 +566,21 @@ def test_runs_that_did_not_finish_are_said_to(end):
     )
     comparison = examples.make_comparison(EQUAL, a=replace(run, end=ended))
     expected = "not ended" if end is None else "failed by ValueError"
-    assert expected in write_text(comparison)
+    assert expected in str(comparison)
     assert ("was killed" in write_page(comparison)) == (end is None)
-    assert "not ended" not in write_text(examples.make_comparison(EQUAL))
+    assert "not ended" not in str(examples.make_comparison(EQUAL))
 
 
-def test_fragments_of_equal_runs_leave_environments_out():
-    """Entries that hardly ever matter are not worth a notebook's lines."""
+def test_entries_that_hardly_matter_are_folded():
+    """A page and a notebook show them when they are clicked on."""
     comparison = examples.make_comparison(
         EQUAL, environment=examples.ENVIRONMENT[3:]
     )
-    assert "Environments" not in write_fragment(comparison)
-    assert "os_release" in write_page(comparison)
+    for written in (write_page(comparison), write_fragment(comparison)):
+        shown, folded = written.split("<details>")
+        assert "os_release" not in shown
+        assert "os_release" in folded.split("</details>")[0]
+    assert "hardly ever matters: os_release" in str(comparison)
 
 
 def test_environments_that_were_not_recorded_are_said_so():
@@ -567,29 +609,32 @@ def test_fragments_style_nothing_else():
 def test_groups_that_agree_are_one():
     """One group is said as agreement; no comparison follows."""
     groups = examples.make_groups((3,))
-    assert write_groups_text(groups).startswith("All 3 runs agree.")
-    assert "against" not in write_groups_page(groups)
-    assert "verdict equal" in write_groups_fragment(groups)
+    assert str(groups).startswith("All 3 runs agree.")
+    assert "against" not in write_page(groups)
+    assert "verdict equal" in write_fragment(groups)
 
 
 def test_groups_that_differ_are_told_apart():
     """Each run stands in its group, each group against the first."""
     groups = examples.make_groups((3, 2, 1))
-    text = write_groups_text(groups)
+    text = str(groups)
     assert text.startswith("6 runs in 3 groups that differ.")
     assert "Group 1 (3 runs):" in text
     assert "Group 3 (b) against group 1 (a):" in text
-    for written in (write_groups_page, write_groups_fragment):
-        page = read_html(written(groups))
-        assert page.classes.count("verdict") == 3
-        assert page.texts.count("group 2") == 2
+    for written in (write_page(groups), write_fragment(groups)):
+        assert read_html(written).classes.count("verdict") == 3
+        second = written.split("Group 2 (2 runs)")[1].split("</section>")[0]
+        assert second.count("<li>") == 2
+        assert "#4 run" in second
+        assert "#5 run" in second
+    assert read_html(write_page(groups)).texts.count("group 2") == 2
 
 
 def test_many_groups_are_cut():
     """Hundreds of runs that all differ stay readable."""
     groups = examples.make_groups((1,) * 600)
-    assert len(write_groups_text(groups).split("\n")) < 2_000
-    page = write_groups_page(groups)
+    assert len(str(groups).split("\n")) < 2_000
+    page = write_page(groups)
     assert "and 100 more" in page
     assert len(page.encode()) < 2_000_000
 
@@ -610,7 +655,7 @@ def test_a_single_role_at_the_start(role, said):
     found = examples.make_comparison(
         status=DIFFERENT, first_mismatch=mismatch, first_beyond=mismatch
     )
-    assert write_text(found).splitlines()[0].endswith(said)
+    assert str(found).splitlines()[0].endswith(said)
 
 
 def test_a_single_number_is_told_as_it_is():
@@ -625,4 +670,4 @@ def test_a_single_number_is_told_as_it_is():
     found = examples.make_comparison(
         status=DIFFERENT, first_mismatch=mismatch, first_beyond=mismatch
     )
-    assert "value 0.001 in a, 0.002 in b" in write_text(found)
+    assert "value 0.001 in a, 0.002 in b" in str(found)
