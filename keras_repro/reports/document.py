@@ -49,6 +49,7 @@ class Sentences:
     """A list of sentences that stand for themselves."""
 
     texts: tuple[str, ...]
+    hang: int = 2  # Of a text, where the later lines of each begin.
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ class _Writer:
                 told = [
                     self._wrap(one.sentence, start="- ") for one in verdicts
                 ]
-            case Sentences(texts):
-                start, hang = ("- ", 0) if indent else ("", 2)
+            case Sentences(texts, hang):
+                start, hang = ("- ", 0) if indent else ("", hang)
                 told = [
                     self._wrap(one, indent, hang, start=start) for one in texts
                 ]

@@ -72,7 +72,7 @@ def describe_comparison(comparison: Comparison) -> Document:
         f"b: {outline_run(comparison.b)}",
         *say_identity(comparison),
     )
-    parts: list[Part] = [verdict, Sentences(runs)]
+    parts: list[Part] = [verdict, Sentences(runs, hang=len("a: "))]
     parts += [*_list_sections(comparison), *_picture_layers(comparison)]
     names = ", ".join(
         f"{label}: {name_run(run)}"
