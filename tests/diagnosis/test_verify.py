@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,7 +125,8 @@ def test_as_a_function(tmp_path, monkeypatch, capfd):
     assert found.first_mismatch.place == f"{script}:9"
     assert capfd.readouterr() == ("arguments ['-x', '3']\n", "")
     assert told[:2] == ["run 1 of 2", "run 2 of 2"]
-    assert "First mismatch: call 1" in found._repr_html_()
+    shown = re.sub("<[^>]*>", "", found._repr_html_())
+    assert "First mismatch call 1, fit at " in shown
     # The twin: with a seed that both runs are given.
     mended = kr.verify(script, budget=0, seed=4, **options)
     assert (mended.reproducible, mended.fixes) == (True, ("--seed 4",))
