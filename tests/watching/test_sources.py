@@ -507,14 +507,15 @@ def test_torch(watch):
 
 
 def _draw_scripted():
-    return torch.rand([2])  # noqa: F821 - put there by the test
+    x = torch.rand([2])  # noqa: F821 - put there by the test
+    return torch.nn.functional.dropout(x, 0.5, True)  # noqa: F821
 
 
 @pytest.mark.requires_backend("torch")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_torch_scripts_under_watch(watch, monkeypatch):
-    """A function that is scripted while watched finds the ops it calls."""
+    """A function that is scripted while watched finds what it calls."""
     import torch
 
     monkeypatch.setitem(_draw_scripted.__globals__, "torch", torch)

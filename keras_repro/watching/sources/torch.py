@@ -127,7 +127,13 @@ def _watch_torch_draws(
                     return original(*args, **kwargs)
             return value
 
-        if register is not None and owner is torch:
+        if owner is torch.nn.functional:
+            # As `torch.jit.script_if_tracing` has it (PyTorch 2.5 to 2.13): a
+            # scripted function is compiled from the original.
+            vars(draw).update(
+                __original_fn=original, __script_if_tracing_wrapper=True
+            )
+        elif register is not None and owner is torch:
             register(draw, f"aten::{name}")
 
     for name in _TORCH_FUNCTIONS:
