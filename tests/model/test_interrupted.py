@@ -51,6 +51,15 @@ def script():
     return module
 
 
+@pytest.fixture
+def no_collection():
+    """Garbage of other tests would add places, now and then."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def interrupt_everywhere(script, every):
     """Interrupt a block at each place of ours that hears it."""
 
@@ -68,6 +77,7 @@ def interrupt_everywhere(script, every):
     return found
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_a_block_is_entered_and_left_whole(script):
     """At whichever place an interrupt comes, it is heard, and nothing moves."""
     found = interrupt_everywhere(script, every=3)
@@ -76,6 +86,7 @@ def test_a_block_is_entered_and_left_whole(script):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_without_the_sections_it_would_not_be(script, monkeypatch):
     """The twin: Python's own handler raises in the middle of them."""
     monkeypatch.setattr(owners, "listen", lambda: False)
