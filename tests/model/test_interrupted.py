@@ -72,7 +72,8 @@ def interrupt_everywhere(script, every):
         before = script.read_program()
         state = random_streams.capture_rng()
         heard = script.interrupt_at(act, place)
-        found.append((heard, script.read_program() == before))
+        if heard is not None:
+            found.append((heard, script.read_program() == before))
         random_streams.restore_rng(state)
     return found
 

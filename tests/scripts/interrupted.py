@@ -116,7 +116,11 @@ def count(act, only_ours):
 
 
 def interrupt_at(act, number, only_ours=True):
-    """Interrupt an operation at one of these places, the first being 0."""
+    """Interrupt an operation at one of these places, the first being 0.
+
+    Gives `None` if it had fewer this time, as where JAX found what it did not
+    find when they were counted.
+    """
     left = number
 
     def hear(frame):
@@ -126,7 +130,8 @@ def interrupt_at(act, number, only_ours=True):
             if left == -1:
                 signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)
 
-    return is_heard(lambda: profiled(act, hear))
+    heard = is_heard(lambda: profiled(act, hear))
+    return None if left >= 0 else heard
 
 
 def interrupt_after(act, seconds):
