@@ -66,7 +66,7 @@ def stop_listening() -> None:
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
-    if not _is_in_section(frame):
+    if not _must_wait(frame):
         signal.default_int_handler(number, frame)
     # Asked again in here, it would be heard before this handler has ended. The
     # classes of `threading` take locks, which the section may hold.
@@ -83,20 +83,21 @@ def _interrupt_later() -> None:
         _thread.interrupt_main()
 
 
-def _is_in_section(frame: FrameType | None) -> bool:
-    """Whether a section, or what would drop it, is under way at a frame."""
+def _must_wait(frame: FrameType | None) -> bool:
+    """Whether a section, or what drops interrupts, is under way at a frame."""
     if frame is not None and frame.f_globals.get("__name__") == "contextlib":
         return True  # On its way into one, or out of it.
     # Python drops what is raised while it collects garbage.
     collecting = {getattr(one, "__code__", None) for one in gc.callbacks}
     while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        code = frame.f_code
-        if name in (__name__, _DROPS_ALL) or (
-            code.co_flags & inspect.CO_GENERATOR and name.startswith(_FOLDERS)
+        name, code = frame.f_globals.get("__name__", ""), frame.f_code
+        is_entered = code.co_flags & inspect.CO_GENERATOR
+        if (
+            name in (__name__, _DROPS_ALL)
+            or (is_entered and name.startswith(_FOLDERS))
+            or code in collecting
+            or code.co_name == "__del__"
         ):
-            return True
-        if code in collecting or code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False
