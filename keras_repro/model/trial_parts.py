@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from keras_repro.backends import random_streams
 from keras_repro.backends.data_passes import Passes
@@ -26,6 +26,15 @@ from keras_repro.model.stored_trial import (
     StoredTrial,
 )
 from keras_repro.model.traces import Traces
+
+_T = TypeVar("_T")
+
+
+def _require(value: _T | None, otherwise: str) -> _T:
+    """A part that there must be by now."""
+    if value is None:
+        raise RuntimeError(otherwise)
+    return value
 
 
 class Seeds:
@@ -49,10 +58,7 @@ class Seeds:
     @property
     def settled(self) -> int:
         """The seed, where there must be one."""
-        if self.seed is None:
-            msg = "the trial has not begun"
-            raise RuntimeError(msg)
-        return self.seed
+        return _require(self.seed, "the trial has not begun")
 
     @property
     def order(self) -> int:
@@ -85,10 +91,7 @@ class Start:
     @property
     def captured(self) -> InitialState:
         """The initial state, where there must be one."""
-        if self.state is None:
-            msg = "the model is not built"
-            raise RuntimeError(msg)
-        return self.state
+        return _require(self.state, "the model is not built")
 
     def take_up(self, model: Any) -> None:
         """Begin with what a model holds now, which has not trained yet."""
@@ -109,10 +112,7 @@ class Draws:
     @property
     def own_streams(self) -> random_streams.Streams:
         """The streams, where there must be some."""
-        if self.streams is None:
-            msg = "the model is not built"
-            raise RuntimeError(msg)
-        return self.streams
+        return _require(self.streams, "the model is not built")
 
     @property
     def position(self) -> random_streams.RngState | None:
